@@ -1,0 +1,1 @@
+//! The commands of the binary. May know all rooms.

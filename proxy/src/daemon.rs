@@ -1,0 +1,1 @@
+//! Wiring: which rooms run on which threads, and how they start, drain and end.

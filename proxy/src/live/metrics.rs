@@ -1,0 +1,1 @@
+//! The live counters as Prometheus metrics, summed over cores when somebody asks.

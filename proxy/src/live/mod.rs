@@ -1,0 +1,156 @@
+//! Facts the running daemon learns: which snapshot is in force, what is in flight,
+//! who is healthy, what became of requests, which circuits are latched.
+//!
+//! The two planes meet here and nowhere else: snapshots go down through one
+//! atomic swap, outcomes come up through counters and one queue of bad ones.
+//! What is known of an endpoint or a service outlives any snapshot.
+//! May know: model, telemetry. Never: store, planes, admin.
+
+pub mod counters;
+pub mod endpoint;
+pub mod metrics;
+pub mod service;
+pub mod sketch;
+pub mod snapshot;
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arc_swap::ArcSwap;
+use tokio::sync::{Notify, mpsc};
+
+use crate::model::outcome::BadOutcome;
+use crate::model::time::Timestamp;
+
+pub use endpoint::{EndpointLive, Health};
+pub use service::{ServiceLive, VerdictStatus};
+pub use snapshot::{EndpointView, EpisodeView, ServiceView, Snapshot};
+
+/// Bad outcomes that may wait for the verdict. What comes on top is dropped, counted, and
+/// dropped for both arms alike, so that the verdict stays honest.
+const REPORTS: usize = 65_536;
+
+/// A bad outcome on its way from a core to the verdict.
+#[derive(Debug)]
+pub struct Report {
+    /// The service as the request saw it, its episode included.
+    pub service: Arc<ServiceView>,
+    /// What happened.
+    pub outcome: BadOutcome,
+}
+
+/// How the store is doing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StoreHealth {
+    /// Whether the last read came from the store itself.
+    pub reachable: bool,
+    /// When the state in force was last read from the store.
+    pub read_at: Option<Timestamp>,
+    /// What is wrong, in a sentence.
+    pub detail: Option<String>,
+    /// Keys with values that could not be understood, and why.
+    pub poisoned: Vec<(String, String)>,
+}
+
+/// Everything the running daemon knows, shared by all rooms above.
+#[derive(Debug)]
+pub struct Live {
+    cores: usize,
+    snapshot: ArcSwap<Snapshot>,
+    services: Mutex<HashMap<String, Arc<ServiceLive>>>,
+    reports: mpsc::Sender<Report>,
+    reports_dropped: AtomicU64,
+    store: ArcSwap<StoreHealth>,
+    draining: AtomicBool,
+    connections: Box<[counters::Padded<AtomicU64>]>,
+    /// Rung when a circuit was latched here and the rest of the world must be told.
+    pub latched: Arc<Notify>,
+}
+
+impl Live {
+    /// An empty world for this many data-plane cores, and the queue of bad outcomes.
+    pub fn new(cores: usize) -> (Arc<Self>, mpsc::Receiver<Report>) {
+        let (reports, receiver) = mpsc::channel(REPORTS);
+        let live = Self {
+            cores,
+            snapshot: ArcSwap::from_pointee(Snapshot::default()),
+            services: Mutex::default(),
+            reports,
+            reports_dropped: AtomicU64::new(0),
+            store: ArcSwap::default(),
+            draining: AtomicBool::new(false),
+            connections: (0..cores).map(|_| counters::Padded::default()).collect(),
+            latched: Arc::default(),
+        };
+        (Arc::new(live), receiver)
+    }
+
+    /// How many data-plane cores there are.
+    pub const fn cores(&self) -> usize {
+        self.cores
+    }
+
+    /// The cell that holds the snapshot in force. Requests read it, `control::sync` alone swaps it.
+    pub const fn snapshot_cell(&self) -> &ArcSwap<Snapshot> {
+        &self.snapshot
+    }
+
+    /// The snapshot in force.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.snapshot.load_full()
+    }
+
+    /// What is known of a service, made when it is first asked for.
+    pub fn service(&self, name: &str) -> Arc<ServiceLive> {
+        let mut services = self.services.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(service) = services.get(name) {
+            return Arc::clone(service);
+        }
+        let service = Arc::new(ServiceLive::new(name, self.cores, Arc::clone(&self.latched)));
+        services.insert(name.to_owned(), Arc::clone(&service));
+        service
+    }
+
+    /// Hands a bad outcome to the verdict. Never waits.
+    pub fn report(&self, report: Report) {
+        if self.reports.try_send(report).is_err() {
+            self.reports_dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Bad outcomes dropped because the verdict was too far behind.
+    pub fn reports_dropped(&self) -> u64 {
+        self.reports_dropped.load(Ordering::Relaxed)
+    }
+
+    /// How the store is doing.
+    pub fn store_health(&self) -> Arc<StoreHealth> {
+        self.store.load_full()
+    }
+
+    /// Says how the store is doing.
+    pub fn set_store_health(&self, health: StoreHealth) {
+        self.store.store(Arc::new(health));
+    }
+
+    /// Whether the daemon is on its way out.
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    /// Says that the daemon is on its way out.
+    pub fn start_draining(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// A core's count of open downstream connections, for that core to keep.
+    pub fn connections_of(&self, core: usize) -> &AtomicU64 {
+        &self.connections[core].0
+    }
+
+    /// Downstream connections that are open now.
+    pub fn connections(&self) -> u64 {
+        self.connections.iter().map(|cell| cell.0.load(Ordering::Relaxed)).sum()
+    }
+}

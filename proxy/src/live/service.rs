@@ -1,0 +1,254 @@
+//! What is known of one service: its circuit, its counters, its running episode.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio::sync::Notify;
+
+use super::counters::{self, Histogram, HistogramSum, Padded};
+use super::endpoint::{EndpointLive, Health};
+use super::sketch::{Sketch, distinct};
+use crate::model::circuit::{Circuit, Evidence, Trip};
+use crate::model::outcome::BadReason;
+use crate::model::split::{Arm, EpisodeId, PerArm, Unit};
+
+/// What the verdict says of the running episode, for people and programs to read.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct VerdictStatus {
+    /// The episode it speaks of; none while none runs.
+    pub episode: Option<EpisodeId>,
+    /// Whether the evidence says that the canary must go.
+    pub pull: bool,
+    /// Why it is what it is, in a sentence.
+    pub why: String,
+    /// The `errors` signal.
+    pub errors: Evidence,
+}
+
+/// Facts on one service; they outlive any snapshot.
+#[derive(Debug)]
+pub struct ServiceLive {
+    name: String,
+    latch: AtomicBool,
+    circuit: Mutex<Circuit>,
+    latched: Arc<Notify>,
+    cores: Box<[Padded<ServiceCore>]>,
+    endpoints: Mutex<HashMap<(Arm, String), Arc<EndpointLive>>>,
+    episode: Mutex<Option<Arc<EpisodeLive>>>,
+    verdict: ArcSwap<VerdictStatus>,
+}
+
+/// One core's counters of a service.
+#[derive(Debug, Default)]
+pub struct ServiceCore {
+    arms: PerArm<ArmCore>,
+    retries: AtomicU64,
+}
+
+/// One core's counters of one arm of a service.
+#[derive(Debug, Default)]
+struct ArmCore {
+    by_class: [AtomicU64; CLASSES],
+    bad: [AtomicU64; BadReason::ALL.len()],
+    latency: Histogram,
+}
+
+/// 1xx to 5xx, and one for clients that left before the response head.
+const CLASSES: usize = 6;
+/// The classes' names, as in labels.
+pub const CLASS_NAMES: [&str; CLASSES] = ["1xx", "2xx", "3xx", "4xx", "5xx", "client_gone"];
+
+/// The counters of one arm, summed over cores.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ArmTotals {
+    /// Requests by class: see [`CLASS_NAMES`].
+    pub by_class: [u64; CLASSES],
+    /// Bad first attempts by reason, in the order of [`BadReason::ALL`].
+    pub bad: [u64; BadReason::ALL.len()],
+    /// The time to the response head.
+    pub latency: HistogramSum,
+}
+
+impl ArmTotals {
+    /// All requests.
+    pub fn requests(&self) -> u64 {
+        self.by_class.iter().sum()
+    }
+
+    /// All bad first attempts.
+    pub fn bad_requests(&self) -> u64 {
+        self.bad.iter().sum()
+    }
+}
+
+/// How a request ended, as far as counting goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// With a response of this status.
+    Status(u16),
+    /// The client left before the response head.
+    ClientGone,
+}
+
+impl ServiceLive {
+    pub(super) fn new(name: &str, cores: usize, latched: Arc<Notify>) -> Self {
+        Self {
+            name: name.to_owned(),
+            latch: AtomicBool::new(false),
+            circuit: Mutex::default(),
+            latched,
+            cores: (0..cores).map(|_| Padded::default()).collect(),
+            endpoints: Mutex::default(),
+            episode: Mutex::default(),
+            verdict: ArcSwap::default(),
+        }
+    }
+
+    /// The service's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    // === circuit ===
+
+    /// Whether the circuit is open: what every request reads.
+    pub fn is_open(&self) -> bool {
+        self.latch.load(Ordering::Relaxed)
+    }
+
+    /// The circuit as this process knows it.
+    pub fn circuit(&self) -> Circuit {
+        self.circuit.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Opens the circuit here and now, and rings for the rest to be told. Returns whether
+    /// it was closed before. From the next request on no key is on the canary.
+    pub fn trip(&self, episode: Option<EpisodeId>, trip: Trip) -> bool {
+        let mut circuit = self.circuit.lock().unwrap_or_else(PoisonError::into_inner);
+        let was_closed = !circuit.is_open();
+        circuit.trip(episode, trip);
+        self.latch.store(true, Ordering::SeqCst);
+        self.latched.notify_one();
+        was_closed
+    }
+
+    /// Takes in a circuit from the store: see [`Circuit::merge`]. Returns what stands.
+    pub fn merge_circuit(&self, other: &Circuit) -> Circuit {
+        let mut circuit = self.circuit.lock().unwrap_or_else(PoisonError::into_inner);
+        *circuit = circuit.merge(other);
+        self.latch.store(circuit.is_open(), Ordering::SeqCst);
+        circuit.clone()
+    }
+
+    // === endpoints and episode ===
+
+    /// What is known of an endpoint, made with this health when it is first asked for.
+    pub fn endpoint(&self, arm: Arm, id: &str, first: Health) -> Arc<EndpointLive> {
+        let mut endpoints = self.endpoints.lock().unwrap_or_else(PoisonError::into_inner);
+        let made = || Arc::new(EndpointLive::new(self.cores.len(), first));
+        Arc::clone(endpoints.entry((arm, id.to_owned())).or_insert_with(made))
+    }
+
+    /// Forgets the endpoints for which this says no and which have nothing in flight.
+    pub fn retain_endpoints(&self, keep: impl Fn(Arm, &str) -> bool) {
+        let mut endpoints = self.endpoints.lock().unwrap_or_else(PoisonError::into_inner);
+        endpoints.retain(|(arm, id), live| keep(*arm, id) || live.in_flight() > 0);
+    }
+
+    /// What is known of an episode: the running one's facts are kept, a new one begins empty.
+    pub fn episode(&self, id: EpisodeId) -> Arc<EpisodeLive> {
+        let mut episode = self.episode.lock().unwrap_or_else(PoisonError::into_inner);
+        match episode.as_ref() {
+            Some(known) if known.id == id => Arc::clone(known),
+            _ => {
+                let fresh = Arc::new(EpisodeLive::new(id, self.cores.len()));
+                *episode = Some(Arc::clone(&fresh));
+                fresh
+            }
+        }
+    }
+
+    // === counting ===
+
+    /// Counts how a request on this core ended, and the time to its response head.
+    pub fn count(&self, core: usize, arm: Arm, ending: Ending, head: Option<Duration>) {
+        let counters = self.cores[core].0.arms.get(arm);
+        let class = match ending {
+            Ending::Status(status) => usize::from(status / 100).clamp(1, 5) - 1,
+            Ending::ClientGone => CLASSES - 1,
+        };
+        counters::add(&counters.by_class[class], 1);
+        if let Some(time) = head {
+            counters.latency.record(time);
+        }
+    }
+
+    /// Counts a bad first attempt on this core.
+    pub fn count_bad(&self, core: usize, arm: Arm, reason: BadReason) {
+        counters::add(&self.cores[core].0.arms.get(arm).bad[reason as usize], 1);
+    }
+
+    /// Counts a retry on this core.
+    pub fn count_retry(&self, core: usize) {
+        counters::add(&self.cores[core].0.retries, 1);
+    }
+
+    /// Retries so far.
+    pub fn retries(&self) -> u64 {
+        self.cores.iter().map(|core| core.0.retries.load(Ordering::Relaxed)).sum()
+    }
+
+    /// An arm's counters, summed over cores.
+    pub fn totals(&self, arm: Arm) -> ArmTotals {
+        let mut totals = ArmTotals::default();
+        for core in &self.cores {
+            let counters = core.0.arms.get(arm);
+            for (sum, n) in totals.by_class.iter_mut().zip(&counters.by_class) {
+                *sum += n.load(Ordering::Relaxed);
+            }
+            for (sum, n) in totals.bad.iter_mut().zip(&counters.bad) {
+                *sum += n.load(Ordering::Relaxed);
+            }
+            counters.latency.add_to(&mut totals.latency);
+        }
+        totals
+    }
+
+    // === verdict ===
+
+    /// What the verdict says.
+    pub fn verdict(&self) -> Arc<VerdictStatus> {
+        self.verdict.load_full()
+    }
+
+    /// Says what the verdict says.
+    pub fn set_verdict(&self, status: VerdictStatus) {
+        self.verdict.store(Arc::new(status));
+    }
+}
+
+/// Facts on one episode: who was seen.
+#[derive(Debug)]
+pub struct EpisodeLive {
+    id: EpisodeId,
+    seen: Box<[PerArm<Sketch>]>,
+}
+
+impl EpisodeLive {
+    fn new(id: EpisodeId, cores: usize) -> Self {
+        Self { id, seen: (0..cores).map(|_| PerArm::default()).collect() }
+    }
+
+    /// Notes on a core that a unit was on this arm.
+    pub fn note(&self, core: usize, arm: Arm, unit: Unit) {
+        self.seen[core].get(arm).note(unit);
+    }
+
+    /// Distinct units seen on this arm, by estimate.
+    pub fn units(&self, arm: Arm) -> u64 {
+        distinct(self.seen.iter().map(|arms| arms.get(arm)))
+    }
+}

@@ -1,0 +1,130 @@
+//! The snapshot: immutable compiled state with a revision. What requests read.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use super::endpoint::{EndpointLive, Health};
+use super::service::{EpisodeLive, ServiceLive};
+use crate::model::spec::ServiceSpec;
+use crate::model::split::{Arm, EpisodeId, PerArm, Salt};
+use crate::model::weight::Weight;
+
+/// Everything a request needs to know, compiled.
+#[derive(Debug, Default)]
+pub struct Snapshot {
+    /// Rises by one with each snapshot this process publishes.
+    pub revision: u64,
+    by_host: HashMap<String, Arc<ServiceView>>,
+    any_host: Option<Arc<ServiceView>>,
+    services: Vec<Arc<ServiceView>>,
+}
+
+impl Snapshot {
+    /// Compiles the services; of two that claim a host, the first has it (the
+    /// configuration refuses such a pair).
+    pub fn new(revision: u64, services: Vec<Arc<ServiceView>>) -> Self {
+        let mut by_host = HashMap::new();
+        let mut any_host = None;
+        for service in &services {
+            for host in &service.spec.hosts {
+                if host == "*" {
+                    any_host.get_or_insert_with(|| Arc::clone(service));
+                } else {
+                    by_host.entry(host.clone()).or_insert_with(|| Arc::clone(service));
+                }
+            }
+        }
+        Self { revision, by_host, any_host, services }
+    }
+
+    /// The service that answers for a host: in lower case, without port.
+    pub fn route(&self, host: &str) -> Option<&Arc<ServiceView>> {
+        let named = if self.by_host.is_empty() { None } else { self.by_host.get(host) };
+        named.or(self.any_host.as_ref())
+    }
+
+    /// A service by name.
+    pub fn service(&self, name: &str) -> Option<&Arc<ServiceView>> {
+        self.services.iter().find(|service| service.spec.name == name)
+    }
+
+    /// All services, in the order of the configuration.
+    pub fn services(&self) -> &[Arc<ServiceView>] {
+        &self.services
+    }
+}
+
+/// A service, compiled.
+#[derive(Debug)]
+pub struct ServiceView {
+    /// What the file says.
+    pub spec: Arc<ServiceSpec>,
+    /// What is known of it.
+    pub live: Arc<ServiceLive>,
+    /// The store's revision of it.
+    pub revision: u64,
+    /// The weight that was asked for.
+    pub asked: Weight,
+    /// The running episode.
+    pub episode: Option<EpisodeView>,
+    /// The members of both pools, in the order of their ids.
+    pub pools: PerArm<Vec<EndpointView>>,
+}
+
+impl ServiceView {
+    /// The weight in force: zero while the circuit is open or no episode runs.
+    pub fn effective(&self) -> Weight {
+        if self.episode.is_none() || self.live.is_open() { Weight::ZERO } else { self.asked }
+    }
+
+    /// How many endpoints of a pool are ready.
+    pub fn ready(&self, arm: Arm) -> usize {
+        self.pools.get(arm).iter().filter(|endpoint| endpoint.is_ready()).count()
+    }
+}
+
+/// A running episode.
+#[derive(Clone, Debug)]
+pub struct EpisodeView {
+    /// Its name.
+    pub id: EpisodeId,
+    /// The secret of its draw.
+    pub salt: Salt,
+    /// Who was seen in it.
+    pub live: Arc<EpisodeLive>,
+}
+
+/// A member of a pool.
+#[derive(Clone, Debug)]
+pub struct EndpointView {
+    /// Its id: the address, unless somebody registered it by another name.
+    pub id: Arc<str>,
+    /// Where it is.
+    pub address: SocketAddr,
+    /// Its relative share inside the pool.
+    pub weight: u16,
+    /// Whether it gets no new work.
+    pub draining: bool,
+    /// The version it runs, if somebody said so.
+    pub version: Option<String>,
+    /// What is known of it.
+    pub live: Arc<EndpointLive>,
+}
+
+impl EndpointView {
+    /// Whether it may get new work.
+    pub fn is_ready(&self) -> bool {
+        !self.draining && self.live.health() == Health::Up
+    }
+
+    /// Its state in a word, for people and programs.
+    pub fn state(&self) -> &'static str {
+        match (self.draining, self.live.health()) {
+            (true, _) => "draining",
+            (false, Health::Up) => "ready",
+            (false, Health::Down) => "down",
+            (false, Health::Unknown) => "checking",
+        }
+    }
+}

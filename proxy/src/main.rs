@@ -1,0 +1,2 @@
+//! serin
+fn main() {}

@@ -1,0 +1,265 @@
+//! The circuit of a service: closed = the canary may get traffic; open = it gets none.
+//!
+//! It latches: what opened it is kept, and only a person's reset closes it. Two
+//! proxies, a state file and a store may each hold a version of it; [`Circuit::merge`]
+//! says which one stands, so that no missing key, older copy or flushed store
+//! ever closes a circuit.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::outcome::BadSample;
+use super::split::{EpisodeId, PerArm};
+use super::time::Timestamp;
+use super::weight::Weight;
+
+/// Whether the canary may get traffic.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CircuitState {
+    /// The canary may get traffic.
+    #[default]
+    Closed,
+    /// The canary gets none until a person resets the circuit.
+    Open,
+}
+
+/// What opened a circuit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cause {
+    /// The verdict: the canary is worse, by evidence.
+    Evidence,
+    /// A hard rule: the canary's bad units exceed stable's by more than `max_excess_errors`.
+    MaxExcessErrors,
+    /// A hard rule: the canary had a ready endpoint in this episode and lost the last one.
+    NoReadyCanary,
+    /// An external alert was firing.
+    Alert,
+    /// A person asked for it.
+    Person,
+}
+
+impl Cause {
+    /// The cause as a sentence for people, without a full stop.
+    pub const fn sentence(self) -> &'static str {
+        match self {
+            Self::Evidence => "the canary is worse than stable, by evidence",
+            Self::MaxExcessErrors => "the canary's errors exceed stable's by more than max_excess_errors",
+            Self::NoReadyCanary => "the canary has no ready endpoint left",
+            Self::Alert => "an external alert fired",
+            Self::Person => "a person tripped it",
+        }
+    }
+
+    /// Its name in JSON, labels and the store.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Evidence => "evidence",
+            Self::MaxExcessErrors => "max_excess_errors",
+            Self::NoReadyCanary => "no_ready_canary",
+            Self::Alert => "alert",
+            Self::Person => "person",
+        }
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// What one arm showed in an episode.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ArmEvidence {
+    /// Distinct units seen: an estimate by a sketch, ± 3 %.
+    pub units: u64,
+    /// Units that went bad: exact.
+    pub bad: u64,
+}
+
+/// The proof of a pull: what was known at the moment of the decision.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Evidence {
+    /// The evidence against "the canary is no worse".
+    pub e: f64,
+    /// What `e` had to reach: 1/α.
+    pub threshold: f64,
+    /// Each arm's units.
+    #[serde(flatten)]
+    pub arms: PerArm<ArmEvidence>,
+    /// Distinct client addresses among the bad units.
+    pub addresses: u64,
+    /// The smallest `e` with any one address left out; absent where it can't be asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub e_without_any_address: Option<f64>,
+    /// The first bad outcomes of the canary.
+    #[serde(default)]
+    pub samples: Vec<BadSample>,
+    /// When the canary's first bad response of the episode was seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_bad: Option<Timestamp>,
+}
+
+/// The act of opening a circuit.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Trip {
+    /// What opened it.
+    pub cause: Cause,
+    /// The reason in words: a person's, or serin's own.
+    pub reason: String,
+    /// Who: a token's name, or the proxy.
+    pub by: String,
+    /// When the decision was taken.
+    pub at: Timestamp,
+    /// The weight in force until then.
+    pub weight_before: Weight,
+    /// The proof, where the verdict decided or had something to say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evidence: Option<Evidence>,
+}
+
+/// A circuit as it is kept: its state, how it came about, and the order of its changes.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Circuit {
+    /// Open or closed.
+    pub state: CircuitState,
+    /// Rises by one with each trip and each reset.
+    pub epoch: u64,
+    /// The episode this record speaks of: the one tripped, or the one whose trip was reset.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub episode: Option<EpisodeId>,
+    /// The trip; kept after the reset, for the record.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trip: Option<Trip>,
+    /// Who reset it, and why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reset: Option<Reset>,
+}
+
+/// The act of closing a circuit: a person's.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Reset {
+    /// The reason in the person's words.
+    pub reason: String,
+    /// Who.
+    pub by: String,
+    /// When.
+    pub at: Timestamp,
+}
+
+impl Circuit {
+    /// Whether the canary gets nothing.
+    pub fn is_open(&self) -> bool {
+        self.state == CircuitState::Open
+    }
+
+    /// Opens it. An open circuit stays as it is: the first cause is the one that counts.
+    pub fn trip(&mut self, episode: Option<EpisodeId>, trip: Trip) {
+        if self.is_open() {
+            return;
+        }
+        *self = Self { state: CircuitState::Open, epoch: self.epoch + 1, episode, trip: Some(trip), reset: None };
+    }
+
+    /// Closes it, by a record of the tripped episode with a higher epoch. A closed one stays as it is.
+    pub fn reset(&mut self, reset: Reset) {
+        if !self.is_open() {
+            return;
+        }
+        self.state = CircuitState::Closed;
+        self.epoch += 1;
+        self.reset = Some(reset);
+    }
+
+    /// Which of two versions stands: the one held here, or one that came from elsewhere.
+    ///
+    /// An open circuit yields only to a reset record of its own episode with a
+    /// higher epoch, or to a later trip. A closed one yields to anything newer.
+    pub fn merge(&self, other: &Self) -> Self {
+        let closes_by_right = other.epoch > self.epoch && other.episode == self.episode;
+        let stands = match (self.state, other.state) {
+            (CircuitState::Open, CircuitState::Closed) => !closes_by_right,
+            (CircuitState::Closed, CircuitState::Open) => {
+                // An old trip that was reset here already, by the same rule seen from the other side.
+                self.epoch > other.epoch && self.episode == other.episode
+            }
+            _ => self.epoch >= other.epoch,
+        };
+        if stands { self.clone() } else { other.clone() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn trip() -> Trip {
+        Trip {
+            cause: Cause::Person,
+            reason: "smells".into(),
+            by: "ann".into(),
+            at: Timestamp::from_millis(1),
+            weight_before: Weight::FULL,
+            evidence: None,
+        }
+    }
+
+    fn reset() -> Reset {
+        Reset { reason: "fixed".into(), by: "ann".into(), at: Timestamp::from_millis(2) }
+    }
+
+    fn tripped(episode: u64) -> Circuit {
+        let mut circuit = Circuit::default();
+        circuit.trip(Some(EpisodeId(episode)), trip());
+        circuit
+    }
+
+    #[test]
+    fn the_first_cause_stands() {
+        let mut circuit = tripped(1);
+        let first = circuit.clone();
+        circuit.trip(Some(EpisodeId(1)), Trip { cause: Cause::Evidence, ..trip() });
+        assert_eq!(circuit, first);
+    }
+
+    #[test]
+    fn a_missing_or_flushed_record_closes_nothing() {
+        let open = tripped(1);
+        assert!(open.merge(&Circuit::default()).is_open());
+    }
+
+    #[test]
+    fn an_older_copy_closes_nothing() {
+        // given a circuit that was tripped, reset and tripped again
+        let mut circuit = tripped(1);
+        circuit.reset(reset());
+        let older = circuit.clone();
+        circuit.trip(Some(EpisodeId(2)), trip());
+        // then a failed-over store that still holds the reset of before closes nothing
+        assert!(circuit.merge(&older).is_open());
+    }
+
+    #[test]
+    fn a_reset_of_that_episode_closes_and_stays() {
+        let open = tripped(1);
+        let mut closed = open.clone();
+        closed.reset(reset());
+        assert!(!open.merge(&closed).is_open());
+        assert!(!closed.merge(&open).is_open(), "the old trip came back");
+    }
+
+    #[test]
+    fn a_reset_of_another_episode_closes_nothing() {
+        let mut other = tripped(2);
+        other.reset(reset());
+        assert!(tripped(1).merge(&other).is_open());
+    }
+
+    #[test]
+    fn a_trip_from_elsewhere_opens() {
+        assert!(Circuit::default().merge(&tripped(1)).is_open());
+    }
+}

@@ -1,0 +1,14 @@
+//! The words of serin as types, and the pure rules over them.
+//!
+//! Time, randomness and the outside world are passed in: nothing here knows a
+//! socket, a clock, a store or a runtime. May know: std, serde, http.
+
+pub mod alert;
+pub mod circuit;
+pub mod outcome;
+pub mod spec;
+pub mod split;
+pub mod state;
+pub mod time;
+pub mod verdict;
+pub mod weight;

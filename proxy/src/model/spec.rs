@@ -1,0 +1,335 @@
+//! What the configuration asks for, parsed: the fixed part of serin's world.
+//!
+//! `config/` makes these from the file and every other room reads them. Nothing
+//! here changes while serin runs, but by a reload, which replaces it whole.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::header::HeaderName;
+
+use super::alert::RuleSpec;
+use super::split::PerArm;
+use super::weight::Weight;
+
+/// The whole configuration.
+#[derive(Clone, Debug)]
+pub struct Spec {
+    /// Threads of the data plane; 0 = one per core.
+    pub threads: usize,
+    /// The admin API.
+    pub admin: AdminSpec,
+    /// Where changeable state lives.
+    pub store: StoreSpec,
+    /// Where serin accepts.
+    pub listeners: Vec<ListenerSpec>,
+    /// The services, by name.
+    pub services: Vec<Arc<ServiceSpec>>,
+    /// Where mail goes; none = nobody is told.
+    pub email: Option<EmailSpec>,
+    /// Where mail waits until it is sent.
+    pub outbox: PathBuf,
+    /// How long a drain on SIGTERM may take before what is left is cut.
+    pub drain: Duration,
+}
+
+/// The admin API.
+#[derive(Clone, Debug)]
+pub struct AdminSpec {
+    /// Where it listens.
+    pub listen: AdminAddress,
+    /// Tokens, a line each: `name:role:sha256-hex`.
+    pub tokens_file: Option<PathBuf>,
+}
+
+/// An address of the admin API.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AdminAddress {
+    /// A TCP address.
+    Tcp(SocketAddr),
+    /// A unix socket; its peers are known by their uid.
+    Unix(PathBuf),
+}
+
+/// Where changeable state lives.
+#[derive(Clone, Debug)]
+pub struct StoreSpec {
+    /// Which kind.
+    pub kind: StoreKind,
+    /// What parts this fleet's keys from others'.
+    pub namespace: String,
+    /// The last good state on disk (with the embedded store: the state itself).
+    pub state_file: PathBuf,
+}
+
+/// Which kind of store.
+#[derive(Clone, PartialEq, Eq)]
+pub enum StoreKind {
+    /// In this process, kept in the state file.
+    Embedded,
+    /// A Redis server; the URL may hold a password and is never shown.
+    Redis {
+        /// `redis://[user:password@]host:port/db`.
+        url: String,
+    },
+}
+
+impl std::fmt::Debug for StoreKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Embedded => "Embedded",
+            Self::Redis { .. } => "Redis",
+        })
+    }
+}
+
+/// An address where serin accepts.
+#[derive(Clone, Debug)]
+pub struct ListenerSpec {
+    /// Its name, for logs and metrics.
+    pub name: String,
+    /// Its address.
+    pub address: SocketAddr,
+    /// Peers whose `X-Forwarded-*` and `X-Request-Id` are believed.
+    pub trusted: Vec<Cidr>,
+    /// How long a client may take from the first byte of a request head to its last.
+    pub header_timeout: Duration,
+    /// How long a connection may stay open between requests.
+    pub idle_timeout: Duration,
+    /// The largest request head, in bytes.
+    pub max_header_bytes: usize,
+    /// Connections open at once, over all threads; more are refused.
+    pub max_connections: usize,
+}
+
+/// A range of addresses: `10.0.0.0/8`, `::1/128`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cidr {
+    /// Any address inside it.
+    pub address: std::net::IpAddr,
+    /// Leading bits that count.
+    pub prefix: u8,
+}
+
+impl Cidr {
+    /// Whether an address lies inside. An IPv4 address mapped into IPv6 counts as IPv4.
+    pub fn contains(&self, address: std::net::IpAddr) -> bool {
+        use std::net::IpAddr::{V4, V6};
+        let (one, other, bits) = match (self.address, address.to_canonical()) {
+            (V4(a), V4(b)) => (u128::from(a.to_bits()), u128::from(b.to_bits()), 32),
+            (V6(a), V6(b)) => (a.to_bits(), b.to_bits(), 128),
+            _ => return false,
+        };
+        let ignored = u32::from(bits - self.prefix.min(bits));
+        (one ^ other).checked_shr(ignored).unwrap_or(0) == 0
+    }
+}
+
+/// A service.
+#[derive(Clone, Debug)]
+pub struct ServiceSpec {
+    /// Its name.
+    pub name: String,
+    /// Hosts it answers for, in lower case and without port; `*` = any other.
+    pub hosts: Vec<String>,
+    /// The file's members of each pool.
+    pub seeds: PerArm<Vec<SocketAddr>>,
+    /// The split; none where the service has no canary at all.
+    pub split: Option<SplitSpec>,
+    /// How the canary is judged.
+    pub verdict: VerdictSpec,
+    /// How endpoints are probed; none = ready at start, no probe sent.
+    pub health: Option<HealthSpec>,
+    /// How long things may take.
+    pub timeouts: Timeouts,
+    /// The largest request body, in bytes.
+    pub max_body_bytes: u64,
+    /// Predefined alert rules.
+    pub alerts: Vec<RuleSpec>,
+}
+
+/// The split of a service.
+#[derive(Clone, Debug)]
+pub struct SplitSpec {
+    /// The weight until the store holds one.
+    pub weight: Weight,
+    /// What the sticky key is.
+    pub sticky: Sticky,
+}
+
+/// What the sticky key of a request is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Sticky {
+    /// The `serin_key` cookie, issued by serin.
+    Cookie,
+    /// The value of a request header.
+    Header(HeaderName),
+    /// The client's address.
+    ClientIp,
+    /// None: each request draws by itself.
+    None,
+}
+
+/// How the canary of a service is judged. See `docs/verdict.md`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct VerdictSpec {
+    /// α: the chance, per episode, of ever pulling a canary that is no worse.
+    pub false_pull_rate: f64,
+    /// β: the chance of passing a canary that is worse by the margin.
+    pub pass_error: f64,
+    /// How many more of its units (a fraction) may go bad on the canary before it fails to pass.
+    pub pass_margin: f64,
+    /// Hard rule: pull when the canary's bad units exceed stable's by more than this; 0 = off.
+    pub max_excess_errors: u64,
+    /// What counts as bad, beside what broke on the way.
+    pub errors: ErrorMatchers,
+}
+
+/// What counts as a bad response.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ErrorMatchers {
+    /// Bad statuses.
+    pub status: StatusSet,
+    /// Any of these in the first 4 KiB of a JSON or text body.
+    pub body_contains: Vec<String>,
+    /// Paths that are no evidence: exact, or everything below where it ends in `/`.
+    pub exclude_paths: Vec<String>,
+}
+
+/// A set of HTTP statuses, 100 to 599.
+#[derive(Clone, PartialEq, Eq)]
+pub struct StatusSet([u64; 8]);
+
+impl StatusSet {
+    /// No status at all.
+    pub const EMPTY: Self = Self([0; 8]);
+
+    /// Adds one status; those outside 100 to 511 are the caller's to refuse.
+    pub const fn insert(&mut self, status: u16) {
+        if let Some(bit) = (status as usize).checked_sub(100)
+            && bit < 512
+        {
+            self.0[bit / 64] |= 1 << (bit % 64);
+        }
+    }
+
+    /// Whether a status is in it.
+    pub const fn contains(&self, status: u16) -> bool {
+        match (status as usize).checked_sub(100) {
+            Some(bit) if bit < 512 => self.0[bit / 64] & (1 << (bit % 64)) != 0,
+            _ => false,
+        }
+    }
+}
+
+impl std::fmt::Debug for StatusSet {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_set().entries((100..600).filter(|status| self.contains(*status))).finish()
+    }
+}
+
+/// How endpoints are probed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HealthSpec {
+    /// The path asked for, by GET.
+    pub path: String,
+    /// Statuses that mean healthy.
+    pub expect_status: StatusSet,
+    /// Text that a healthy body holds in its first 64 KiB.
+    pub expect_body: Option<String>,
+    /// The time between two probes.
+    pub interval: Duration,
+    /// How long one probe may take.
+    pub timeout: Duration,
+    /// Good probes in a row until an endpoint is ready.
+    pub rise: u32,
+    /// Bad probes in a row until it is down.
+    pub fall: u32,
+}
+
+/// How long things may take; zero = no limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// To connect to an endpoint.
+    pub connect: Duration,
+    /// From the end of the request to the response head.
+    pub header: Duration,
+    /// Without a byte in either direction, while a body is on its way.
+    pub idle: Duration,
+    /// The whole exchange.
+    pub total: Duration,
+    /// An unused upstream connection is kept no longer than this.
+    pub keep_alive: Duration,
+}
+
+/// Where mail goes.
+#[derive(Clone, Debug)]
+pub struct EmailSpec {
+    /// The server.
+    pub server: SmtpServer,
+    /// The sender.
+    pub from: String,
+    /// The receivers.
+    pub to: Vec<String>,
+    /// A file that holds the user name.
+    pub username_file: Option<PathBuf>,
+    /// A file that holds the password.
+    pub password_file: Option<PathBuf>,
+    /// A PEM file of CAs to trust beside the system's.
+    pub ca_file: Option<PathBuf>,
+    /// Where the admin API is reached by the readers of a mail, for its links.
+    pub admin_url: Option<String>,
+}
+
+/// A mail server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SmtpServer {
+    /// Its name or address.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+    /// How the connection is protected.
+    pub tls: SmtpTls,
+}
+
+/// How a connection to a mail server is protected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SmtpTls {
+    /// Not at all: `smtp://`.
+    None,
+    /// By STARTTLS, required: `smtp+starttls://`.
+    StartTls,
+    /// From the first byte: `smtps://`.
+    Implicit,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_range_holds_the_addresses_below_its_prefix() {
+        let range = |address: &str, prefix| Cidr { address: address.parse().expect(address), prefix };
+        let holds = |range: Cidr, address: &str| range.contains(address.parse().expect(address));
+        assert!(holds(range("10.1.2.3", 8), "10.200.0.1"));
+        assert!(!holds(range("10.0.0.0", 8), "11.0.0.1"));
+        assert!(holds(range("10.0.0.0", 8), "::ffff:10.0.0.9"));
+        assert!(holds(range("0.0.0.0", 0), "203.0.113.9"));
+        assert!(holds(range("::", 0), "2001:db8::1"));
+        assert!(!holds(range("::1", 128), "::2"));
+        assert!(!holds(range("0.0.0.0", 0), "::1"));
+    }
+
+    #[test]
+    fn a_status_set_holds_what_was_put_in() {
+        let mut set = StatusSet::EMPTY;
+        for status in 500..600 {
+            set.insert(status);
+        }
+        set.insert(404);
+        assert!(set.contains(503) && set.contains(599) && set.contains(404));
+        assert!(!set.contains(200) && !set.contains(99) && !set.contains(700));
+    }
+}
