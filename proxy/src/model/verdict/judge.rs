@@ -1,0 +1,260 @@
+//! One episode's judge: takes bad outcomes, says whether the canary must go.
+
+use super::addresses::{ClientNet, WithoutOne};
+use super::eprocess::EProcess;
+use super::units::BadUnits;
+use crate::model::circuit::{ArmEvidence, Cause, Evidence};
+use crate::model::outcome::{BadOutcome, BadSample};
+use crate::model::spec::VerdictSpec;
+use crate::model::split::{Arm, PerArm};
+use crate::model::time::Timestamp;
+use crate::model::weight::Weight;
+
+/// Bad units remembered in one episode; see [`BadUnits`].
+const UNITS: usize = 65_536;
+
+/// Bad outcomes of the canary kept for people.
+const SAMPLES: usize = 10;
+
+/// Below this many client addresses seen in the episode, leaving one out can't be asked:
+/// internal callers, an untrusted proxy in front, a test on loopback.
+const ADDRESSES: u64 = 8;
+
+/// What the judge says after an outcome.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ruling {
+    /// Not enough evidence to say that the canary is worse.
+    Hold,
+    /// The canary must go, for this cause.
+    Pull(Cause),
+}
+
+/// The judge of one service's running episode.
+#[derive(Clone, Debug)]
+pub struct Judge {
+    threshold: f64,
+    max_excess: u64,
+    all: EProcess,
+    without_one: WithoutOne,
+    units: BadUnits,
+    bad: PerArm<u64>,
+    /// The canary's bad units beyond what stable's let expect.
+    excess: f64,
+    addresses_seen: u64,
+    samples: Vec<BadSample>,
+    first_bad: Option<Timestamp>,
+}
+
+impl Judge {
+    /// A judge with no evidence yet.
+    pub fn new(spec: &VerdictSpec) -> Self {
+        Self {
+            threshold: 1.0 / spec.false_pull_rate,
+            max_excess: spec.max_excess_errors,
+            all: EProcess::default(),
+            without_one: WithoutOne::default(),
+            units: BadUnits::new(UNITS),
+            bad: PerArm::default(),
+            excess: 0.0,
+            addresses_seen: 0,
+            samples: Vec::new(),
+            first_bad: None,
+        }
+    }
+
+    /// Takes in one bad outcome, `addresses_seen` being the distinct client addresses of the
+    /// episode's whole traffic so far, good outcomes included.
+    pub fn observe(&mut self, outcome: &BadOutcome, addresses_seen: u64) -> Ruling {
+        self.addresses_seen = addresses_seen;
+        // At weight 0 or 100 nothing was drawn.
+        if outcome.weight == Weight::ZERO || outcome.weight == Weight::FULL {
+            return self.ruling();
+        }
+        if outcome.arm == Arm::Canary {
+            self.first_bad.get_or_insert(outcome.sample.at);
+            if self.samples.len() < SAMPLES {
+                self.samples.push(outcome.sample.clone());
+            }
+        }
+        if self.units.insert(outcome.unit) {
+            self.newly_bad(outcome);
+        }
+        self.ruling()
+    }
+
+    fn newly_bad(&mut self, outcome: &BadOutcome) {
+        let (weight, canary) = (outcome.weight.fraction(), outcome.arm == Arm::Canary);
+        self.without_one.observe(ClientNet::from(outcome.address), canary, weight, &self.all);
+        self.all.observe(canary, weight);
+        *self.bad.get_mut(outcome.arm) += 1;
+        self.excess += if canary { 1.0 } else { -weight / (1.0 - weight) };
+    }
+
+    /// What the evidence so far says.
+    #[expect(clippy::cast_precision_loss, reason = "a limit far below 2^52")]
+    pub fn ruling(&self) -> Ruling {
+        let stands =
+            self.all.value() >= self.threshold && self.least_without_one().is_none_or(|least| least >= self.threshold);
+        if stands {
+            Ruling::Pull(Cause::Evidence)
+        } else if self.max_excess > 0 && self.excess > self.max_excess as f64 {
+            Ruling::Pull(Cause::MaxExcessErrors)
+        } else {
+            Ruling::Hold
+        }
+    }
+
+    /// The evidence, `units` being how many of each arm were seen.
+    pub fn evidence(&self, units: PerArm<u64>) -> Evidence {
+        Evidence {
+            e: self.all.value(),
+            threshold: self.threshold,
+            // A sketch may read low: there are never fewer units than bad ones.
+            arms: PerArm::from_fn(|arm| {
+                let bad = *self.bad.get(arm);
+                ArmEvidence { units: (*units.get(arm)).max(bad), bad }
+            }),
+            addresses: self.addresses_seen,
+            e_without_any_address: self.least_without_one(),
+            samples: self.samples.clone(),
+            first_bad: self.first_bad,
+        }
+    }
+
+    /// The ruling as a sentence.
+    pub fn why(&self) -> String {
+        let e = self.all.value();
+        match self.ruling() {
+            Ruling::Pull(cause) => cause.sentence().to_owned(),
+            Ruling::Hold if e >= self.threshold => {
+                "the evidence rests on one client address alone, which may err on purpose".to_owned()
+            }
+            Ruling::Hold if self.bad.canary + self.bad.stable == 0 => "no unit went bad yet on either arm".to_owned(),
+            Ruling::Hold => format!("not enough evidence that the canary is worse: {e:.3} of {:.0}", self.threshold),
+        }
+    }
+
+    /// None where it can't be asked.
+    fn least_without_one(&self) -> Option<f64> {
+        (self.addresses_seen >= ADDRESSES).then(|| self.without_one.least()).flatten()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::outcome::BadReason;
+    use crate::model::spec::{ErrorMatchers, StatusSet};
+    use crate::model::split::{Salt, Unit};
+    use rand::rngs::StdRng;
+    use rand::{RngExt as _, SeedableRng as _};
+
+    fn spec() -> VerdictSpec {
+        VerdictSpec {
+            false_pull_rate: 0.001,
+            pass_error: 0.05,
+            pass_margin: 0.005,
+            max_excess_errors: 0,
+            errors: ErrorMatchers { status: StatusSet::EMPTY, body_contains: vec![], exclude_paths: vec![] },
+        }
+    }
+
+    fn outcome(key: u32, percent: f64, address: u32) -> BadOutcome {
+        let weight = Weight::from_percent(percent).expect("a weight");
+        let unit = Unit::of_key(Salt(1), &key.to_le_bytes());
+        let sample = BadSample {
+            request_id: format!("{key:x}"),
+            method: "GET".into(),
+            path: "/".into(),
+            status: Some(500),
+            reason: BadReason::Status,
+            endpoint: "a".into(),
+            at: Timestamp::from_millis(key.into()),
+        };
+        BadOutcome { arm: unit.arm(weight), unit, weight, address: address.to_be_bytes().into(), sample }
+    }
+
+    /// The keys that are on the canary at 10 %.
+    fn canary_keys() -> impl Iterator<Item = u32> {
+        (0..).filter(|key| outcome(*key, 10.0, 0).arm == Arm::Canary)
+    }
+
+    #[test]
+    fn a_broken_canary_is_pulled_and_the_proof_says_why() {
+        let mut judge = Judge::new(&spec());
+        let pulled = canary_keys()
+            .take(20)
+            .position(|key| judge.observe(&outcome(key, 10.0, key), 1_000) == Ruling::Pull(Cause::Evidence));
+        assert!(pulled.is_some_and(|n| n <= 6), "{pulled:?}");
+        let evidence = judge.evidence(PerArm { stable: 90, canary: 10 });
+        assert!(evidence.e >= 1_000.0 && evidence.e_without_any_address.is_some_and(|e| e >= 1_000.0));
+        assert_eq!(evidence.arms.canary.units, 10);
+        assert_eq!(evidence.first_bad, evidence.samples.first().map(|s| s.at));
+    }
+
+    #[test]
+    fn one_stuck_user_is_one_fact() {
+        let mut judge = Judge::new(&spec());
+        let key = canary_keys().next().expect("a key");
+        for _ in 0..1_000 {
+            assert_eq!(judge.observe(&outcome(key, 10.0, 1), 1), Ruling::Hold);
+        }
+        assert_eq!(judge.evidence(PerArm::default()).arms.canary.bad, 1);
+    }
+
+    #[test]
+    fn a_fault_on_both_arms_blames_nobody() {
+        let mut judge = Judge::new(&spec());
+        for key in 0..20_000 {
+            assert_eq!(judge.observe(&outcome(key, 10.0, key), 10_000), Ruling::Hold, "at unit {key}");
+        }
+    }
+
+    #[test]
+    fn one_address_among_many_pulls_nothing_however_it_errs() {
+        let mut judge = Judge::new(&spec());
+        for key in canary_keys().take(500) {
+            assert_eq!(judge.observe(&outcome(key, 10.0, 99), 1_000), Ruling::Hold);
+        }
+        assert!(judge.why().contains("one client address"), "{}", judge.why());
+    }
+
+    #[test]
+    fn a_service_used_from_one_address_still_pulls() {
+        let mut judge = Judge::new(&spec());
+        let last = canary_keys().take(10).map(|key| judge.observe(&outcome(key, 10.0, 1), 1)).last();
+        assert_eq!(last, Some(Ruling::Pull(Cause::Evidence)));
+        assert_eq!(judge.evidence(PerArm::default()).e_without_any_address, None);
+    }
+
+    #[test]
+    fn at_weight_0_and_100_nothing_is_evidence() {
+        let mut judge = Judge::new(&spec());
+        for key in 0..1_000 {
+            assert_eq!(judge.observe(&outcome(key, 100.0, key), 1_000), Ruling::Hold);
+            assert_eq!(judge.observe(&outcome(key, 0.0, key), 1_000), Ruling::Hold);
+        }
+        assert_eq!(judge.evidence(PerArm::default()).arms.canary.bad, 0);
+    }
+
+    #[test]
+    fn a_weight_that_rises_on_the_way_keeps_a_healthy_canary() {
+        let mut rng = StdRng::seed_from_u64(3);
+        for _ in 0..200 {
+            let mut judge = Judge::new(&spec());
+            let first: u32 = rng.random();
+            for n in 0..300u32 {
+                let percent = [1.0, 5.0, 25.0, 50.0][(n / 75) as usize];
+                assert_eq!(judge.observe(&outcome(first.wrapping_add(n), percent, n), 300), Ruling::Hold);
+            }
+        }
+    }
+
+    #[test]
+    fn the_hard_rule_counts_what_exceeds_stables_share() {
+        let mut judge = Judge::new(&VerdictSpec { max_excess_errors: 3, false_pull_rate: 1e-9, ..spec() });
+        let rulings: Vec<_> = canary_keys().take(4).map(|key| judge.observe(&outcome(key, 10.0, 1), 1)).collect();
+        assert_eq!(rulings[2], Ruling::Hold);
+        assert_eq!(rulings[3], Ruling::Pull(Cause::MaxExcessErrors));
+    }
+}
