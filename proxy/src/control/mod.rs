@@ -1,3 +1,12 @@
-//! Sync, health checks, the verdict loop, alerts. May know: model, live, store, telemetry. Never: dataplane, admin.
+//! What steers the data plane from beside it: sync with the store, health checks, the
+//! verdict loop, alerts.
+//!
+//! May know: model, live, store, telemetry. Never: dataplane, admin. Only `sync`
+//! publishes snapshots; everything else changes the world through the store, or
+//! through a latch in `live` where the world must not be waited for.
 
 pub mod alert;
+pub mod compile;
+pub mod health;
+pub mod sync;
+pub mod verdict;

@@ -1,1 +1,148 @@
-//! From accept to response. May know: model, live, telemetry. Never: store, control, admin.
+//! From accept to response: one thread per core, each with a runtime, listening
+//! sockets and upstream connections of its own.
+//!
+//! May know: model, live, telemetry. Never: store, control, admin. A request reads
+//! top to bottom in `handle.rs`: route, admit, draw (`sticky.rs`), pick (`pick.rs`),
+//! forward (`forward.rs` over `upstream/`), record (`record.rs`). `respond.rs` is
+//! the one place where an error becomes a response.
+
+mod authority;
+mod body;
+mod clock;
+mod connection;
+mod core;
+mod forward;
+mod handle;
+mod head;
+mod listen;
+mod matcher;
+mod pick;
+mod record;
+mod respond;
+mod sticky;
+mod upstream;
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::runtime::{Builder, LocalOptions};
+use tokio::sync::watch;
+
+use self::core::Core;
+use crate::live::Live;
+use crate::model::spec::Spec;
+use listen::BoundListener;
+pub use listen::ListenError;
+
+/// How often a draining core looks whether its connections have ended.
+const DRAIN_LOOK: Duration = Duration::from_millis(20);
+
+/// The running data plane.
+#[derive(Debug)]
+pub struct DataPlane {
+    addresses: Vec<(String, SocketAddr)>,
+    threads: Vec<JoinHandle<()>>,
+    stop: watch::Sender<bool>,
+}
+
+/// Why the data plane can't start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A listener can't be opened.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// The system gives no thread.
+    #[error("a data-plane thread can't be started")]
+    Thread(#[source] std::io::Error),
+}
+
+impl DataPlane {
+    /// Opens the listeners and starts one thread for each core of `live`.
+    ///
+    /// # Errors
+    /// When a listener can't be opened or a thread can't be started.
+    pub fn start(spec: &Spec, live: &Arc<Live>) -> Result<Self, StartError> {
+        let cores = live.cores();
+        let mut by_core: Vec<Vec<BoundListener>> = (0..cores).map(|_| Vec::new()).collect();
+        let mut addresses = Vec::new();
+        for listener in &spec.listeners {
+            let (address, sockets) = listen::bind(listener, cores)?;
+            addresses.push((listener.name.clone(), address));
+            for (own, socket) in by_core.iter_mut().zip(sockets) {
+                own.push(socket);
+            }
+        }
+        let (stop, stopped) = watch::channel(false);
+        let mut threads = Vec::new();
+        for (id, listeners) in by_core.into_iter().enumerate() {
+            let (live, stopped, drain) = (Arc::clone(live), stopped.clone(), spec.drain);
+            let thread = std::thread::Builder::new().name(format!("serin-core-{id}"));
+            let body = move || run_core(id, live, listeners, stopped, drain);
+            threads.push(thread.spawn(body).map_err(StartError::Thread)?);
+        }
+        Ok(Self { addresses, threads, stop })
+    }
+
+    /// Where each listener listens, by name.
+    pub fn addresses(&self) -> &[(String, SocketAddr)] {
+        &self.addresses
+    }
+
+    /// Takes no new connections, lets running requests finish (until the drain's time is
+    /// over), and ends. Blocks until then.
+    pub fn drain(self) {
+        let _no_core_is_left_to_hear = self.stop.send(true);
+        for thread in self.threads {
+            if thread.join().is_err() {
+                tracing::error!("A data-plane thread had panicked");
+            }
+        }
+    }
+}
+
+/// One core's life.
+fn run_core(id: usize, live: Arc<Live>, listeners: Vec<BoundListener>, stop: watch::Receiver<bool>, drain: Duration) {
+    let runtime = match Builder::new_current_thread().enable_all().build_local(LocalOptions::default()) {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            tracing::error!(core = id, %error, "A data-plane core can't start");
+            return;
+        }
+    };
+    runtime.block_on(async move {
+        let core = Core::new(id, live);
+        let pool = Rc::clone(&core.pool);
+        tokio::task::spawn_local(Rc::clone(&core.clock).run(move |now| pool.sweep(now)));
+        let accepting = listeners.into_iter().map(|listener| {
+            let mut stop = stop.clone();
+            let stopped = async move {
+                let _either_way_it_is_over = stop.wait_for(|stop| *stop).await;
+            };
+            tokio::task::spawn_local(listen::accept(Rc::clone(&core), listener, stopped))
+        });
+        for task in accepting.collect::<Vec<_>>() {
+            if let Ok(Err(error)) = task.await {
+                tracing::error!(core = id, %error, "A listener failed");
+            }
+        }
+        drain_connections(&core, drain).await;
+    });
+}
+
+/// Ends connections as their requests end; cuts what is left when the time is over.
+async fn drain_connections(core: &Core, drain: Duration) {
+    core.draining.set(true);
+    core.clock.wake_all();
+    let open = core.live.connections_of(core.id);
+    let ended = async {
+        while open.load(std::sync::atomic::Ordering::Relaxed) > 0 {
+            tokio::time::sleep(DRAIN_LOOK).await;
+        }
+    };
+    if tokio::time::timeout(drain, ended).await.is_err() {
+        tracing::warn!(core = core.id, "The drain's time is over: open connections are cut");
+    }
+}

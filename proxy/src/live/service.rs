@@ -34,6 +34,8 @@ pub struct ServiceLive {
     name: String,
     latch: AtomicBool,
     circuit: Mutex<Circuit>,
+    /// Set by a trip of this process, until somebody takes it to tell people.
+    untold: AtomicBool,
     latched: Arc<Notify>,
     cores: Box<[Padded<ServiceCore>]>,
     endpoints: Mutex<HashMap<(Arm, String), Arc<EndpointLive>>>,
@@ -46,6 +48,8 @@ pub struct ServiceLive {
 pub struct ServiceCore {
     arms: PerArm<ArmCore>,
     retries: AtomicU64,
+    /// What the retry budget of this core holds, in fifths of a retry.
+    retry_fifths: AtomicU64,
 }
 
 /// One core's counters of one arm of a service.
@@ -55,6 +59,9 @@ struct ArmCore {
     bad: [AtomicU64; BadReason::ALL.len()],
     latency: Histogram,
 }
+
+/// A core that was quiet for long may retry ten requests at once, no more.
+const RETRY_BUDGET_FIFTHS: u64 = 50;
 
 /// 1xx to 5xx, and one for clients that left before the response head.
 const CLASSES: usize = 6;
@@ -99,6 +106,7 @@ impl ServiceLive {
             name: name.to_owned(),
             latch: AtomicBool::new(false),
             circuit: Mutex::default(),
+            untold: AtomicBool::new(false),
             latched,
             cores: (0..cores).map(|_| Padded::default()).collect(),
             endpoints: Mutex::default(),
@@ -131,8 +139,16 @@ impl ServiceLive {
         let was_closed = !circuit.is_open();
         circuit.trip(episode, trip);
         self.latch.store(true, Ordering::SeqCst);
+        if was_closed {
+            self.untold.store(true, Ordering::SeqCst);
+        }
         self.latched.notify_one();
         was_closed
+    }
+
+    /// Whether this process tripped the circuit and people don't know yet. Asked once per trip.
+    pub fn take_untold(&self) -> bool {
+        self.untold.swap(false, Ordering::SeqCst)
     }
 
     /// Takes in a circuit from the store: see [`Circuit::merge`]. Returns what stands.
@@ -191,9 +207,23 @@ impl ServiceLive {
         counters::add(&self.cores[core].0.arms.get(arm).bad[reason as usize], 1);
     }
 
-    /// Counts a retry on this core.
-    pub fn count_retry(&self, core: usize) {
-        counters::add(&self.cores[core].0.retries, 1);
+    /// Earns the retry budget of this core its share of one request: a fifth of a retry.
+    pub fn earn_retry(&self, core: usize) {
+        let held = &self.cores[core].0.retry_fifths;
+        if held.load(Ordering::Relaxed) < RETRY_BUDGET_FIFTHS {
+            counters::add(held, 1);
+        }
+    }
+
+    /// Takes one retry from the budget of this core and counts it, if there is one.
+    pub fn take_retry(&self, core: usize) -> bool {
+        let core = &self.cores[core].0;
+        let granted = core.retry_fifths.load(Ordering::Relaxed) >= 5;
+        if granted {
+            counters::sub(&core.retry_fifths, 5);
+            counters::add(&core.retries, 1);
+        }
+        granted
     }
 
     /// Retries so far.
@@ -235,11 +265,16 @@ impl ServiceLive {
 pub struct EpisodeLive {
     id: EpisodeId,
     seen: Box<[PerArm<Sketch>]>,
+    addresses: Box<[Sketch]>,
 }
 
 impl EpisodeLive {
     fn new(id: EpisodeId, cores: usize) -> Self {
-        Self { id, seen: (0..cores).map(|_| PerArm::default()).collect() }
+        Self {
+            id,
+            seen: (0..cores).map(|_| PerArm::default()).collect(),
+            addresses: (0..cores).map(|_| Sketch::default()).collect(),
+        }
     }
 
     /// Notes on a core that a unit was on this arm.
@@ -250,5 +285,15 @@ impl EpisodeLive {
     /// Distinct units seen on this arm, by estimate.
     pub fn units(&self, arm: Arm) -> u64 {
         distinct(self.seen.iter().map(|arms| arms.get(arm)))
+    }
+
+    /// Notes on a core that a client address was seen; it comes as the unit of its bits.
+    pub fn note_address(&self, core: usize, address: Unit) {
+        self.addresses[core].note(address);
+    }
+
+    /// Distinct client addresses seen, by estimate; exact while there are few.
+    pub fn addresses(&self) -> u64 {
+        distinct(&self.addresses)
     }
 }

@@ -25,6 +25,7 @@ impl Default for Sketch {
 impl Sketch {
     /// Notes a unit: mostly one load, a store only when something was learnt.
     pub fn note(&self, unit: Unit) {
+        // The half that doesn't decide the arm: within one arm the other is not uniform.
         let hash = unit.lower();
         #[expect(clippy::cast_possible_truncation, reason = "eleven bits, and a count up to 54")]
         let (register, rank) =

@@ -15,8 +15,8 @@ use crate::model::weight::Weight;
 pub struct Snapshot {
     /// Rises by one with each snapshot this process publishes.
     pub revision: u64,
-    by_host: HashMap<String, Arc<ServiceView>>,
-    any_host: Option<Arc<ServiceView>>,
+    by_host: HashMap<String, usize>,
+    any_host: Option<usize>,
     services: Vec<Arc<ServiceView>>,
 }
 
@@ -26,22 +26,22 @@ impl Snapshot {
     pub fn new(revision: u64, services: Vec<Arc<ServiceView>>) -> Self {
         let mut by_host = HashMap::new();
         let mut any_host = None;
-        for service in &services {
+        for (index, service) in services.iter().enumerate() {
             for host in &service.spec.hosts {
                 if host == "*" {
-                    any_host.get_or_insert_with(|| Arc::clone(service));
+                    any_host.get_or_insert(index);
                 } else {
-                    by_host.entry(host.clone()).or_insert_with(|| Arc::clone(service));
+                    by_host.entry(host.clone()).or_insert(index);
                 }
             }
         }
         Self { revision, by_host, any_host, services }
     }
 
-    /// The service that answers for a host: in lower case, without port.
-    pub fn route(&self, host: &str) -> Option<&Arc<ServiceView>> {
-        let named = if self.by_host.is_empty() { None } else { self.by_host.get(host) };
-        named.or(self.any_host.as_ref())
+    /// Which of [`Self::services`] answers for a host: in lower case, without port.
+    pub fn route(&self, host: &str) -> Option<usize> {
+        let named = if self.by_host.is_empty() { None } else { self.by_host.get(host).copied() };
+        named.or(self.any_host)
     }
 
     /// A service by name.
@@ -70,6 +70,9 @@ pub struct ServiceView {
     pub episode: Option<EpisodeView>,
     /// The members of both pools, in the order of their ids.
     pub pools: PerArm<Vec<EndpointView>>,
+    /// Whether somebody drained or removed a member of the canary pool: then its emptiness is
+    /// no failure.
+    pub canary_withdrawn: bool,
 }
 
 impl ServiceView {
@@ -104,6 +107,8 @@ pub struct EndpointView {
     pub address: SocketAddr,
     /// Its relative share inside the pool.
     pub weight: u16,
+    /// The weights of the pool summed up to and including this one: see [`EndpointView::with_shares`].
+    pub share_end: u32,
     /// Whether it gets no new work.
     pub draining: bool,
     /// The version it runs, if somebody said so.
@@ -113,6 +118,17 @@ pub struct EndpointView {
 }
 
 impl EndpointView {
+    /// A pool with its running sums of weights filled in.
+    #[must_use]
+    pub fn with_shares(mut pool: Vec<Self>) -> Vec<Self> {
+        let mut sum = 0;
+        for endpoint in &mut pool {
+            sum += u32::from(endpoint.weight.max(1));
+            endpoint.share_end = sum;
+        }
+        pool
+    }
+
     /// Whether it may get new work.
     pub fn is_ready(&self) -> bool {
         !self.draining && self.live.health() == Health::Up

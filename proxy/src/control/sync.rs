@@ -1,0 +1,211 @@
+//! The one publisher of snapshots: keeps what requests read in step with the store, and the
+//! store in step with what was latched here.
+//!
+//! A change by API, by command, by another proxy or by `redis-cli` arrives the same way:
+//! the store rings, sync loads, compiles and swaps.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use super::alert::{Alert, Mailer, TripAlert};
+use super::compile;
+use crate::live::{Live, Snapshot, StoreHealth};
+use crate::model::circuit::Circuit;
+use crate::model::spec::{ServiceSpec, Spec};
+use crate::model::split::Arm;
+use crate::model::state::{Change, ServiceState, State};
+use crate::store::{self, Freshness, Loaded, Store, StoreError};
+use crate::telemetry;
+
+/// Keeps store and snapshot in step.
+#[derive(Debug)]
+pub struct Sync {
+    live: Arc<Live>,
+    store: Arc<dyn Store>,
+    mailer: Mailer,
+    proxy_name: String,
+    spec: watch::Receiver<Arc<Spec>>,
+    published: watch::Sender<u64>,
+    /// What the snapshot in force was compiled from.
+    in_force: Option<(Arc<Spec>, State)>,
+    /// The highest revision seen of each service: a lower one means that the store lost something.
+    revisions: HashMap<String, u64>,
+}
+
+impl Sync {
+    /// A sync that has done nothing yet, and a watch on the revision it published last.
+    pub fn new(
+        live: Arc<Live>,
+        store: Arc<dyn Store>,
+        mailer: Mailer,
+        proxy_name: String,
+        spec: watch::Receiver<Arc<Spec>>,
+    ) -> (Self, watch::Receiver<u64>) {
+        let (published, watching) = watch::channel(0);
+        let sync =
+            Self { live, store, mailer, proxy_name, spec, published, in_force: None, revisions: HashMap::default() };
+        (sync, watching)
+    }
+
+    /// Loads, mends and publishes once.
+    pub async fn step(&mut self) {
+        let spec = Arc::clone(&self.spec.borrow_and_update());
+        let names: Vec<String> = spec.services.iter().map(|service| service.name.clone()).collect();
+        let mut loaded = self.store.load(&names).await;
+        if loaded.freshness == Freshness::Fresh && self.restore_what_was_lost(&loaded.state).await {
+            loaded = self.store.load(&names).await;
+        }
+        self.report_health(&loaded);
+        let fresh = loaded.freshness == Freshness::Fresh;
+        let mut state = loaded.state;
+        for service in &spec.services {
+            let entry = state.entry(service.name.clone()).or_default();
+            self.settle_circuit(&service.name, entry).await;
+            if fresh {
+                self.settle_episode(service, entry).await;
+                let seen = self.revisions.entry(service.name.clone()).or_default();
+                *seen = entry.revision.max(*seen);
+            }
+        }
+        self.publish(spec, state);
+    }
+
+    /// Goes on for ever: at each ring of the store, each local trip, each reload.
+    pub async fn run(mut self) {
+        loop {
+            tokio::select! {
+                () = self.store.changed() => {}
+                () = self.live.latched.notified() => {}
+                changed = self.spec.changed() => if changed.is_err() { return },
+            }
+            self.step().await;
+        }
+    }
+
+    /// Whether a store that forgot services was given them back.
+    async fn restore_what_was_lost(&mut self, state: &State) -> bool {
+        let Some((_, known)) = &self.in_force else { return false };
+        let lost = |name: &String| {
+            let before = self.revisions.get(name).copied().unwrap_or_default();
+            before > 0 && state.get(name).is_none_or(|service| service.revision == 0)
+        };
+        let kept: State = known.iter().filter(|(name, _)| lost(name)).map(|(n, s)| (n.clone(), s.clone())).collect();
+        if kept.is_empty() {
+            return false;
+        }
+        tracing::warn!(services = kept.len(), "The store lost its state: writing back the last good one");
+        match self.store.restore(&kept).await {
+            Ok(()) => true,
+            Err(error) => {
+                tracing::warn!(%error, "The last good state couldn't be written back");
+                false
+            }
+        }
+    }
+
+    /// Makes this process and the store agree on a circuit, and tells people of a trip made here.
+    async fn settle_circuit(&self, name: &str, state: &mut ServiceState) {
+        let live = self.live.service(name);
+        let stands = live.merge_circuit(&state.circuit);
+        let untold = live.take_untold();
+        let mut told_by_another = false;
+        if stands != state.circuit {
+            match self.apply(name, Change::MergeCircuit { circuit: stands.clone() }).await {
+                Ok(stored) => {
+                    told_by_another = stored.circuit.trip != stands.trip;
+                    *state = stored;
+                    live.merge_circuit(&state.circuit);
+                }
+                Err(_) => state.circuit = stands.clone(),
+            }
+        }
+        if untold && !told_by_another {
+            self.tell(name, state, &stands);
+        }
+    }
+
+    fn tell(&self, name: &str, state: &ServiceState, circuit: &Circuit) {
+        let Some(trip) = circuit.trip.clone() else { return };
+        tracing::warn!(service = name, cause = %trip.cause, reason = trip.reason, by = trip.by, "Circuit opened");
+        let version = |arm: Arm| {
+            let members = state.pools.get(arm).values();
+            members.filter_map(|member| member.spec()?.version.clone()).next()
+        };
+        self.mailer.send(Alert::Tripped(TripAlert {
+            service: name.to_owned(),
+            proxy: self.proxy_name.clone(),
+            episode: circuit.episode,
+            epoch: circuit.epoch,
+            canary_version: version(Arm::Canary),
+            stable_version: version(Arm::Stable),
+            trip,
+        }));
+    }
+
+    /// An episode runs exactly while the canary is to get something.
+    async fn settle_episode(&self, spec: &ServiceSpec, state: &mut ServiceState) {
+        let wanted = !compile::asked_weight(spec, state).is_zero() && !state.circuit.is_open();
+        let change = match (wanted, state.episode) {
+            (true, None) => Change::BeginEpisode { fresh: store::fresh_episode() },
+            (false, Some(running)) => Change::EndEpisode { episode: running.id },
+            _ => return,
+        };
+        if let Ok(stored) = self.apply(&spec.name, change).await {
+            *state = stored;
+        }
+    }
+
+    async fn apply(&self, service: &str, change: Change) -> Result<ServiceState, StoreError> {
+        let result = self.store.apply(service, &change, None).await;
+        if let Err(error) = &result {
+            tracing::warn!(service, %error, "A change couldn't be stored; it is tried again");
+        }
+        result
+    }
+
+    fn publish(&mut self, spec: Arc<Spec>, state: State) {
+        if let Some((spec_before, state_before)) = &self.in_force
+            && Arc::ptr_eq(spec_before, &spec)
+            && *state_before == state
+        {
+            return;
+        }
+        let compiled = |service: &Arc<ServiceSpec>| compile::service(&self.live, service, &state[&service.name]);
+        let services = spec.services.iter().map(compiled).collect();
+        let revision = self.live.snapshot().revision + 1;
+        self.live.snapshot_cell().store(Arc::new(Snapshot::new(revision, services)));
+        tracing::debug!(revision, "Snapshot published");
+        self.in_force = Some((spec, state));
+        self.published.send_replace(revision);
+    }
+
+    fn report_health(&self, loaded: &Loaded) {
+        let before = self.live.store_health();
+        let poisoned: Vec<_> =
+            loaded.poisoned.iter().map(|poison| (poison.key.clone(), poison.problem.clone())).collect();
+        if poisoned != before.poisoned {
+            for (key, problem) in &poisoned {
+                tracing::warn!(key, problem, "A value in the store makes no sense and is passed over");
+            }
+        }
+        let health = match &loaded.freshness {
+            Freshness::Fresh => {
+                StoreHealth { reachable: true, read_at: Some(telemetry::now()), detail: None, poisoned }
+            }
+            Freshness::LastGood { read_at, because } => {
+                StoreHealth { reachable: false, read_at: *read_at, detail: Some(because.clone()), poisoned }
+            }
+        };
+        match (before.reachable, health.reachable) {
+            (true, false) => tracing::warn!(
+                detail = health.detail.as_deref().unwrap_or_default(),
+                "The store can't be reached: serving the last good state"
+            ),
+            (false, true) if before.detail.is_some() => tracing::info!("The store is back"),
+            _ => {}
+        }
+        self.live.set_store_health(health);
+    }
+}

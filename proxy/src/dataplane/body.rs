@@ -1,0 +1,118 @@
+//! The response body on its way to the client: an endpoint's, or serin's own words.
+
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http_body::{Frame, SizeHint};
+
+use super::connection::Downstream;
+use super::matcher::BodyMatcher;
+use super::record::Record;
+use super::upstream::{BodyError, ResponseBody};
+use crate::model::outcome::BadReason;
+
+/// A response body. When it is dropped, the connection waits for the next request.
+#[derive(Debug)]
+pub(crate) struct Body {
+    content: Content,
+    downstream: Rc<Downstream>,
+}
+
+#[derive(Debug)]
+enum Content {
+    Whole(Option<Bytes>),
+    Relay(Box<Relay>),
+}
+
+/// A body that comes from an endpoint piece by piece.
+#[derive(Debug)]
+struct Relay {
+    upstream: ResponseBody,
+    matcher: Option<BodyMatcher>,
+    record: Record,
+}
+
+impl Body {
+    /// A body that is there already.
+    pub(crate) fn whole(downstream: &Rc<Downstream>, bytes: Bytes) -> Self {
+        let content = Content::Whole(Some(bytes).filter(|bytes| !bytes.is_empty()));
+        Self { content, downstream: Rc::clone(downstream) }
+    }
+
+    /// A body that comes from an endpoint; the request's record ends with it.
+    pub(crate) fn relay(
+        downstream: &Rc<Downstream>,
+        upstream: ResponseBody,
+        matcher: Option<BodyMatcher>,
+        record: Record,
+    ) -> Self {
+        let content = Content::Relay(Box::new(Relay { upstream, matcher, record }));
+        Self { content, downstream: Rc::clone(downstream) }
+    }
+}
+
+impl Relay {
+    fn poll_piece(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
+        let piece = std::task::ready!(self.upstream.poll_piece(context));
+        match &piece {
+            Some(Ok(bytes)) => {
+                let patterns = &self.record.service().spec.verdict.errors.body_contains;
+                if self.matcher.as_mut().is_some_and(|matcher| matcher.look(patterns, bytes)) {
+                    self.record.bad(BadReason::Body, None);
+                }
+            }
+            Some(Err(error)) => {
+                tracing::debug!(error = error as &dyn std::error::Error, "Response broke off");
+                self.record.bad(reason_of(error), None);
+            }
+            None => {}
+        }
+        Poll::Ready(piece)
+    }
+}
+
+const fn reason_of(error: &BodyError) -> BadReason {
+    match error {
+        BodyError::Truncated(_) => BadReason::Truncated,
+        BodyError::Timeout => BadReason::Timeout,
+        BodyError::Malformed(_) => BadReason::Malformed,
+    }
+}
+
+impl http_body::Body for Body {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let piece = match &mut self.content {
+            Content::Whole(bytes) => bytes.take().map(Ok),
+            Content::Relay(relay) => std::task::ready!(relay.poll_piece(context)),
+        };
+        Poll::Ready(piece.map(|piece| piece.map(Frame::data)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.content {
+            Content::Whole(bytes) => bytes.is_none(),
+            Content::Relay(relay) => relay.upstream.remaining() == Some(0),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.content {
+            Content::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
+            Content::Relay(relay) => relay.upstream.remaining().map_or_else(SizeHint::default, SizeHint::with_exact),
+        }
+    }
+}
+
+impl Drop for Body {
+    fn drop(&mut self) {
+        self.downstream.request_ended();
+    }
+}

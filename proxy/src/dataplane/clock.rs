@@ -1,0 +1,208 @@
+//! Deadlines without timers: each core sweeps its connections' alarms a few times a second.
+//!
+//! A request has several deadlines and almost none is ever reached. So no timer is
+//! made or cancelled on the request path: whoever waits notes its deadline in the
+//! connection's [`Alarm`], and the core's sweep wakes the connection's task when the
+//! earliest has passed. Deadlines are kept to within [`SWEEP`].
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::task::{Context, Waker};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+/// How often alarms are looked at: a deadline may be missed by this much.
+pub(crate) const SWEEP: Duration = Duration::from_millis(50);
+
+/// The alarms of one core, and its coarse idea of now.
+#[derive(Debug)]
+pub(crate) struct Clock {
+    now: Cell<Instant>,
+    alarms: RefCell<Vec<Slot>>,
+    free: RefCell<Vec<usize>>,
+    armed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Slot {
+    at: Option<Instant>,
+    waker: Option<Waker>,
+}
+
+impl Clock {
+    /// A clock without alarms.
+    pub(crate) fn new() -> Rc<Self> {
+        Rc::new(Self {
+            now: Cell::new(Instant::now()),
+            alarms: RefCell::default(),
+            free: RefCell::default(),
+            armed: Notify::new(),
+        })
+    }
+
+    /// Now, asked anew: once when a request begins and once at its response head.
+    pub(crate) fn refresh(&self) -> Instant {
+        let now = Instant::now();
+        self.now.set(now);
+        now
+    }
+
+    /// Now, at most a sweep ago.
+    pub(crate) fn now(&self) -> Instant {
+        self.now.get()
+    }
+
+    /// An alarm for one connection's task.
+    pub(crate) fn alarm(self: &Rc<Self>) -> Rc<Alarm> {
+        let mut alarms = self.alarms.borrow_mut();
+        let index = self.free.borrow_mut().pop().unwrap_or_else(|| {
+            alarms.push(Slot::default());
+            alarms.len() - 1
+        });
+        self.armed.notify_one();
+        Rc::new(Alarm { clock: Rc::clone(self), index })
+    }
+
+    /// Wakes whoever's earliest deadline has passed.
+    fn sweep(&self) {
+        let now = self.refresh();
+        for slot in self.alarms.borrow_mut().iter_mut() {
+            if slot.at.is_some_and(|at| at <= now) {
+                slot.at = None;
+                if let Some(waker) = &slot.waker {
+                    waker.wake_by_ref();
+                }
+            }
+        }
+    }
+
+    /// Wakes every connection's task, to look at what has changed.
+    pub(crate) fn wake_all(&self) {
+        for slot in self.alarms.borrow().iter() {
+            if let Some(waker) = &slot.waker {
+                waker.wake_by_ref();
+            }
+        }
+    }
+
+    fn is_idle(&self) -> bool {
+        self.free.borrow().len() == self.alarms.borrow().len()
+    }
+
+    /// Sweeps for ever; rests while there is no connection.
+    pub(crate) async fn run(self: Rc<Self>, mut every_sweep: impl FnMut(Instant)) {
+        loop {
+            if self.is_idle() {
+                self.armed.notified().await;
+            }
+            tokio::time::sleep(SWEEP).await;
+            self.sweep();
+            every_sweep(self.now());
+        }
+    }
+}
+
+/// The alarm of one connection's task: wakes it when its earliest deadline has passed.
+#[derive(Debug)]
+pub(crate) struct Alarm {
+    clock: Rc<Clock>,
+    index: usize,
+}
+
+impl Alarm {
+    /// The clock it belongs to.
+    pub(crate) fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// Whether the deadline has passed; if not, the task will be woken when it has. To be
+    /// asked in each poll that ends up waiting; no deadline never passes.
+    pub(crate) fn passed(&self, deadline: Option<Instant>, context: &Context<'_>) -> bool {
+        let Some(deadline) = deadline else { return false };
+        if deadline <= self.clock.now() {
+            return true;
+        }
+        let mut alarms = self.clock.alarms.borrow_mut();
+        let slot = &mut alarms[self.index];
+        if slot.at.is_none_or(|at| deadline < at) {
+            slot.at = Some(deadline);
+        }
+        match &slot.waker {
+            Some(waker) if waker.will_wake(context.waker()) => {}
+            _ => slot.waker = Some(context.waker().clone()),
+        }
+        false
+    }
+}
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        let slot = std::mem::take(&mut self.clock.alarms.borrow_mut()[self.index]);
+        self.clock.free.borrow_mut().push(self.index);
+        // Its waker may hold the last of a task: dropped only here, with nothing borrowed.
+        drop(slot);
+    }
+}
+
+/// A deadline this long after `start`; zero means none.
+pub(crate) fn deadline(start: Instant, after: Duration) -> Option<Instant> {
+    if after.is_zero() { None } else { start.checked_add(after) }
+}
+
+/// The earlier of two deadlines.
+pub(crate) fn earlier(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::future::poll_fn;
+    use std::task::Poll;
+
+    /// Waits for a deadline by the alarm alone.
+    async fn wait(alarm: Rc<Alarm>, after: Duration) -> Duration {
+        let start = alarm.clock().refresh();
+        poll_fn(|cx| if alarm.passed(deadline(start, after), cx) { Poll::Ready(()) } else { Poll::Pending }).await;
+        start.elapsed()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_deadline_wakes_its_task_within_a_sweep() {
+        let local = tokio::task::LocalSet::new();
+        local
+            .run_until(async {
+                let clock = Clock::new();
+                tokio::task::spawn_local(Rc::clone(&clock).run(|_| ()));
+                for seconds in [1, 30] {
+                    let after = Duration::from_secs(seconds);
+                    let waited = wait(clock.alarm(), after).await;
+                    assert!(waited >= after && waited <= after + 2 * SWEEP, "{waited:?}");
+                }
+            })
+            .await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_connection_means_no_sweep() {
+        let clock = Clock::new();
+        drop(clock.alarm());
+        let mut sweeps = 0;
+        let swept = tokio::time::timeout(Duration::from_secs(60), Rc::clone(&clock).run(|_| sweeps += 1)).await;
+        assert!(swept.is_err());
+        assert!(sweeps <= 1, "{sweeps} sweeps with nothing to watch");
+    }
+
+    #[test]
+    fn a_zero_timeout_is_none() {
+        let now = Instant::now();
+        assert_eq!(deadline(now, Duration::ZERO), None);
+        assert_eq!(earlier(None, Some(now)), Some(now));
+        assert_eq!(earlier(Some(now + SWEEP), Some(now)), Some(now));
+    }
+}

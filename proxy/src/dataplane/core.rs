@@ -1,0 +1,160 @@
+//! What one data-plane thread owns: nothing in here is shared with another core,
+//! but the counters and the snapshot cell in `live`.
+
+use std::cell::{Cell, RefCell};
+use std::ops::Deref;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use arc_swap::cache::Cache;
+use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng as _};
+
+use super::clock::Clock;
+use super::upstream::Pool;
+use crate::live::{Live, ServiceView, Snapshot};
+
+/// Head buffers kept for the next request.
+const SPARE_HEADS: usize = 64;
+
+/// One data-plane thread's own things.
+#[derive(Debug)]
+pub(crate) struct Core {
+    /// Its number, from 0: the index of its counters.
+    pub(crate) id: usize,
+    pub(crate) live: Arc<Live>,
+    pub(crate) pool: Rc<Pool>,
+    pub(crate) clock: Rc<Clock>,
+    /// Whether connections shall end after the request at hand.
+    pub(crate) draining: Cell<bool>,
+    snapshots: RefCell<SnapshotReader>,
+    rng: RefCell<StdRng>,
+    heads: RefCell<Vec<Vec<u8>>>,
+}
+
+impl Core {
+    /// The things of core `id`.
+    pub(crate) fn new(id: usize, live: Arc<Live>) -> Rc<Self> {
+        let reader = SnapshotReader::new(Arc::clone(&live));
+        Rc::new(Self {
+            id,
+            live,
+            pool: Rc::default(),
+            clock: Clock::new(),
+            draining: Cell::new(false),
+            snapshots: RefCell::new(reader),
+            rng: RefCell::new(StdRng::from_rng(&mut rand::rng())),
+            heads: RefCell::default(),
+        })
+    }
+
+    /// The snapshot in force: one atomic load.
+    pub(crate) fn snapshot(&self) -> Rc<Held> {
+        self.snapshots.borrow_mut().load()
+    }
+
+    /// Random bits from a cryptographic generator of this core.
+    pub(crate) fn random<T>(&self) -> T
+    where
+        rand::distr::StandardUniform: rand::distr::Distribution<T>,
+    {
+        self.rng.borrow_mut().random()
+    }
+
+    /// A random number below `bound`, which isn't zero.
+    pub(crate) fn random_below(&self, bound: u32) -> u32 {
+        self.rng.borrow_mut().random_range(0..bound)
+    }
+
+    /// An empty buffer for a request head.
+    pub(crate) fn head_buffer(&self) -> Vec<u8> {
+        self.heads.borrow_mut().pop().unwrap_or_else(|| Vec::with_capacity(1_024))
+    }
+
+    /// Takes a head buffer back.
+    pub(crate) fn return_head_buffer(&self, mut buffer: Vec<u8>) {
+        let mut heads = self.heads.borrow_mut();
+        if heads.len() < SPARE_HEADS && buffer.capacity() <= 16 * 1024 {
+            buffer.clear();
+            heads.push(buffer);
+        }
+    }
+}
+
+/// A snapshot as this core holds it: requests count their hold on it without a locked
+/// instruction, and the core's one hold on the shared count lasts until the next snapshot.
+#[derive(Debug)]
+pub(crate) struct Held(Arc<Snapshot>);
+
+impl Deref for Held {
+    type Target = Snapshot;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
+/// Gives requests the snapshot in force, without touching a count shared between cores.
+struct SnapshotReader {
+    cache: Cache<SnapshotCell, Arc<Snapshot>>,
+    current: Rc<Held>,
+}
+
+struct SnapshotCell(Arc<Live>);
+
+impl Deref for SnapshotCell {
+    type Target = ArcSwap<Snapshot>;
+
+    fn deref(&self) -> &Self::Target {
+        self.0.snapshot_cell()
+    }
+}
+
+impl SnapshotReader {
+    fn new(live: Arc<Live>) -> Self {
+        let current = Rc::new(Held(live.snapshot()));
+        Self { cache: Cache::new(SnapshotCell(live)), current }
+    }
+
+    fn load(&mut self) -> Rc<Held> {
+        let newest = self.cache.load();
+        if !Arc::ptr_eq(newest, &self.current.0) {
+            self.current = Rc::new(Held(Arc::clone(newest)));
+        }
+        Rc::clone(&self.current)
+    }
+}
+
+impl std::fmt::Debug for SnapshotReader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SnapshotReader").field("revision", &self.current.revision).finish()
+    }
+}
+
+/// A service in the snapshot that a request loaded; keeps that snapshot alive.
+#[derive(Clone, Debug)]
+pub(crate) struct ServiceRef {
+    snapshot: Rc<Held>,
+    index: usize,
+}
+
+impl ServiceRef {
+    /// The service at `index` of the snapshot, which has one there.
+    pub(crate) const fn new(snapshot: Rc<Held>, index: usize) -> Self {
+        Self { snapshot, index }
+    }
+
+    /// The service, to be kept beyond this core.
+    pub(crate) fn shared(&self) -> Arc<ServiceView> {
+        Arc::clone(&self.snapshot.services()[self.index])
+    }
+}
+
+impl Deref for ServiceRef {
+    type Target = ServiceView;
+
+    fn deref(&self) -> &Self::Target {
+        &self.snapshot.services()[self.index]
+    }
+}

@@ -1,0 +1,163 @@
+//! The attempt loop: from the draw to a response head, with at most one more try.
+
+use std::rc::Rc;
+
+use http::header;
+use http::request::Parts;
+use http::{Method, Response};
+use http_body::Body as _;
+use hyper::body::Incoming;
+
+use super::body::Body;
+use super::clock::deadline;
+use super::connection::Downstream;
+use super::matcher::{self, BodyMatcher};
+use super::pick::pick;
+use super::record::Record;
+use super::respond::{ProxyError, bad_reason};
+use super::upstream::head::RequestFraming;
+use super::upstream::{Answer, ExchangeError, Sender, Terms, exchange};
+use crate::model::outcome::BadReason;
+use crate::model::split::Arm;
+
+/// What an attempt needs of a request.
+#[derive(Debug)]
+pub(crate) struct Outgoing {
+    /// The head, written out, and the body.
+    pub(crate) sender: Sender,
+    /// Whether the request may be sent again though an endpoint may have acted on it.
+    pub(crate) idempotent: bool,
+    /// Whether it is a `HEAD`.
+    pub(crate) to_head: bool,
+}
+
+/// How a failed attempt is followed up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Next {
+    /// On the same endpoint, over a fresh connection.
+    Fresh,
+    /// On another endpoint of the same arm.
+    Elsewhere,
+    /// Not at all.
+    GiveUp,
+}
+
+/// Sends a request to an endpoint of `arm` and waits for the response head.
+///
+/// A reused connection that turns out stale is replaced once, on the same endpoint. An
+/// endpoint that can't be reached is replaced once, for idempotent requests, within the
+/// budget. Nothing else is tried again: a request that killed one endpoint must not walk on.
+pub(crate) async fn forward(
+    downstream: &Rc<Downstream>,
+    record: &mut Record,
+    arm: Arm,
+    outgoing: Outgoing,
+) -> Result<Answer, ProxyError> {
+    let core = &downstream.core;
+    let service = record.service().clone();
+    let pool = service.pools.get(arm);
+    let Outgoing { mut sender, idempotent, to_head } = outgoing;
+    let mut index = pick(core, pool, None).ok_or(ProxyError::NoEndpoint)?;
+    let timeouts = service.spec.timeouts;
+    let total = deadline(core.clock.now(), timeouts.total);
+    let mut terms = Terms { endpoint: pool[index].address, timeouts, total, to_head, reuse: true };
+    let mut tries = 0;
+    record.attempt(&pool[index].id, &pool[index].live);
+    loop {
+        let (error, unsent) = match exchange(&core.pool, &downstream.alarm, &terms, sender).await {
+            Ok(answer) => return Ok(answer),
+            Err(failed) => failed,
+        };
+        sender = unsent;
+        tries += 1;
+        let untouched = !sender.has_sent();
+        let next = if tries > 1 { Next::GiveUp } else { follow_up(&error, &mut sender, idempotent) };
+        if !(next == Next::Fresh && untouched)
+            && let Some(reason) = bad_reason(&error)
+        {
+            record.bad(reason, None);
+        }
+        match next {
+            Next::Fresh => {
+                terms.reuse = false;
+                // A connection that was found dead before anything was sent was no attempt.
+                if !untouched {
+                    record.attempt(&pool[index].id, &pool[index].live);
+                }
+            }
+            Next::Elsewhere => {
+                let other = pick(core, pool, Some(index));
+                let Some(other) = other.filter(|_| service.live.take_retry(core.id)) else {
+                    return Err(ProxyError::Exchange(error));
+                };
+                index = other;
+                terms.endpoint = pool[index].address;
+                record.attempt(&pool[index].id, &pool[index].live);
+            }
+            Next::GiveUp => return Err(ProxyError::Exchange(error)),
+        }
+    }
+}
+
+fn follow_up(error: &ExchangeError, sender: &mut Sender, idempotent: bool) -> Next {
+    match error {
+        ExchangeError::Closed { reused: true, answered: false, .. }
+            if (idempotent || !sender.has_sent()) && sender.rewind() =>
+        {
+            Next::Fresh
+        }
+        ExchangeError::Refused(_) | ExchangeError::ConnectTimeout if idempotent && sender.rewind() => Next::Elsewhere,
+        _ => Next::GiveUp,
+    }
+}
+
+/// How the body of a request goes upstream.
+pub(crate) fn framing(parts: &Parts, body: &Incoming) -> RequestFraming {
+    match body.size_hint().exact() {
+        Some(0) => {
+            let expected = matches!(parts.method, Method::POST | Method::PUT | Method::PATCH);
+            if expected || parts.headers.contains_key(header::CONTENT_LENGTH) {
+                RequestFraming::Length(0)
+            } else {
+                RequestFraming::None
+            }
+        }
+        Some(length) => RequestFraming::Length(length),
+        None => RequestFraming::Chunked,
+    }
+}
+
+/// Judges an answer by what the service calls bad, and makes the client's response of it.
+pub(crate) fn relay(downstream: &Rc<Downstream>, mut record: Record, mut answer: Answer) -> Response<Body> {
+    let core = &downstream.core;
+    core.return_head_buffer(std::mem::take(&mut answer.spare));
+    let status = answer.status.as_u16();
+    record.head(status, core.clock.refresh());
+    let service = record.service().clone();
+    let errors = &service.spec.verdict.errors;
+    if errors.status.contains(status) {
+        record.bad(BadReason::Status, Some(status));
+    }
+    let headers = answer.headers;
+    let body = match answer.body.take_whole() {
+        Some(bytes) => {
+            if matcher::is_bad(&errors.body_contains, &headers, &bytes) {
+                record.bad(BadReason::Body, Some(status));
+            }
+            drop(record);
+            Body::whole(downstream, bytes)
+        }
+        None => {
+            let matcher = BodyMatcher::for_response(&errors.body_contains, &headers);
+            Body::relay(downstream, answer.body, matcher, record)
+        }
+    };
+    let mut response = Response::new(body);
+    *response.status_mut() = answer.status;
+    *response.headers_mut() = headers;
+    if matches!(status, 204 | 304) {
+        // Neither has a body, so the length speaks of another response.
+        response.headers_mut().remove(header::CONTENT_LENGTH);
+    }
+    response
+}

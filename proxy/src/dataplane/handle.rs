@@ -1,0 +1,118 @@
+//! A request, top to bottom: load the snapshot once, route, admit, draw the arm, pick an
+//! endpoint and forward, record exactly once.
+
+use std::rc::Rc;
+
+use http::header::{self, HeaderMap};
+use http::request::Parts;
+use http::{Method, Request, Response};
+use http_body::Body as _;
+use hyper::body::Incoming;
+
+use super::authority;
+use super::body::Body;
+use super::connection::Downstream;
+use super::core::ServiceRef;
+use super::forward::{Outgoing, forward, framing, relay};
+use super::head::{self, Forwarded, client_address};
+use super::record::{self, Record};
+use super::respond::{self, ProxyError};
+use super::sticky::{self, Draw};
+use super::upstream::Sender;
+use crate::model::split::Arm;
+
+/// Answers one request.
+pub(crate) async fn handle(downstream: Rc<Downstream>, request: Request<Incoming>) -> Response<Body> {
+    downstream.request_began();
+    let (parts, body) = request.into_parts();
+    let request_id = request_id(&downstream, &parts.headers);
+    let service = match route(&downstream, &parts).and_then(|service| admit(&service, &body).map(|()| service)) {
+        Ok(service) => service,
+        Err(error) => return respond::error(&downstream, &request_id, &error),
+    };
+    let client = client_address(downstream.peer, &parts.headers, |hop| downstream.trusts(hop));
+    let Draw { arm, drawn, new_key } = sticky::draw(&downstream.core, &service, &parts.headers, client);
+    let arm = serving_arm(&service, arm);
+    let mut record = Record::begin(
+        &downstream.core,
+        service,
+        record::Request {
+            arm,
+            drawn,
+            address: client,
+            request_id: Rc::clone(&request_id),
+            method: parts.method.clone(),
+            target: parts.uri.path_and_query().cloned(),
+            start: downstream.core.clock.now(),
+        },
+    );
+    let outgoing = outgoing(&downstream, &record, &parts, body, &request_id);
+    let mut response = match forward(&downstream, &mut record, arm, outgoing).await {
+        Ok(answer) => relay(&downstream, record, answer),
+        Err(error) => {
+            record.head(error.status().as_u16(), downstream.core.clock.refresh());
+            respond::error(&downstream, &request_id, &error)
+        }
+    };
+    if let Some(key) = new_key {
+        response
+            .headers_mut()
+            .append(header::SET_COOKIE, sticky::set_cookie(key, downstream.is_secure(&parts.headers)));
+    }
+    response
+}
+
+/// The id of a request: 128 random bits in hex, or what a trusted peer says.
+fn request_id(downstream: &Downstream, headers: &HeaderMap) -> Rc<str> {
+    let given = if downstream.trusted { headers.get("x-request-id").and_then(|id| id.to_str().ok()) } else { None };
+    match given {
+        Some(id) if !id.is_empty() && id.len() <= 128 => Rc::from(id),
+        _ => Rc::from(format!("{:032x}", downstream.core.random::<u128>())),
+    }
+}
+
+/// The service that a request is for, in the one snapshot that this request will ever see.
+fn route(downstream: &Downstream, parts: &Parts) -> Result<ServiceRef, ProxyError> {
+    if parts.method == Method::CONNECT {
+        return Err(ProxyError::BadRequest("CONNECT is not for this server"));
+    }
+    if parts.headers.contains_key(header::TRANSFER_ENCODING) && parts.headers.contains_key(header::CONTENT_LENGTH) {
+        return Err(ProxyError::BadRequest("both Content-Length and Transfer-Encoding"));
+    }
+    let host = authority::host(&parts.uri, &parts.headers, parts.version).map_err(ProxyError::BadRequest)?;
+    let snapshot = downstream.core.snapshot();
+    let index = snapshot.route(&host).ok_or(ProxyError::NoService)?;
+    Ok(ServiceRef::new(snapshot, index))
+}
+
+/// Whether the service takes the request at all.
+fn admit(service: &ServiceRef, body: &Incoming) -> Result<(), ProxyError> {
+    match body.size_hint().exact() {
+        Some(length) if length > service.spec.max_body_bytes => Err(ProxyError::BodyTooLarge),
+        _ => Ok(()),
+    }
+}
+
+/// The arm that was drawn, or the other if this one has no ready endpoint and that one has.
+fn serving_arm(service: &ServiceRef, drawn: Arm) -> Arm {
+    let ready = |arm| service.pools.get(arm).iter().any(crate::live::EndpointView::is_ready);
+    // An open circuit is looked at last, so that a trip takes hold up to this very moment.
+    let open = service.live.is_open();
+    match drawn {
+        Arm::Canary if open || !ready(Arm::Canary) => Arm::Stable,
+        Arm::Stable if !open && !ready(Arm::Stable) && ready(Arm::Canary) => Arm::Canary,
+        arm => arm,
+    }
+}
+
+fn outgoing(downstream: &Downstream, record: &Record, parts: &Parts, body: Incoming, request_id: &str) -> Outgoing {
+    let framing = framing(parts, &body);
+    let forwarded = Forwarded { for_: &downstream.peer_text, trusted: downstream.trusted, request_id };
+    let head = head::write(&downstream.core, parts, framing, &forwarded);
+    let body = (!body.is_end_stream()).then_some(body);
+    Outgoing {
+        sender: Sender::new(head, body, framing, record.service().spec.max_body_bytes),
+        idempotent: parts.method.is_idempotent(),
+        to_head: parts.method == Method::HEAD,
+    }
+}

@@ -1,0 +1,180 @@
+//! The request head that goes upstream: written straight from the client's fields,
+//! without what speaks of one connection, and with what serin says of the client.
+
+use std::net::IpAddr;
+
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::request::Parts;
+
+use super::core::Core;
+use super::upstream::head::{self as wire, RequestFraming};
+
+/// Fields that only serin may set; a client's own are dropped, under any alias.
+const OURS: [&str; 6] =
+    ["x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip", "x-request-id", "x-serin-flags"];
+
+/// What serin says of the client to the endpoint.
+#[derive(Debug)]
+pub(crate) struct Forwarded<'a> {
+    /// The `X-Forwarded-For` value.
+    pub(crate) for_: &'a str,
+    /// Whether the peer's own `X-Forwarded-*` and `X-Request-Id` are believed.
+    pub(crate) trusted: bool,
+    /// Names the request in logs and mails.
+    pub(crate) request_id: &'a str,
+}
+
+/// Writes the head of a request.
+pub(crate) fn write(core: &Core, parts: &Parts, framing: RequestFraming, forwarded: &Forwarded<'_>) -> Vec<u8> {
+    let mut out = core.head_buffer();
+    let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
+    wire::write_request_line(&mut out, &parts.method, target);
+    if !parts.headers.contains_key(header::HOST) {
+        let authority = parts.uri.authority().map_or("", |authority| authority.as_str());
+        wire::write_field(&mut out, "host", authority.as_bytes());
+    }
+    let named = wire::named_by_connection(&parts.headers);
+    for (name, value) in &parts.headers {
+        if is_passed_on(name) && !named.contains(name) {
+            wire::write_field(&mut out, name.as_str(), value.as_bytes());
+        }
+    }
+    write_forwarded(&mut out, &parts.headers, forwarded);
+    wire::write_end(&mut out, framing);
+    out
+}
+
+fn is_passed_on(name: &HeaderName) -> bool {
+    let passed = match name.as_str() {
+        // Framing is written anew; hyper's server has answered the expectation.
+        "content-length" | "expect" => false,
+        name if name.starts_with("x-") => !OURS.contains(&name),
+        _ => !wire::is_hop_by_hop(name),
+    };
+    passed && !is_alias(name.as_str())
+}
+
+/// Whether an application that folds `_` or `.` to `-` would take this for a field of ours.
+fn is_alias(name: &str) -> bool {
+    let folded = |byte: u8| if matches!(byte, b'_' | b'.') { b'-' } else { byte };
+    name.bytes().any(|byte| matches!(byte, b'_' | b'.'))
+        && OURS.iter().any(|ours| ours.len() == name.len() && ours.bytes().eq(name.bytes().map(folded)))
+}
+
+fn write_forwarded(out: &mut Vec<u8>, headers: &HeaderMap, forwarded: &Forwarded<'_>) {
+    let believed = |name: &str| if forwarded.trusted { headers.get(name).map(HeaderValue::as_bytes) } else { None };
+    match believed("x-forwarded-for") {
+        Some(chain) => {
+            let value = [chain, b", ", forwarded.for_.as_bytes()].concat();
+            wire::write_field(out, "x-forwarded-for", &value);
+        }
+        None => wire::write_field(out, "x-forwarded-for", forwarded.for_.as_bytes()),
+    }
+    wire::write_field(out, "x-forwarded-proto", believed("x-forwarded-proto").unwrap_or(b"http"));
+    let host = headers.get(header::HOST).map_or(b"".as_slice(), HeaderValue::as_bytes);
+    wire::write_field(out, "x-forwarded-host", believed("x-forwarded-host").unwrap_or(host));
+    wire::write_field(out, "x-request-id", forwarded.request_id.as_bytes());
+}
+
+/// The client's address: the peer's, or behind trusted peers the last one in `X-Forwarded-For`
+/// that is not itself trusted.
+pub(crate) fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: impl Fn(IpAddr) -> bool) -> IpAddr {
+    let mut address = peer;
+    if !trusted(peer) {
+        return address;
+    }
+    let fields: Vec<&str> = headers.get_all("x-forwarded-for").iter().filter_map(|field| field.to_str().ok()).collect();
+    for hop in fields.iter().rev().flat_map(|field| field.rsplit(',')) {
+        let Ok(hop) = hop.trim().parse::<IpAddr>() else { break };
+        address = hop;
+        if !trusted(hop) {
+            break;
+        }
+    }
+    address
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::live::Live;
+    use http::Request;
+
+    fn written(request: http::request::Builder, trusted: bool) -> String {
+        let (parts, ()) = request.body(()).expect("a request").into_parts();
+        let (live, _reports) = Live::new(1);
+        let forwarded = Forwarded { for_: "203.0.113.9", trusted, request_id: "id" };
+        String::from_utf8(write(&Core::new(0, live), &parts, RequestFraming::Length(3), &forwarded)).expect("text")
+    }
+
+    #[test]
+    fn a_head_goes_upstream_with_what_serin_knows_of_the_client() {
+        let request = Request::post("/api?q=1").header("host", "checkbox.io").header("accept", "*/*");
+        assert_eq!(
+            written(request.header("content-length", "3"), false),
+            "POST /api?q=1 HTTP/1.1\r\nhost: checkbox.io\r\naccept: */*\r\nx-forwarded-for: 203.0.113.9\r\n\
+             x-forwarded-proto: http\r\nx-forwarded-host: checkbox.io\r\nx-request-id: id\r\ncontent-length: 3\r\n\r\n"
+        );
+    }
+
+    #[test]
+    fn what_speaks_of_one_connection_stays_behind() {
+        let request = Request::get("/")
+            .header("host", "a")
+            .header("connection", "keep-alive, x-private, x-forwarded-for")
+            .header("x-private", "1")
+            .header("te", "trailers")
+            .header("upgrade", "h2c")
+            .header("proxy-connection", "keep-alive")
+            .header("transfer-encoding", "chunked")
+            .header("expect", "100-continue");
+        let head = written(request, false);
+        for gone in ["private", "te:", "upgrade", "proxy-", "transfer-encoding", "expect", "connection"] {
+            assert!(!head.contains(gone), "{gone} in {head}");
+        }
+        assert!(head.contains("x-forwarded-for: 203.0.113.9"), "a client took it away: {head}");
+    }
+
+    #[test]
+    fn a_stranger_can_say_nothing_in_serins_name() {
+        let mut request = Request::get("/").header("host", "a");
+        for name in
+            ["X-Forwarded-For", "X_Forwarded_For", "x.forwarded.for", "X-Real-IP", "x_serin-flags", "X-Request-Id"]
+        {
+            request = request.header(name, "forged");
+        }
+        let head = written(request, false);
+        assert!(!head.contains("forged"), "{head}");
+    }
+
+    #[test]
+    fn a_trusted_peer_is_believed_and_added_to_the_chain() {
+        let request = Request::get("/")
+            .header("host", "a")
+            .header("x-forwarded-for", "198.51.100.1")
+            .header("x-forwarded-proto", "https");
+        let head = written(request, true);
+        assert!(head.contains("x-forwarded-for: 198.51.100.1, 203.0.113.9\r\nx-forwarded-proto: https\r\n"), "{head}");
+    }
+
+    #[test]
+    fn the_client_is_the_last_hop_that_nobody_vouches_for() {
+        let local = |address: IpAddr| address.is_loopback();
+        let peer = |text: &str| text.parse::<IpAddr>().expect(text);
+        let headers = |values: &[&'static str]| {
+            values
+                .iter()
+                .map(|value| (HeaderName::from_static("x-forwarded-for"), HeaderValue::from_static(value)))
+                .collect()
+        };
+        for (from, chain, client) in [
+            ("10.0.0.1", vec!["1.1.1.1"], "10.0.0.1"),
+            ("127.0.0.1", vec!["9.9.9.9, 1.1.1.1"], "1.1.1.1"),
+            ("127.0.0.1", vec!["9.9.9.9", "1.1.1.1, 127.0.0.2"], "1.1.1.1"),
+            ("127.0.0.1", vec!["1.1.1.1, rubbish"], "127.0.0.1"),
+            ("127.0.0.1", vec![], "127.0.0.1"),
+        ] {
+            assert_eq!(client_address(peer(from), &headers(&chain), local), peer(client), "{from} {chain:?}");
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! The one place where an error becomes a response.
+
+use std::rc::Rc;
+
+use bytes::Bytes;
+use http::header::{self, HeaderName, HeaderValue};
+use http::{Response, StatusCode};
+
+use super::body::Body;
+use super::connection::Downstream;
+use super::upstream::{ExchangeError, SendError};
+use crate::model::outcome::BadReason;
+
+/// Names the kind of an error, for programs.
+const ERROR_CODE: HeaderName = HeaderName::from_static("x-serin-error");
+
+/// Why serin answers a request itself.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ProxyError {
+    /// The request could be read in two ways, or isn't for a proxy.
+    #[error("the request is refused: {0}")]
+    BadRequest(&'static str),
+    /// No service answers for the host.
+    #[error("no service answers for this host")]
+    NoService,
+    /// The body is larger than the service takes.
+    #[error("the request body is larger than this service takes")]
+    BodyTooLarge,
+    /// Neither arm has a ready endpoint.
+    #[error("no endpoint is ready to serve this request")]
+    NoEndpoint,
+    /// The endpoint gave no response.
+    #[error("the endpoint gave no response")]
+    Exchange(#[source] ExchangeError),
+}
+
+impl ProxyError {
+    /// The status that says so.
+    pub(crate) const fn status(&self) -> StatusCode {
+        match self {
+            Self::BadRequest(_) => StatusCode::BAD_REQUEST,
+            Self::NoService => StatusCode::NOT_FOUND,
+            Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::NoEndpoint => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Exchange(error) => match error {
+                ExchangeError::Timeout | ExchangeError::ConnectTimeout => StatusCode::GATEWAY_TIMEOUT,
+                ExchangeError::Request(SendError::Client(_)) => StatusCode::BAD_REQUEST,
+                ExchangeError::Request(SendError::TooLarge) => StatusCode::PAYLOAD_TOO_LARGE,
+                _ => StatusCode::BAD_GATEWAY,
+            },
+        }
+    }
+
+    const fn code(&self) -> &'static str {
+        match self {
+            Self::BadRequest(_) => "bad_request",
+            Self::NoService => "no_service",
+            Self::BodyTooLarge => "body_too_large",
+            Self::NoEndpoint => "no_endpoint",
+            Self::Exchange(error) => match bad_reason(error) {
+                Some(reason) => reason.name(),
+                None => "request_broken",
+            },
+        }
+    }
+
+    /// Whether nothing more may be read from the client: where its request ends is in doubt, or
+    /// the rest of it isn't wanted.
+    const fn closes(&self) -> bool {
+        matches!(self, Self::BadRequest(_) | Self::BodyTooLarge | Self::Exchange(ExchangeError::Request(_)))
+    }
+}
+
+/// What a failed exchange counts as against its endpoint; none where the client is to blame.
+pub(crate) const fn bad_reason(error: &ExchangeError) -> Option<BadReason> {
+    Some(match error {
+        ExchangeError::Refused(_) => BadReason::Refused,
+        ExchangeError::ConnectTimeout => BadReason::ConnectTimeout,
+        ExchangeError::Closed { answered: true, .. } => BadReason::Truncated,
+        ExchangeError::Closed { .. } | ExchangeError::Request(SendError::Endpoint(_)) => BadReason::Reset,
+        ExchangeError::Timeout => BadReason::Timeout,
+        ExchangeError::Malformed(_) => BadReason::Malformed,
+        ExchangeError::Request(SendError::Client(_) | SendError::TooLarge) => return None,
+    })
+}
+
+/// The response to a request that serin answers itself. Internal causes go to the log, not to
+/// the client.
+pub(crate) fn error(downstream: &Rc<Downstream>, request_id: &str, error: &ProxyError) -> Response<Body> {
+    let status = error.status();
+    tracing::debug!(request_id, status = status.as_u16(), error = error as &dyn std::error::Error, "Answered by serin");
+    let text = format!("{status}: {error}.\nrequest {request_id}\n");
+    let mut response = Response::new(Body::whole(downstream, Bytes::from(text)));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(ERROR_CODE, HeaderValue::from_static(error.code()));
+    if status == StatusCode::SERVICE_UNAVAILABLE {
+        headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    }
+    if error.closes() {
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}

@@ -1,0 +1,127 @@
+//! The sticky key of a request, and the draw of its arm.
+
+use std::net::IpAddr;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use http::header::{self, HeaderMap, HeaderValue};
+
+use super::core::Core;
+use crate::live::ServiceView;
+use crate::model::spec::Sticky;
+use crate::model::split::{Arm, Unit};
+use crate::model::weight::Weight;
+
+/// The cookie that says who a client is; never which arm it is on.
+const COOKIE: &str = "serin_key";
+/// A year, in seconds: longer than any episode.
+const COOKIE_AGE: u32 = 31_536_000;
+
+/// Where a request was sent, and by what draw.
+#[derive(Debug)]
+pub(crate) struct Draw {
+    /// The arm.
+    pub(crate) arm: Arm,
+    /// What was drawn; none where nothing was: no episode, or the split at 0 or 100.
+    pub(crate) drawn: Option<Drawn>,
+    /// The cookie to give to a new client.
+    pub(crate) new_key: Option<[u8; 16]>,
+}
+
+/// A draw that may become evidence.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Drawn {
+    /// Who.
+    pub(crate) unit: Unit,
+    /// With which chance of the canary.
+    pub(crate) weight: Weight,
+}
+
+/// Draws the arm of a request from a client at `address`.
+pub(crate) fn draw(core: &Core, service: &ServiceView, headers: &HeaderMap, address: IpAddr) -> Draw {
+    let Some(split) = &service.spec.split else { return Draw { arm: Arm::Stable, drawn: None, new_key: None } };
+    let known = if split.sticky == Sticky::Cookie { key_in_cookies(headers) } else { None };
+    let new_key = (split.sticky == Sticky::Cookie && known.is_none()).then(|| core.random::<u128>().to_ne_bytes());
+    let (Some(episode), weight) = (&service.episode, service.effective()) else {
+        return Draw { arm: Arm::Stable, drawn: None, new_key };
+    };
+    if weight.is_zero() {
+        return Draw { arm: Arm::Stable, drawn: None, new_key };
+    }
+    let unit = match &split.sticky {
+        Sticky::Cookie => known.or(new_key).map(|key| Unit::of_key(episode.salt, &key)),
+        Sticky::Header(name) => headers.get(name).map(|value| Unit::of_key(episode.salt, value.as_bytes())),
+        Sticky::ClientIp => Some(match address.to_canonical() {
+            IpAddr::V4(v4) => Unit::of_key(episode.salt, &v4.octets()),
+            IpAddr::V6(v6) => Unit::of_key(episode.salt, &v6.octets()),
+        }),
+        Sticky::None => None,
+    };
+    // Without a key each request draws by itself.
+    let unit = unit.unwrap_or_else(|| Unit(core.random()));
+    Draw { arm: unit.arm(weight), drawn: Some(Drawn { unit, weight }), new_key }
+}
+
+/// The first well-formed key among the request's cookies. Anything else is no key.
+fn key_in_cookies(headers: &HeaderMap) -> Option<[u8; 16]> {
+    let cookies = headers.get_all(header::COOKIE).iter().flat_map(|line| line.as_bytes().split(|byte| *byte == b';'));
+    cookies
+        .filter_map(|cookie| cookie.trim_ascii().strip_prefix(COOKIE.as_bytes())?.strip_prefix(b"="))
+        .find_map(decode)
+}
+
+fn decode(text: &[u8]) -> Option<[u8; 16]> {
+    // Room for what 22 digits may claim to hold, before the decoder counts the bits.
+    let mut key = [0; 18];
+    let length = (text.len() == 22).then(|| URL_SAFE_NO_PAD.decode_slice(text, &mut key).ok()).flatten()?;
+    (length == 16).then(|| key[..16].try_into().ok()).flatten()
+}
+
+/// The `Set-Cookie` field for a new key.
+pub(crate) fn set_cookie(key: [u8; 16], secure: bool) -> HeaderValue {
+    let mut line = format!("{COOKIE}={}", URL_SAFE_NO_PAD.encode(key));
+    line.push_str(&format!("; Path=/; Max-Age={COOKIE_AGE}; HttpOnly; SameSite=Lax"));
+    if secure {
+        line.push_str("; Secure");
+    }
+    HeaderValue::from_str(&line).unwrap_or_else(|_| HeaderValue::from_static(""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cookies(lines: &[&'static str]) -> HeaderMap {
+        lines.iter().map(|line| (header::COOKIE, HeaderValue::from_static(line))).collect()
+    }
+
+    #[test]
+    fn a_key_that_was_given_is_known_again() {
+        let key = *b"sixteen bytes ok";
+        let cookie = set_cookie(key, true);
+        let cookie = cookie.to_str().expect("plain text");
+        assert!(cookie.contains("HttpOnly; SameSite=Lax; Secure"), "{cookie}");
+        let pair = cookie.split(';').next().expect("a first part");
+        for line in [pair.to_owned(), format!("a=b; {pair}"), format!("{pair}; c=d"), format!("serin_key=bad;{pair}")] {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::COOKIE, HeaderValue::from_str(&line).expect("plain text"));
+            assert_eq!(key_in_cookies(&headers), Some(key), "{line}");
+        }
+    }
+
+    #[test]
+    fn anything_else_is_no_key() {
+        for line in [
+            "serin_key=",
+            "serin_key=canary",
+            "serin_key=AAAAAAAAAAAAAAAAAAAAAAA",
+            "serin_key=AAAAAAAAAAAAAAAAAAAAAB",
+            "serin_key=AAAAAAAAAAAAAAAAAAAA==",
+            "xserin_key=AAAAAAAAAAAAAAAAAAAAAA",
+            "serin_keyAAAAAAAAAAAAAAAAAAAAAA",
+        ] {
+            assert_eq!(key_in_cookies(&cookies(&[line])), None, "{line}");
+        }
+        assert_eq!(key_in_cookies(&cookies(&["a=b", "serin_key=AAAAAAAAAAAAAAAAAAAAAA"])), Some([0; 16]));
+    }
+}

@@ -1,0 +1,221 @@
+//! serin's own HTTP/1.1 client towards endpoints: one exchange over one pooled connection.
+//!
+//! The seam to the rest of the data plane is [`exchange`]; below it are heads
+//! ([`head`]), framing ([`framing`]), the sending half ([`send`]), the receiving
+//! half ([`receive`]) and the per-core [`pool`]. Strict: what is in doubt is
+//! refused and the connection closed.
+
+mod framing;
+pub(crate) mod head;
+mod pool;
+mod receive;
+mod send;
+
+use std::future::{Future as _, poll_fn};
+use std::io;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use http::{HeaderMap, StatusCode};
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+
+pub(crate) use framing::Malformed;
+use head::Parsed;
+use pool::Connection;
+pub(crate) use pool::Pool;
+pub(crate) use receive::{BodyError, ResponseBody};
+pub(crate) use send::{SendError, Sender};
+
+use super::clock::{Alarm, deadline, earlier};
+use crate::model::spec::Timeouts;
+
+/// Interim responses passed over before an exchange is given up.
+const MAX_INTERIM: usize = 16;
+
+/// Why an exchange gave no response.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ExchangeError {
+    /// No connection could be made.
+    #[error("the endpoint can't be reached")]
+    Refused(#[source] io::Error),
+    /// No connection within the time allowed.
+    #[error("the endpoint didn't take the connection in time")]
+    ConnectTimeout,
+    /// The endpoint closed or reset the connection before the response head was complete.
+    #[error("the endpoint closed the connection before it answered")]
+    Closed {
+        /// What the system said; none for an orderly close.
+        #[source]
+        source: Option<io::Error>,
+        /// Whether the connection had served before: then the close may have been on its way already.
+        reused: bool,
+        /// Whether any byte of the response was seen.
+        answered: bool,
+    },
+    /// No response head within the time allowed, or no progress while the request was sent.
+    #[error("the endpoint didn't answer in time")]
+    Timeout,
+    /// The response breaks the rules.
+    #[error("the endpoint's response can't be understood")]
+    Malformed(#[source] Malformed),
+    /// The request couldn't be taken in full from the client.
+    #[error(transparent)]
+    Request(SendError),
+}
+
+/// What an exchange needs to know beside the request itself.
+#[derive(Debug)]
+pub(crate) struct Terms {
+    /// The endpoint.
+    pub(crate) endpoint: SocketAddr,
+    /// How long things may take.
+    pub(crate) timeouts: Timeouts,
+    /// When the whole exchange must be over.
+    pub(crate) total: Option<Instant>,
+    /// Whether the request is a `HEAD`.
+    pub(crate) to_head: bool,
+    /// Whether an idle connection may be used.
+    pub(crate) reuse: bool,
+}
+
+/// A response as it comes from an endpoint.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    /// Its status.
+    pub(crate) status: StatusCode,
+    /// Its end-to-end fields.
+    pub(crate) headers: HeaderMap,
+    /// Its body.
+    pub(crate) body: ResponseBody,
+    /// The buffer that held the request head, to be used again.
+    pub(crate) spare: Vec<u8>,
+}
+
+/// Sends a request and waits for the response head. On an error the sender comes back, so that
+/// the caller may decide to [`Sender::rewind`] it and try again.
+pub(crate) async fn exchange(
+    pool: &Rc<Pool>,
+    alarm: &Rc<Alarm>,
+    terms: &Terms,
+    mut sender: Sender,
+) -> Result<Answer, (ExchangeError, Sender)> {
+    let idle = if terms.reuse { pool.take(terms.endpoint, alarm.clock().now()) } else { None };
+    let reused = idle.is_some();
+    let connection = match idle {
+        Some(connection) => connection,
+        None => match connect(alarm, terms).await {
+            Ok(connection) => connection,
+            Err(error) => return Err((error, sender)),
+        },
+    };
+    let mut exchange = Exchange { connection, reused, sending: true, quiet_until: None, interim: 0 };
+    let head = match poll_fn(|context| exchange.poll(&mut sender, alarm, terms, context)).await {
+        Ok(head) => head,
+        Err(error) => return Err((error, sender)),
+    };
+    let (unsent, spare) = if exchange.sending { (Some(sender), Vec::new()) } else { (None, sender.into_buffer()) };
+    let body = ResponseBody::new(pool, alarm, terms, exchange.connection, &head, unsent);
+    Ok(Answer { status: head.status, headers: head.headers, body, spare })
+}
+
+async fn connect(alarm: &Alarm, terms: &Terms) -> Result<Connection, ExchangeError> {
+    let until = earlier(deadline(alarm.clock().now(), terms.timeouts.connect), terms.total);
+    let mut connecting = pin!(TcpStream::connect(terms.endpoint));
+    let stream = poll_fn(|context| match connecting.as_mut().poll(context) {
+        Poll::Ready(result) => Poll::Ready(result.map_err(ExchangeError::Refused)),
+        Poll::Pending if alarm.passed(until, context) => Poll::Ready(Err(ExchangeError::ConnectTimeout)),
+        Poll::Pending => Poll::Pending,
+    })
+    .await?;
+    stream.set_nodelay(true).map_err(ExchangeError::Refused)?;
+    Ok(Connection::new(stream))
+}
+
+/// An exchange up to the response head: both halves at once, since an endpoint may answer
+/// before it has the whole request.
+struct Exchange {
+    connection: Connection,
+    reused: bool,
+    sending: bool,
+    quiet_until: Option<Instant>,
+    interim: usize,
+}
+
+impl Exchange {
+    fn poll(
+        &mut self,
+        sender: &mut Sender,
+        alarm: &Alarm,
+        terms: &Terms,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<head::ResponseHead, ExchangeError>> {
+        let send_failure = match self.poll_send(sender, alarm, terms, context) {
+            Ok(()) => None,
+            Err(SendError::Endpoint(error)) => Some(error),
+            Err(error) => return Poll::Ready(Err(ExchangeError::Request(error))),
+        };
+        loop {
+            match self.parse(terms) {
+                Ok(Parsed::Final(head)) => return Poll::Ready(Ok(head)),
+                Ok(Parsed::Interim) => continue,
+                Ok(Parsed::NeedMore) => {}
+                Err(malformed) => return Poll::Ready(Err(ExchangeError::Malformed(malformed))),
+            }
+            let answered = !self.connection.input.is_empty();
+            let closed = |source| ExchangeError::Closed { source, reused: self.reused, answered };
+            match self.connection.poll_fill(context, 0) {
+                Poll::Ready(Ok(0)) => return Poll::Ready(Err(closed(send_failure))),
+                Poll::Ready(Ok(_)) => {}
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(closed(Some(error)))),
+                // An endpoint that takes no more and says nothing either is gone.
+                Poll::Pending if send_failure.is_some() => return Poll::Ready(Err(closed(send_failure))),
+                Poll::Pending if alarm.passed(earlier(self.quiet_until, terms.total), context) => {
+                    return Poll::Ready(Err(ExchangeError::Timeout));
+                }
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+
+    fn poll_send(
+        &mut self,
+        sender: &mut Sender,
+        alarm: &Alarm,
+        terms: &Terms,
+        context: &mut Context<'_>,
+    ) -> Result<(), SendError> {
+        if !self.sending {
+            return Ok(());
+        }
+        let done = match sender.poll_send(&mut self.connection, context) {
+            Poll::Ready(result) => {
+                result?;
+                true
+            }
+            Poll::Pending => false,
+        };
+        let limit = if done { terms.timeouts.header } else { terms.timeouts.idle };
+        if sender.take_progress() || done || self.quiet_until.is_none() {
+            self.quiet_until = deadline(alarm.clock().now(), limit);
+        }
+        self.sending = !done;
+        Ok(())
+    }
+
+    fn parse(&mut self, terms: &Terms) -> Result<Parsed, Malformed> {
+        if self.connection.input.is_empty() {
+            return Ok(Parsed::NeedMore);
+        }
+        let parsed = head::parse_response(&mut self.connection.input, terms.to_head)?;
+        if matches!(parsed, Parsed::Interim) {
+            self.interim += 1;
+            if self.interim > MAX_INTERIM {
+                return Err(Malformed::Interim);
+            }
+        }
+        Ok(parsed)
+    }
+}

@@ -1,0 +1,111 @@
+//! One core's idle upstream connections: last in, first out, for each endpoint.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::future::Future as _;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, Waker};
+
+use bytes::BytesMut;
+use tokio::io::AsyncReadExt as _;
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+
+/// Idle connections kept for one endpoint on one core.
+const MAX_IDLE: usize = 1_024;
+/// What one read asks for at the least.
+const MIN_READ: usize = 8 * 1024;
+/// Buffers larger than this are given back when the connection goes idle.
+const MAX_KEPT: usize = 64 * 1024;
+
+/// A connection to an endpoint, with the buffer it reads through.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    stream: TcpStream,
+    /// Received and not yet used.
+    pub(crate) input: BytesMut,
+}
+
+impl Connection {
+    /// A connection over a fresh stream.
+    pub(crate) fn new(stream: TcpStream) -> Self {
+        Self { stream, input: BytesMut::new() }
+    }
+
+    /// Reads once, at least room for `want` bytes offered. Zero means that the endpoint closed.
+    pub(crate) fn poll_fill(&mut self, context: &mut Context<'_>, want: usize) -> Poll<io::Result<usize>> {
+        self.input.reserve(want.max(MIN_READ));
+        pin!(self.stream.read_buf(&mut self.input)).poll(context)
+    }
+
+    /// Whether nothing arrived that was not asked for, a close included. No system call: what
+    /// the reactor has seen by now is what counts.
+    fn is_quiet(&self) -> bool {
+        self.stream.poll_read_ready(&mut Context::from_waker(Waker::noop())).is_pending()
+    }
+
+    /// Writes from several buffers at once.
+    pub(crate) fn poll_write(
+        &mut self,
+        context: &mut Context<'_>,
+        buffers: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        use tokio::io::AsyncWrite as _;
+        let stream = Pin::new(&mut self.stream);
+        match buffers {
+            [one] => stream.poll_write(context, one),
+            several => stream.poll_write_vectored(context, several),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Idle {
+    connection: Connection,
+    until: Instant,
+}
+
+/// The idle connections of one core.
+#[derive(Debug, Default)]
+pub(crate) struct Pool {
+    idle: RefCell<HashMap<SocketAddr, Vec<Idle>>>,
+}
+
+impl Pool {
+    /// The connection to an endpoint that was used last, if one is still good.
+    pub(crate) fn take(&self, endpoint: SocketAddr, now: Instant) -> Option<Connection> {
+        let mut idle = self.idle.borrow_mut();
+        let connections = idle.get_mut(&endpoint)?;
+        while let Some(last) = connections.pop() {
+            if last.until <= now {
+                // What lies below was used even longer ago.
+                connections.clear();
+            } else if last.connection.is_quiet() {
+                return Some(last.connection);
+            }
+        }
+        None
+    }
+
+    /// Keeps a connection that is at the boundary between two exchanges.
+    pub(crate) fn put(&self, endpoint: SocketAddr, mut connection: Connection, until: Instant) {
+        if connection.input.capacity() > MAX_KEPT {
+            connection.input = BytesMut::new();
+        }
+        let mut idle = self.idle.borrow_mut();
+        let connections = idle.entry(endpoint).or_default();
+        if connections.len() < MAX_IDLE {
+            connections.push(Idle { connection, until });
+        }
+    }
+
+    /// Closes what has been idle for too long, and what the endpoint closed.
+    pub(crate) fn sweep(&self, now: Instant) {
+        self.idle.borrow_mut().retain(|_, connections| {
+            connections.retain(|idle| idle.until > now && idle.connection.is_quiet());
+            !connections.is_empty()
+        });
+    }
+}

@@ -1,0 +1,235 @@
+//! The receiving half of an exchange: the response body as it arrives, and the
+//! connection's way back into the pool at its end.
+
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::framing::{BodyEnd, ChunkDecoder, Decoded, Malformed};
+use super::head::ResponseHead;
+use super::pool::{Connection, Pool};
+use super::send::Sender;
+use super::{Alarm, Terms};
+use crate::dataplane::clock::{deadline, earlier};
+
+/// The most one read of a long body asks for.
+const MAX_READ: u64 = 64 * 1024;
+
+/// Why a response body ended before its end.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BodyError {
+    /// The endpoint closed too early.
+    #[error("the endpoint closed before the end of its response")]
+    Truncated(#[source] Option<io::Error>),
+    /// Nothing came for too long, or the whole took too long.
+    #[error("the endpoint's response didn't go on in time")]
+    Timeout,
+    /// The coding of the body is broken.
+    #[error("the endpoint's response body can't be understood")]
+    Malformed(#[source] Malformed),
+}
+
+/// The body of a response.
+#[derive(Debug)]
+pub(crate) struct ResponseBody {
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    /// All of it came with the head.
+    Whole(Bytes),
+    /// More is to come.
+    Relay(Box<Relay>),
+    /// Nothing is left.
+    Done,
+}
+
+#[derive(Debug)]
+struct Relay {
+    connection: Connection,
+    end: End,
+    /// The rest of the request: an endpoint may answer before it has all of it.
+    unsent: Option<Sender>,
+    home: Home,
+    alarm: Rc<Alarm>,
+    idle: Duration,
+    quiet_until: Option<Instant>,
+    total: Option<Instant>,
+}
+
+#[derive(Debug)]
+enum End {
+    Length(u64),
+    Chunked(ChunkDecoder),
+    Close,
+}
+
+/// Where the connection goes when the body is complete.
+#[derive(Debug)]
+struct Home {
+    pool: Rc<Pool>,
+    endpoint: SocketAddr,
+    keep: Duration,
+    welcome: bool,
+}
+
+impl Home {
+    /// Takes the connection back, if both sides stand at the boundary between two exchanges.
+    fn receive(&self, connection: Connection, now: Instant) {
+        if self.welcome && connection.input.is_empty() {
+            self.pool.put(self.endpoint, connection, now + self.keep);
+        }
+    }
+}
+
+impl ResponseBody {
+    pub(super) fn new(
+        pool: &Rc<Pool>,
+        alarm: &Rc<Alarm>,
+        terms: &Terms,
+        mut connection: Connection,
+        head: &ResponseHead,
+        unsent: Option<Sender>,
+    ) -> Self {
+        let now = alarm.clock().now();
+        let home = Home {
+            pool: Rc::clone(pool),
+            endpoint: terms.endpoint,
+            keep: terms.timeouts.keep_alive,
+            welcome: head.keep_alive && !terms.timeouts.keep_alive.is_zero(),
+        };
+        let end = match head.body {
+            BodyEnd::Length(length) if unsent.is_none() => match usize::try_from(length) {
+                Ok(length) if length <= connection.input.len() => {
+                    let whole = connection.input.split_to(length).freeze();
+                    home.receive(connection, now);
+                    return Self { state: State::Whole(whole) };
+                }
+                _ => End::Length(length),
+            },
+            BodyEnd::Length(length) => End::Length(length),
+            BodyEnd::Chunked => End::Chunked(ChunkDecoder::Size),
+            BodyEnd::Close => End::Close,
+        };
+        let (idle, total) = (terms.timeouts.idle, terms.total);
+        let quiet_until = deadline(now, idle);
+        let alarm = Rc::clone(alarm);
+        Self { state: State::Relay(Box::new(Relay { connection, end, unsent, home, alarm, idle, quiet_until, total })) }
+    }
+
+    /// The whole body, if it came with the head; then it is taken out.
+    pub(crate) fn take_whole(&mut self) -> Option<Bytes> {
+        match &mut self.state {
+            State::Whole(bytes) => {
+                let bytes = std::mem::take(bytes);
+                self.state = State::Done;
+                Some(bytes)
+            }
+            _ => None,
+        }
+    }
+
+    /// The bytes still to come, where that is known.
+    pub(crate) fn remaining(&self) -> Option<u64> {
+        match &self.state {
+            State::Whole(bytes) => Some(bytes.len() as u64),
+            State::Relay(relay) => match relay.end {
+                End::Length(left) => Some(left),
+                _ => None,
+            },
+            State::Done => Some(0),
+        }
+    }
+
+    /// The next piece; none at the end.
+    pub(crate) fn poll_piece(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
+        let piece = match &mut self.state {
+            State::Done => return Poll::Ready(None),
+            State::Whole(_) => return Poll::Ready(self.take_whole().filter(|bytes| !bytes.is_empty()).map(Ok)),
+            State::Relay(relay) => std::task::ready!(relay.poll_piece(context)),
+        };
+        let finished = match &piece {
+            Err(_) | Ok(None) => true,
+            // At the last byte the connection goes home at once: the caller may never ask again.
+            Ok(Some(_)) => self.remaining() == Some(0),
+        };
+        if finished
+            && let State::Relay(relay) = std::mem::replace(&mut self.state, State::Done)
+            && piece.is_ok()
+            && relay.unsent.is_none()
+        {
+            relay.home.receive(relay.connection, relay.alarm.clock().now());
+        }
+        Poll::Ready(piece.transpose())
+    }
+}
+
+impl Relay {
+    fn poll_piece(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<Bytes>, BodyError>> {
+        self.poll_unsent(context);
+        loop {
+            if let Some(piece) = self.take_piece().map_err(BodyError::Malformed)? {
+                self.quiet_until = deadline(self.alarm.clock().now(), self.idle);
+                return Poll::Ready(Ok(Some(piece)));
+            }
+            if self.is_complete() {
+                return Poll::Ready(Ok(None));
+            }
+            let want = match self.end {
+                End::Length(left) => left.min(MAX_READ),
+                _ => 0,
+            };
+            #[expect(clippy::cast_possible_truncation, reason = "at most MAX_READ")]
+            match self.connection.poll_fill(context, want as usize) {
+                Poll::Ready(Ok(0)) if matches!(self.end, End::Close) => return Poll::Ready(Ok(None)),
+                Poll::Ready(Ok(0)) => return Poll::Ready(Err(BodyError::Truncated(None))),
+                Poll::Ready(Ok(_)) => {}
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(BodyError::Truncated(Some(error)))),
+                Poll::Pending if self.alarm.passed(earlier(self.quiet_until, self.total), context) => {
+                    return Poll::Ready(Err(BodyError::Timeout));
+                }
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+
+    /// Goes on with the rest of the request. If that fails the response decides what becomes of it.
+    fn poll_unsent(&mut self, context: &mut Context<'_>) {
+        let Some(sender) = &mut self.unsent else { return };
+        match sender.poll_send(&mut self.connection, context) {
+            Poll::Ready(Ok(())) => self.unsent = None,
+            Poll::Ready(Err(_)) => {
+                self.unsent = None;
+                self.home.welcome = false;
+            }
+            Poll::Pending => {}
+        }
+    }
+
+    fn take_piece(&mut self) -> Result<Option<Bytes>, Malformed> {
+        let input = &mut self.connection.input;
+        match &mut self.end {
+            End::Chunked(decoder) => match decoder.decode(input)? {
+                Decoded::Data(data) => Ok(Some(data)),
+                Decoded::End | Decoded::NeedMore => Ok(None),
+            },
+            _ if input.is_empty() => Ok(None),
+            End::Close => Ok(Some(input.split().freeze())),
+            End::Length(left) => {
+                let n = usize::try_from(*left).map_or(input.len(), |left| left.min(input.len()));
+                *left -= n as u64;
+                Ok((n > 0).then(|| input.split_to(n).freeze()))
+            }
+        }
+    }
+
+    const fn is_complete(&self) -> bool {
+        matches!(self.end, End::Length(0) | End::Chunked(ChunkDecoder::Done))
+    }
+}

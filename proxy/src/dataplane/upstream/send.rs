@@ -1,0 +1,187 @@
+//! The sending half of an exchange: the head, and the body as the client delivers it.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf as _, Bytes};
+use http_body::Body as _;
+use hyper::body::Incoming;
+
+use super::head::RequestFraming;
+use super::pool::Connection;
+
+/// Pieces up to this size are copied behind the head, so that both leave in one packet.
+const COPIED: usize = 2 * 1024;
+/// No more is taken from the client while this much waits to be written.
+const ENOUGH: usize = 16 * 1024;
+
+/// Why a request couldn't be sent in full.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SendError {
+    /// The endpoint took no more.
+    #[error("the endpoint closed while the request was sent")]
+    Endpoint(#[source] io::Error),
+    /// The client broke off.
+    #[error("the client broke off its request body")]
+    Client(#[source] hyper::Error),
+    /// The body is larger than the service allows.
+    #[error("the request body is larger than allowed")]
+    TooLarge,
+}
+
+/// A request on its way to an endpoint: its head, then its body.
+#[derive(Debug)]
+pub(crate) struct Sender {
+    /// The head, and small pieces of the body behind it.
+    output: Vec<u8>,
+    /// How much of the output is written.
+    written: usize,
+    piece: Bytes,
+    /// What ends a piece of a chunked body.
+    tail: Bytes,
+    body: Option<Incoming>,
+    framing: RequestFraming,
+    /// Body bytes that may still come.
+    allowed: u64,
+    progress: bool,
+    sent: bool,
+}
+
+impl Sender {
+    /// A sender for a head that is written out already, and its body.
+    pub(crate) fn new(head: Vec<u8>, body: Option<Incoming>, framing: RequestFraming, allowed: u64) -> Self {
+        Self {
+            output: head,
+            written: 0,
+            piece: Bytes::new(),
+            tail: Bytes::new(),
+            body,
+            framing,
+            allowed,
+            progress: false,
+            sent: false,
+        }
+    }
+
+    /// Whether any byte was written since the last rewind.
+    pub(crate) const fn has_sent(&self) -> bool {
+        self.sent
+    }
+
+    /// Makes ready to send the request once more on another connection, if that can be done:
+    /// nothing was written yet, or there is no body.
+    pub(crate) fn rewind(&mut self) -> bool {
+        let replayable = !self.sent || self.has_no_body();
+        if replayable {
+            (self.written, self.sent) = (0, false);
+        }
+        replayable
+    }
+
+    fn has_no_body(&self) -> bool {
+        matches!(self.framing, RequestFraming::None | RequestFraming::Length(0))
+    }
+
+    /// The buffer that held the head, to be used again.
+    pub(crate) fn into_buffer(self) -> Vec<u8> {
+        self.output
+    }
+
+    /// Whether bytes moved since this was last asked.
+    pub(crate) fn take_progress(&mut self) -> bool {
+        std::mem::take(&mut self.progress)
+    }
+
+    /// Writes what there is, until everything is written.
+    pub(crate) fn poll_send(
+        &mut self,
+        connection: &mut Connection,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<(), SendError>> {
+        loop {
+            // Looked at before the head is written: a body that is there already travels with it.
+            let waiting_for_body = match self.poll_piece(context) {
+                Poll::Ready(result) => {
+                    result?;
+                    false
+                }
+                Poll::Pending => true,
+            };
+            if self.pending() == 0 {
+                return if waiting_for_body { Poll::Pending } else { Poll::Ready(Ok(())) };
+            }
+            ready!(self.poll_write(connection, context)).map_err(SendError::Endpoint)?;
+        }
+    }
+
+    fn pending(&self) -> usize {
+        self.output.len() - self.written + self.piece.len() + self.tail.len()
+    }
+
+    fn poll_write(&mut self, connection: &mut Connection, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let parts = [&self.output[self.written..], &self.piece[..], &self.tail[..]].map(IoSlice::new);
+        let used = if self.piece.is_empty() && self.tail.is_empty() { 1 } else { parts.len() };
+        let written = ready!(connection.poll_write(context, &parts[..used]))?;
+        if written == 0 {
+            return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+        }
+        (self.sent, self.progress) = (true, true);
+        self.advance(written);
+        Poll::Ready(Ok(()))
+    }
+
+    fn advance(&mut self, written: usize) {
+        let from_output = written.min(self.output.len() - self.written);
+        self.written += from_output;
+        // Without a body the head stays, so that it can be sent once more.
+        if self.written == self.output.len() && !self.has_no_body() {
+            self.output.clear();
+            self.written = 0;
+        }
+        let from_piece = (written - from_output).min(self.piece.len());
+        self.piece.advance(from_piece);
+        self.tail.advance(written - from_output - from_piece);
+    }
+
+    /// Takes the next piece of the body, if there is room for it. Ready once no more will come
+    /// before the next write, pending while the client has to deliver.
+    fn poll_piece(&mut self, context: &mut Context<'_>) -> Poll<Result<(), SendError>> {
+        while self.piece.is_empty() && self.tail.is_empty() && self.output.len() < ENOUGH {
+            let Some(body) = &mut self.body else { break };
+            match ready!(Pin::new(body).poll_frame(context)) {
+                // Trailers need a TE field that serin doesn't pass on: they are dropped.
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) if !data.is_empty() => self.take_piece(data)?,
+                    _ => {}
+                },
+                Some(Err(error)) => return Poll::Ready(Err(SendError::Client(error))),
+                None => {
+                    self.body = None;
+                    if self.framing == RequestFraming::Chunked {
+                        self.tail = Bytes::from_static(b"0\r\n\r\n");
+                    }
+                }
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn take_piece(&mut self, data: Bytes) -> Result<(), SendError> {
+        let length = data.len() as u64;
+        self.allowed = self.allowed.checked_sub(length).ok_or(SendError::TooLarge)?;
+        self.progress = true;
+        if self.framing == RequestFraming::Chunked {
+            self.output.extend_from_slice(format!("{length:x}\r\n").as_bytes());
+            self.tail = Bytes::from_static(b"\r\n");
+        }
+        if data.len() <= COPIED {
+            self.output.extend_from_slice(&data);
+            self.output.extend_from_slice(&self.tail);
+            self.tail = Bytes::new();
+        } else {
+            self.piece = data;
+        }
+        Ok(())
+    }
+}
