@@ -4,11 +4,26 @@
 //! to say, for every kind of store alike; a kind only makes it atomic and durable.
 //! May know: model, telemetry. Never: planes, admin.
 
+pub mod embedded;
+mod lease;
+pub mod redis;
+mod state_file;
+
+use std::sync::Arc;
+use std::time::Duration;
+
 use async_trait::async_trait;
 
+use self::embedded::EmbeddedStore;
+use self::redis::RedisStore;
+use crate::model::spec::{StoreKind, StoreSpec};
 use crate::model::split::{Episode, EpisodeId, Salt};
 use crate::model::state::{Change, ServiceState, State};
 use crate::model::time::Timestamp;
+
+/// At the latest after this long [`Store::changed`] returns, so that what rings no bell
+/// (a lease that runs out, a person at `redis-cli`) is seen within a second all the same.
+const LOOK: Duration = Duration::from_millis(500);
 
 /// Why a store couldn't do as asked.
 #[derive(Debug, thiserror::Error)]
@@ -27,6 +42,9 @@ pub enum StoreError {
     /// The state file can't be read, written or locked.
     #[error("{0}")]
     StateFile(String),
+    /// The configuration of the store can't be used as it is. Only [`open`] says so.
+    #[error("{0}")]
+    Settings(String),
 }
 
 /// Where a loaded state came from.
@@ -91,6 +109,33 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// # Errors
     /// When the store can't be reached.
     async fn restore(&self, state: &State) -> Result<(), StoreError>;
+}
+
+/// Opens the store that the configuration asks for. Succeeds also while Redis can't be reached.
+///
+/// To be called inside a tokio runtime, before traffic is served: it reads the state file.
+///
+/// # Errors
+/// When the state file can't be used or is in use by another serin, or when the store's
+/// URL or namespace makes no sense.
+pub fn open(spec: &StoreSpec) -> Result<Arc<dyn Store>, StoreError> {
+    Ok(match &spec.kind {
+        StoreKind::Embedded => Arc::new(EmbeddedStore::open(&spec.state_file)?),
+        StoreKind::Redis { url } => Arc::new(RedisStore::connect(url, &spec.namespace, &spec.state_file)?),
+    })
+}
+
+/// Refuses a change that was meant for another revision.
+const fn check_revision(actual: u64, expected: Option<u64>) -> Result<(), StoreError> {
+    match expected {
+        Some(expected) if expected != actual => Err(StoreError::Conflict { expected, actual }),
+        _ => Ok(()),
+    }
+}
+
+/// Whether a change opens a circuit, and so must outlive a store or a disk that fails.
+const fn opens_a_circuit(change: &Change) -> bool {
+    matches!(change, Change::Trip { .. } | Change::MergeCircuit { .. })
 }
 
 /// A draw for a new episode: an id and a secret salt from the system's randomness.

@@ -1,0 +1,262 @@
+//! The store inside this process: one serin, nothing else to install.
+//!
+//! Leases are counted by this process' own clock; after a restart they count anew.
+//! May know: model, telemetry.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::lease::{self, LeaseChange};
+use super::state_file::{Kept, OnFailure};
+use super::{Freshness, LOOK, Loaded, Store, StoreError, check_revision, opens_a_circuit};
+use crate::model::split::Arm;
+use crate::model::state::{Change, ServiceState, State};
+
+/// The store inside this process, kept in the state file.
+#[derive(Debug)]
+pub struct EmbeddedStore {
+    kept: Arc<Kept>,
+    leases: Arc<Leases>,
+    bell: Notify,
+}
+
+impl EmbeddedStore {
+    /// The state of this file, to be used by this process alone.
+    ///
+    /// # Errors
+    /// [`StoreError::StateFile`] when it can't be used, is in use, or makes no sense.
+    pub fn open(state_file: &Path) -> Result<Self, StoreError> {
+        let kept = Kept::open(state_file)?;
+        let leases = Leases::default();
+        let now = Instant::now();
+        kept.peek(|saved| {
+            for (service, state) in &saved.services {
+                for (arm, id, ttl) in lease::leased(state) {
+                    leases.set(service, LeaseChange { arm, id, ttl: Some(ttl) }, now);
+                }
+            }
+        });
+        Ok(Self { kept, leases: Arc::new(leases), bell: Notify::new() })
+    }
+}
+
+#[async_trait]
+impl Store for EmbeddedStore {
+    async fn load(&self, services: &[String]) -> Loaded {
+        let now = Instant::now();
+        let state = services.iter().map(|name| {
+            let mut state = self.kept.peek(|saved| saved.services.get(name).cloned()).unwrap_or_default();
+            self.leases.prune(name, &mut state, now);
+            (name.clone(), state)
+        });
+        Loaded { state: state.collect(), freshness: Freshness::Fresh, poisoned: Vec::new() }
+    }
+
+    async fn apply(&self, service: &str, change: &Change, expected: Option<u64>) -> Result<ServiceState, StoreError> {
+        let on_failure = if opens_a_circuit(change) { OnFailure::Hold } else { OnFailure::Undo };
+        let (service, change, leases) = (service.to_owned(), change.clone(), Arc::clone(&self.leases));
+        let now = Instant::now();
+        let outcome = self.kept.change(on_failure, move |saved| {
+            let mut state = saved.services.get(&service).cloned().unwrap_or_default();
+            leases.prune(&service, &mut state, now);
+            check_revision(state.revision, expected)?;
+            let next = state.apply(&change);
+            if let Some(lease) = LeaseChange::of(&change, &state) {
+                leases.set(&service, lease, now);
+            }
+            saved.services.insert(service, next.clone());
+            Ok(next)
+        });
+        let outcome = outcome.await;
+        self.bell.notify_one();
+        outcome?
+    }
+
+    async fn changed(&self) {
+        let look = Instant::now() + LOOK;
+        let wake = self.leases.next_end().map_or(look, |end| end.min(look));
+        tokio::select! {
+            () = self.bell.notified() => {}
+            () = tokio::time::sleep_until(wake) => {}
+        }
+        self.forget_the_dead().await;
+    }
+
+    async fn restore(&self, _: &State) -> Result<(), StoreError> {
+        // What this store lost, the state file lost with it: there is nothing to restore into.
+        Ok(())
+    }
+}
+
+impl EmbeddedStore {
+    /// Takes members whose lease ran out off the disk too: else a restart would bring them back.
+    async fn forget_the_dead(&self) {
+        let now = Instant::now();
+        if !self.leases.forget_ended(now) {
+            return;
+        }
+        let leases = Arc::clone(&self.leases);
+        let pruned = self.kept.change(OnFailure::Hold, move |saved| {
+            for (service, state) in &mut saved.services {
+                leases.prune(service, state, now);
+            }
+        });
+        if let Err(error) = pruned.await {
+            tracing::warn!(%error, "A lease ran out, which could not be written");
+        }
+    }
+}
+
+/// When each lease ends. A leased member that isn't in here doesn't live.
+#[derive(Debug, Default)]
+struct Leases(Mutex<HashMap<(String, Arm, String), Instant>>);
+
+impl Leases {
+    fn ends(&self) -> MutexGuard<'_, HashMap<(String, Arm, String), Instant>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set(&self, service: &str, lease: LeaseChange<'_>, now: Instant) {
+        let key = (service.to_owned(), lease.arm, lease.id.to_owned());
+        match lease.ttl {
+            Some(ttl) => self.ends().insert(key, now + ttl),
+            None => self.ends().remove(&key),
+        };
+    }
+
+    fn prune(&self, service: &str, state: &mut ServiceState, now: Instant) {
+        let ends = self.ends();
+        lease::retain(state, |arm, id| {
+            ends.get(&(service.to_owned(), arm, id.to_owned())).is_some_and(|end| *end > now)
+        });
+    }
+
+    /// Forgets the leases that ended; whether there were any.
+    fn forget_ended(&self, now: Instant) -> bool {
+        let mut ends = self.ends();
+        let before = ends.len();
+        ends.retain(|_, end| *end > now);
+        ends.len() < before
+    }
+
+    fn next_end(&self) -> Option<Instant> {
+        self.ends().values().min().copied()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::model::circuit::{Cause, Trip};
+    use crate::model::state::MemberSpec;
+    use crate::model::time::Timestamp;
+    use crate::model::weight::Weight;
+    use crate::store::fresh_episode;
+
+    fn beat(id: &str, ttl_ms: u64) -> Change {
+        let spec = MemberSpec { ttl_ms: Some(ttl_ms), ..MemberSpec::new(([127, 0, 0, 1], 80).into()) };
+        Change::PutMember { arm: Arm::Canary, id: id.into(), spec }
+    }
+
+    fn trip() -> Change {
+        let trip = Trip {
+            cause: Cause::Person,
+            reason: "smells".into(),
+            by: "ann".into(),
+            at: Timestamp::from_millis(1),
+            weight_before: Weight::FULL,
+            evidence: None,
+        };
+        Change::Trip { episode: None, trip }
+    }
+
+    async fn state(store: &EmbeddedStore) -> ServiceState {
+        store.load(&["checkbox".into()]).await.state["checkbox"].clone()
+    }
+
+    async fn members(store: &EmbeddedStore) -> Vec<String> {
+        state(store).await.pools.canary.into_keys().collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lease_runs_out_at_its_time_and_rings() {
+        // given a member with a lease of 300 ms, whose change was heard of
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("state.json");
+        let store = EmbeddedStore::open(&path).expect("opens");
+        let put = Instant::now();
+        let revision = store.apply("checkbox", &beat("a", 300), None).await.expect("applies").revision;
+        store.changed().await;
+        assert_eq!(members(&store).await, ["a"]);
+        // when nothing but time passes
+        store.changed().await;
+        // then the store rang when the lease ended, and the member is gone at the same revision
+        assert_eq!(put.elapsed(), Duration::from_millis(300));
+        assert_eq!(members(&store).await, Vec::<String>::new());
+        assert_eq!(state(&store).await.revision, revision);
+        // and a restart doesn't bring it back
+        drop(store);
+        assert_eq!(members(&EmbeddedStore::open(&path).expect("opens")).await, Vec::<String>::new());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_heartbeat_keeps_a_member_and_its_revision() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = EmbeddedStore::open(&folder.path().join("state.json")).expect("opens");
+        for _ in 0..5 {
+            let state = store.apply("checkbox", &beat("a", 300), None).await.expect("applies");
+            assert_eq!(state.revision, 1);
+            tokio::time::advance(Duration::from_millis(299)).await;
+            assert_eq!(members(&store).await, ["a"]);
+        }
+        tokio::time::advance(Duration::from_millis(1)).await;
+        assert_eq!(members(&store).await, Vec::<String>::new());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lease_counts_anew_after_a_restart() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("state.json");
+        let store = EmbeddedStore::open(&path).expect("opens");
+        store.apply("checkbox", &beat("a", 300), None).await.expect("applies");
+        drop(store);
+        tokio::time::advance(Duration::from_secs(9)).await;
+        let store = EmbeddedStore::open(&path).expect("opens again");
+        assert_eq!(members(&store).await, ["a"]);
+        tokio::time::advance(Duration::from_millis(300)).await;
+        assert_eq!(members(&store).await, Vec::<String>::new());
+    }
+
+    #[tokio::test]
+    async fn a_change_before_anybody_listens_is_heard() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = EmbeddedStore::open(&folder.path().join("state.json")).expect("opens");
+        store.apply("checkbox", &trip(), None).await.expect("applies");
+        let heard = tokio::time::timeout(LOOK / 2, store.changed()).await;
+        assert!(heard.is_ok(), "only the periodic look saw it");
+    }
+
+    #[tokio::test]
+    async fn a_trip_holds_also_when_the_disk_fails_and_nothing_else_does() {
+        // given a store whose file can't be replaced any more
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = EmbeddedStore::open(&folder.path().join("sub/state.json")).expect("opens");
+        std::fs::remove_dir_all(folder.path().join("sub")).expect("removes it");
+        // when a weight is set, then it fails, and nothing changed
+        let weight = Change::SetWeight { weight: Weight::FULL, fresh: fresh_episode() };
+        let refused = store.apply("checkbox", &weight, None).await;
+        assert!(matches!(refused, Err(StoreError::StateFile(_))), "{refused:?}");
+        assert_eq!(state(&store).await, ServiceState::default());
+        // when it is tripped, then that fails too, but holds
+        let refused = store.apply("checkbox", &trip(), None).await;
+        assert!(matches!(refused, Err(StoreError::StateFile(_))), "{refused:?}");
+        assert!(state(&store).await.circuit.is_open());
+    }
+}

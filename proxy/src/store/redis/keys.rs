@@ -1,0 +1,70 @@
+//! Every key and channel that serin has in Redis. `docs/redis.md` tells people the same.
+//!
+//! The namespace stands in braces, Redis' mark for "these belong together": all keys
+//! of a namespace are in one slot, so that a transaction may span them.
+//! May know: model.
+
+use crate::model::split::{Arm, PerArm};
+
+/// The keys of one namespace.
+#[derive(Clone, Debug)]
+pub(super) struct Keys {
+    prefix: String,
+}
+
+/// The keys of one service, but for its leases.
+#[derive(Clone, Debug)]
+pub(super) struct ServiceKeys {
+    /// The hash of the service itself.
+    pub(super) service: String,
+    /// The hashes of its pools.
+    pub(super) pools: PerArm<String>,
+}
+
+impl Keys {
+    /// The keys of a namespace; none when its name can't stand in a key.
+    pub(super) fn new(namespace: &str) -> Option<Self> {
+        let fits = |c: char| !c.is_control() && !c.is_whitespace() && !matches!(c, '{' | '}');
+        let usable = !namespace.is_empty() && namespace.chars().all(fits);
+        usable.then(|| Self { prefix: format!("serin:{{{namespace}}}") })
+    }
+
+    /// The keys of a service.
+    pub(super) fn service(&self, name: &str) -> ServiceKeys {
+        let service = format!("{}:service:{name}", self.prefix);
+        let pools = PerArm::from_fn(|arm| format!("{service}:pool:{arm}"));
+        ServiceKeys { service, pools }
+    }
+
+    /// The key that exists as long as a leased member lives.
+    pub(super) fn lease(&self, service: &str, arm: Arm, id: &str) -> String {
+        format!("{}:lease:{service}:{arm}:{id}", self.prefix)
+    }
+
+    /// The channel on which the name of a changed service is published.
+    pub(super) fn changes(&self) -> String {
+        format!("{}:changes", self.prefix)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_keys_are_those_that_are_documented() {
+        let keys = Keys::new("production").expect("a namespace");
+        let service = keys.service("checkbox");
+        assert_eq!(service.service, "serin:{production}:service:checkbox");
+        assert_eq!(service.pools.canary, "serin:{production}:service:checkbox:pool:canary");
+        assert_eq!(keys.lease("checkbox", Arm::Stable, "a:80"), "serin:{production}:lease:checkbox:stable:a:80");
+        assert_eq!(keys.changes(), "serin:{production}:changes");
+    }
+
+    #[test]
+    fn a_namespace_that_would_scatter_the_keys_is_refused() {
+        for namespace in ["", "a}b", "{a", "a b", "a\n"] {
+            assert!(Keys::new(namespace).is_none(), "{namespace:?}");
+        }
+    }
+}

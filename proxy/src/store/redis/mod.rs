@@ -1,0 +1,279 @@
+//! The store in Redis: many proxies, scripts and people on one state.
+//!
+//! Keys are made in `keys`, fields are understood in `codec`, `connection` keeps lines
+//! to the server, `read` and `write` use them, `watch` hears of changes. Here they
+//! meet the last good state, which lives in the state file: it answers while Redis is
+//! away, and it keeps an open circuit open whatever Redis forgot.
+//! May know: model, telemetry.
+
+mod codec;
+mod connection;
+mod keys;
+mod read;
+mod watch;
+mod write;
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use tokio::sync::Notify;
+
+use self::codec::Decoded;
+use self::connection::{Down, Line, Server};
+use self::keys::Keys;
+use self::watch::Watch;
+use self::write::{Wish, Writer};
+use super::state_file::{Kept, OnFailure, Saved};
+use super::{Freshness, LOOK, Loaded, Store, StoreError, opens_a_circuit};
+use crate::model::circuit::Circuit;
+use crate::model::state::{Change, ServiceState, State};
+use crate::telemetry;
+
+/// The store in Redis, with the last good state in the state file.
+#[derive(Debug)]
+pub struct RedisStore {
+    keys: Keys,
+    reader: Line,
+    writer: Writer,
+    kept: Arc<Kept>,
+    bell: Arc<Notify>,
+    /// Services that were read from Redis by this process.
+    met: Mutex<BTreeSet<String>>,
+    _watch: Watch,
+}
+
+impl RedisStore {
+    /// The store at this URL. Succeeds also while it can't be reached: it is tried again with
+    /// each read and write. To be called inside a tokio runtime.
+    ///
+    /// # Errors
+    /// [`StoreError::Settings`] when the URL or the namespace makes no sense, and
+    /// [`StoreError::StateFile`] when the file can't be used, is in use, or makes no sense.
+    pub fn connect(url: &str, namespace: &str, state_file: &Path) -> Result<Self, StoreError> {
+        let keys = Keys::new(namespace).ok_or_else(|| {
+            StoreError::Settings("store.namespace can't be empty or hold braces or blanks: use a plain word".to_owned())
+        })?;
+        let server = Arc::new(Server::new(url)?);
+        let kept = Kept::open(state_file)?;
+        let bell = Arc::new(Notify::new());
+        Ok(Self {
+            reader: Line::new(Arc::clone(&server)),
+            writer: Writer::new(keys.clone(), Line::new(Arc::clone(&server))),
+            kept,
+            met: Mutex::default(),
+            _watch: Watch::start(server, keys.changes(), Arc::clone(&bell)),
+            bell,
+            keys,
+        })
+    }
+}
+
+#[async_trait]
+impl Store for RedisStore {
+    async fn load(&self, services: &[String]) -> Loaded {
+        let found = match self.read(services).await {
+            Ok(found) => self.restore_what_was_lost_meanwhile(services, found).await,
+            Err(down) => Err(down),
+        };
+        match found {
+            Ok(found) => self.take_in(services, found).await,
+            Err(down) => self.last_good(services, down.to_string()),
+        }
+    }
+
+    async fn apply(&self, service: &str, change: &Change, expected: Option<u64>) -> Result<ServiceState, StoreError> {
+        // A trip on condition of a revision that only Redis knows is tried there first.
+        let record_first = opens_a_circuit(change) && expected.is_none();
+        if record_first {
+            self.record(service, change).await;
+        }
+        let last_good = self.last_good_of(service);
+        let outcome = self.writer.change(&Wish { service, change, expected, last_good: &last_good }).await;
+        match &outcome {
+            Ok(state) => self.remember(State::from([(service.to_owned(), state.clone())])).await,
+            Err(StoreError::Conflict { .. }) => {}
+            Err(_) if opens_a_circuit(change) && !record_first => self.record(service, change).await,
+            Err(_) => {}
+        }
+        self.bell.notify_one();
+        outcome
+    }
+
+    async fn changed(&self) {
+        tokio::select! {
+            () = self.bell.notified() => {}
+            () = tokio::time::sleep(LOOK) => {}
+        }
+    }
+
+    async fn restore(&self, state: &State) -> Result<(), StoreError> {
+        for (service, state) in state {
+            if state.revision > 0 {
+                let mut state = state.clone();
+                latch(&mut state, &self.last_good_of(service).circuit);
+                self.writer.restore(service, &state).await?;
+            }
+        }
+        self.bell.notify_one();
+        Ok(())
+    }
+}
+
+impl RedisStore {
+    async fn read(&self, services: &[String]) -> Result<Vec<Decoded>, Down> {
+        let last_good = self.kept.peek(|saved| saved.services.clone());
+        let mut held = self.reader.take().await?;
+        let found = match read::services(&mut held.connection, &self.keys, services, &last_good).await {
+            Ok(found) => found,
+            Err(error) => {
+                held.renew_after(error).await?;
+                read::services(&mut held.connection, &self.keys, services, &last_good).await?
+            }
+        };
+        held.keep();
+        Ok(found)
+    }
+
+    /// At the first meeting with a service: if the state file knows it and Redis doesn't, Redis lost
+    /// it while no proxy of this state file was there to see it. Later losses are the caller's to judge.
+    async fn restore_what_was_lost_meanwhile(
+        &self,
+        services: &[String],
+        found: Vec<Decoded>,
+    ) -> Result<Vec<Decoded>, Down> {
+        let mut lost = State::new();
+        {
+            let mut met = self.met.lock().unwrap_or_else(PoisonError::into_inner);
+            for (name, decoded) in services.iter().zip(&found) {
+                let first = met.insert(name.clone());
+                let last_good = self.last_good_of(name);
+                if first && !decoded.known && last_good.revision > 0 {
+                    lost.insert(name.clone(), last_good);
+                }
+            }
+        }
+        if lost.is_empty() {
+            return Ok(found);
+        }
+        if let Err(error) = self.restore(&lost).await {
+            tracing::warn!(%error, "Redis lost services, which could not be restored yet");
+            let mut met = self.met.lock().unwrap_or_else(PoisonError::into_inner);
+            met.retain(|name| !lost.contains_key(name));
+            return Ok(found);
+        }
+        tracing::warn!(services = ?lost.keys(), "Redis lost services, they were restored from the state file");
+        self.read(services).await
+    }
+
+    /// Makes what was found the last good state, and tells Redis of circuits that it forgot.
+    async fn take_in(&self, services: &[String], found: Vec<Decoded>) -> Loaded {
+        let mut loaded = Loaded { state: State::new(), freshness: Freshness::Fresh, poisoned: Vec::new() };
+        let mut news = State::new();
+        for (name, Decoded { mut state, known, mut poisoned, .. }) in services.iter().zip(found) {
+            let last_good = self.last_good_of(name);
+            // A store that has nothing of a service that was there has lost it: the rest of the last good
+            // state is kept for `restore`, which brings the circuit back with it.
+            let lost = !known && last_good.revision > 0;
+            if latch(&mut state, &last_good.circuit) && !lost {
+                state = self.tell_of_open_circuit(name, &last_good, state).await;
+            }
+            if !lost {
+                news.insert(name.clone(), state.clone());
+            }
+            loaded.state.insert(name.clone(), state);
+            loaded.poisoned.append(&mut poisoned);
+        }
+        self.remember(news).await;
+        loaded
+    }
+
+    async fn tell_of_open_circuit(&self, service: &str, last_good: &ServiceState, state: ServiceState) -> ServiceState {
+        let change = Change::MergeCircuit { circuit: last_good.circuit.clone() };
+        match self.writer.change(&Wish { service, change: &change, expected: None, last_good }).await {
+            Ok(state) => {
+                tracing::info!(service, "A circuit that was open here is open in Redis too");
+                state
+            }
+            Err(error) => {
+                tracing::warn!(service, %error, "A circuit is open here and not in Redis yet");
+                state
+            }
+        }
+    }
+
+    fn last_good(&self, services: &[String], because: String) -> Loaded {
+        let state = services.iter().map(|name| (name.clone(), self.last_good_of(name))).collect();
+        let read_at = self.kept.peek(|saved| saved.read_at);
+        Loaded { state, freshness: Freshness::LastGood { read_at, because }, poisoned: Vec::new() }
+    }
+
+    fn last_good_of(&self, service: &str) -> ServiceState {
+        self.kept.peek(|saved| saved.services.get(service).cloned()).unwrap_or_default()
+    }
+
+    /// Takes states read from Redis as the last good ones. Redis has them: a file that can't be
+    /// written is worth a word, and no reason to go without them.
+    async fn remember(&self, news: State) {
+        let read_at = telemetry::now();
+        let same = self.kept.peek(|saved| {
+            let mut after = saved.clone();
+            absorb(&mut after, &news);
+            after.services == saved.services
+        });
+        if same {
+            return self.kept.touch(read_at);
+        }
+        let kept = self.kept.change(OnFailure::Hold, move |saved| {
+            absorb(saved, &news);
+            saved.read_at = Some(read_at);
+        });
+        if let Err(error) = kept.await {
+            tracing::warn!(%error, "The last good state is not on disk");
+        }
+    }
+
+    /// Holds a change that opens a circuit in memory and on disk, whatever becomes of it in Redis.
+    async fn record(&self, service: &str, change: &Change) {
+        let (name, change) = (service.to_owned(), change.clone());
+        let recorded = self.kept.change(OnFailure::Hold, move |saved| {
+            let state = saved.services.entry(name).or_default();
+            // The revision stays: it says which state of Redis this was.
+            *state = ServiceState { revision: state.revision, ..state.apply(&change) };
+        });
+        if let Err(error) = recorded.await {
+            tracing::error!(service, %error, "An open circuit is not on disk: it holds in memory only");
+        }
+    }
+}
+
+/// Keeps a circuit open that is known to be open, as far as [`Circuit::merge`] says that it
+/// stands. Whether it had to.
+///
+/// Where both are open, the given one counts: everybody else sees that one, and it is the one
+/// that a reset will speak of.
+fn latch(state: &mut ServiceState, known: &Circuit) -> bool {
+    if state.circuit.is_open() || !known.is_open() {
+        return false;
+    }
+    let merged = state.circuit.merge(known);
+    if !merged.is_open() {
+        return false;
+    }
+    state.circuit = merged;
+    state.episode = None;
+    true
+}
+
+fn absorb(saved: &mut Saved, news: &State) {
+    for (name, state) in news {
+        let mut state = state.clone();
+        let known = saved.services.get(name);
+        if known.is_none() && state == ServiceState::default() {
+            continue;
+        }
+        latch(&mut state, &known.map(|known| known.circuit.clone()).unwrap_or_default());
+        saved.services.insert(name.clone(), state);
+    }
+}

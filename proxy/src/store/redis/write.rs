@@ -1,0 +1,204 @@
+//! Writes to Redis: read, change, and write back in a transaction that only goes through
+//! if nobody wrote in between; else all of it again.
+//!
+//! One connection makes all writes, one after the other: what is watched belongs to a
+//! connection, so two writers on one would spoil each other's transactions.
+
+use std::time::Duration;
+
+use redis::{Pipeline, Value};
+
+use super::codec::{self, Decoded, Write};
+use super::connection::{Down, Held, Line};
+use super::keys::{Keys, ServiceKeys};
+use super::{latch, read};
+use crate::model::split::Arm;
+use crate::model::state::{Change, Member, ServiceState, State};
+use crate::store::lease::{self, LeaseChange};
+use crate::store::{StoreError, check_revision};
+
+/// How often a transaction is tried when other writers keep winning.
+const ROUNDS: u32 = 20;
+/// After a lost round a writer waits for up to this long times the number of the round.
+const STEP_BACK: Duration = Duration::from_millis(4);
+/// How long a write may take in all, the wait for earlier ones included.
+const DEADLINE: Duration = Duration::from_secs(5);
+
+/// The one connection that writes.
+#[derive(Debug)]
+pub(super) struct Writer {
+    keys: Keys,
+    line: Line,
+}
+
+/// What is asked of a write.
+pub(super) struct Wish<'a> {
+    pub(super) service: &'a str,
+    pub(super) change: &'a Change,
+    pub(super) expected: Option<u64>,
+    /// The last good state: in place of what makes no sense, and for a circuit that must stay open.
+    pub(super) last_good: &'a ServiceState,
+}
+
+impl Writer {
+    /// A writer to this line.
+    pub(super) const fn new(keys: Keys, line: Line) -> Self {
+        Self { keys, line }
+    }
+
+    /// Makes a change, and returns the state after it.
+    pub(super) async fn change(&self, wish: &Wish<'_>) -> Result<ServiceState, StoreError> {
+        in_time(async {
+            let mut held = self.line.take().await?;
+            for round in 1..=ROUNDS {
+                match self.try_once(&mut held, wish).await {
+                    Ok(None) => tokio::time::sleep((STEP_BACK * round).mul_f64(rand::random())).await,
+                    // A conflict is an answer as good as any: the connection is sound.
+                    done @ (Ok(_) | Err(StoreError::Conflict { .. })) => {
+                        held.keep();
+                        return done.map(Option::unwrap_or_default);
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+            held.keep();
+            Err(StoreError::Unavailable("others keep changing the service: try again".to_owned()))
+        })
+        .await
+    }
+
+    /// One round; none if another writer won it.
+    async fn try_once(&self, held: &mut Held<'_>, wish: &Wish<'_>) -> Result<Option<ServiceState>, StoreError> {
+        let keys = self.keys.service(wish.service);
+        watch(held, &[&keys.service, &keys.pools.stable, &keys.pools.canary]).await?;
+        let last_good = State::from([(wish.service.to_owned(), wish.last_good.clone())]);
+        let names = [wish.service.to_owned()];
+        let found = read::services(&mut held.connection, &self.keys, &names, &last_good).await.map_err(Down::from)?;
+        let found = found.into_iter().next().unwrap_or_default();
+
+        let mut before = found.state.clone();
+        latch(&mut before, &wish.last_good.circuit);
+        let mut after = before.apply(wish.change);
+        after.revision = found.state.revision;
+        if after != found.state {
+            after.revision += 1;
+        }
+        let refused = check_revision(found.state.revision, wish.expected);
+        let transaction = self.transaction(wish, &keys, &found, &before, &after);
+        if refused.is_err() || transaction.is_empty() {
+            redis::cmd("UNWATCH").exec_async(&mut held.connection).await.map_err(Down::from)?;
+            return refused.map(|()| Some(after));
+        }
+        Ok(execute(held, &transaction).await?.then_some(after))
+    }
+
+    /// What turns what was found into what shall be.
+    fn transaction(
+        &self,
+        wish: &Wish<'_>,
+        keys: &ServiceKeys,
+        found: &Decoded,
+        before: &ServiceState,
+        after: &ServiceState,
+    ) -> Pipeline {
+        let mut pipe = redis::pipe();
+        pipe.atomic();
+        if after.revision != found.state.revision {
+            let revision = Write::Set(codec::REVISION.to_owned(), after.revision.to_string());
+            let writes = std::iter::once(revision).chain(codec::service_writes(&found.sound, after)).collect();
+            write_hash(&mut pipe, found, &keys.service, writes);
+            for arm in Arm::BOTH {
+                let writes = codec::pool_writes(found.sound.pools.get(arm), after.pools.get(arm));
+                write_hash(&mut pipe, found, keys.pools.get(arm), writes);
+            }
+            pipe.publish(self.keys.changes(), wish.service).ignore();
+        }
+        if let Some(LeaseChange { arm, id, ttl }) = LeaseChange::of(wish.change, before) {
+            let key = self.keys.lease(wish.service, arm, id);
+            let had_one = before.pools.get(arm).get(id).and_then(Member::spec).and_then(lease::ttl).is_some();
+            match ttl {
+                Some(ttl) => {
+                    let millis = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
+                    pipe.cmd("SET").arg(key).arg(1).arg("PX").arg(millis).ignore();
+                }
+                None if had_one => drop(pipe.del(key).ignore()),
+                None => {}
+            }
+        }
+        pipe
+    }
+
+    /// Writes a service back into a store that has nothing of it, but for leased members:
+    /// whoever beats for them tells of them again. Does nothing where the store has something.
+    pub(super) async fn restore(&self, service: &str, state: &ServiceState) -> Result<(), StoreError> {
+        in_time(async {
+            let mut held = self.line.take().await?;
+            let keys = self.keys.service(service);
+            watch(&mut held, &[&keys.service]).await?;
+            let there: bool =
+                redis::cmd("EXISTS").arg(&keys.service).query_async(&mut held.connection).await.map_err(Down::from)?;
+            if there {
+                redis::cmd("UNWATCH").exec_async(&mut held.connection).await.map_err(Down::from)?;
+            } else {
+                // Whether this round is won or lost, the store has the service now.
+                execute(&mut held, &self.restoration(service, &keys, state)).await?;
+            }
+            held.keep();
+            Ok(())
+        })
+        .await
+    }
+
+    fn restoration(&self, service: &str, keys: &ServiceKeys, state: &ServiceState) -> Pipeline {
+        let mut pipe = redis::pipe();
+        pipe.atomic().hset(&keys.service, codec::REVISION, state.revision + 1).ignore();
+        let nothing = Decoded::default();
+        write_hash(&mut pipe, &nothing, &keys.service, codec::service_writes(&nothing.sound, state));
+        let mut lasting = state.clone();
+        lease::retain(&mut lasting, |_, _| false);
+        for arm in Arm::BOTH {
+            for write in codec::pool_writes(nothing.sound.pools.get(arm), lasting.pools.get(arm)) {
+                // A member that somebody told the emptied store of is newer than what is remembered.
+                if let Write::Set(id, member) = write {
+                    pipe.hset_nx(keys.pools.get(arm), id, member).ignore();
+                }
+            }
+        }
+        pipe.publish(self.keys.changes(), service).ignore();
+        pipe
+    }
+}
+
+async fn in_time<T>(work: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+    let late = |_| Err(StoreError::Unavailable("Redis did not answer in time".to_owned()));
+    tokio::time::timeout(DEADLINE, work).await.unwrap_or_else(late)
+}
+
+/// Watches the keys. The first command of a write, and so the one that finds an old connection closed.
+async fn watch(held: &mut Held<'_>, keys: &[&String]) -> Result<(), Down> {
+    let mut watch = redis::cmd("WATCH");
+    watch.arg(keys);
+    if let Err(error) = watch.exec_async(&mut held.connection).await {
+        held.renew_after(error).await?;
+        watch.exec_async(&mut held.connection).await?;
+    }
+    Ok(())
+}
+
+/// Whether the transaction went through: it doesn't if something watched was written meanwhile.
+async fn execute(held: &mut Held<'_>, transaction: &Pipeline) -> Result<bool, Down> {
+    let answer: Value = transaction.query_async(&mut held.connection).await?;
+    Ok(!matches!(answer, Value::Nil))
+}
+
+fn write_hash(pipe: &mut Pipeline, found: &Decoded, key: &String, writes: Vec<Write>) {
+    if !writes.is_empty() && found.wrong_type.contains(key) {
+        pipe.del(key).ignore();
+    }
+    for write in writes {
+        match write {
+            Write::Set(field, value) => pipe.hset(key, field, value).ignore(),
+            Write::Delete(field) => pipe.hdel(key, field).ignore(),
+        };
+    }
+}
