@@ -127,6 +127,15 @@ impl HistogramSum {
     }
 }
 
+impl std::ops::AddAssign<&Self> for HistogramSum {
+    fn add_assign(&mut self, other: &Self) {
+        for (total, more) in self.buckets.iter_mut().zip(other.buckets) {
+            *total += more;
+        }
+        self.micros += other.micros;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

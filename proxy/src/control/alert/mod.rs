@@ -1,1 +1,156 @@
 //! Mail to people: what to say, a queue on disk, and the way to the SMTP server.
+//!
+//! A caller hands an [`Alert`] to the [`Mailer`] and goes on at once; a pull never
+//! waits for mail. One task, the [post](post), writes it into the
+//! [outbox](outbox) on disk before it tries the [server](smtp), so that neither a
+//! server that is down nor a restart loses it. The same alert is mailed once, ever.
+//! [`rules::watch_rules`] finds out when a predefined rule fires and resolves.
+//!
+//! May know: model, live, telemetry. Never: dataplane, admin.
+
+mod compose;
+mod disk;
+mod html;
+mod letter;
+mod metrics;
+mod outbox;
+mod post;
+pub mod rules;
+mod smtp;
+#[cfg(test)]
+mod tests;
+mod text;
+mod words;
+
+use std::path::PathBuf;
+
+use tokio::sync::mpsc;
+
+use crate::model::alert::{RuleNews, RuleSpec};
+use crate::model::circuit::Trip;
+use crate::model::spec::EmailSpec;
+use crate::model::split::{EpisodeId, PerArm};
+use crate::model::time::Timestamp;
+
+pub use metrics::Metrics;
+
+/// Mails that may wait in the outbox; what comes on top pushes out the oldest rule mail.
+const CAPACITY: usize = 500;
+
+/// Something that people should be told by mail.
+#[derive(Clone, Debug)]
+pub enum Alert {
+    /// A circuit opened.
+    Tripped(Box<TripAlert>),
+    /// A predefined rule fires, or fires no more.
+    Rule(RuleAlert),
+}
+
+/// A circuit opened.
+#[derive(Clone, Debug)]
+pub struct TripAlert {
+    /// The service.
+    pub service: String,
+    /// The proxy that opened it.
+    pub proxy: String,
+    /// The episode that was judged; none where none ran.
+    pub episode: Option<EpisodeId>,
+    /// Cause, reason and proof.
+    pub trip: Trip,
+    /// The version each arm runs, where somebody said so.
+    pub versions: PerArm<Option<String>>,
+}
+
+/// A predefined rule fires, or fires no more.
+#[derive(Clone, Debug)]
+pub struct RuleAlert {
+    /// The service.
+    pub service: String,
+    /// The rule.
+    pub rule: RuleSpec,
+    /// Which of the two.
+    pub news: RuleNews,
+    /// The value that made it so, in the metric's own unit.
+    pub value: f64,
+    /// When it began to fire.
+    pub fired_at: Timestamp,
+    /// When it was found.
+    pub at: Timestamp,
+}
+
+/// Why mail can't work as configured.
+#[derive(Debug, thiserror::Error)]
+pub enum AlertError {
+    /// A sender or receiver is no mail address.
+    #[error("`{0}` is not a mail address that can be used: give name@domain in ASCII")]
+    Address(String),
+    /// There is nobody to write to.
+    #[error("alert.email has no receiver: name at least one in `to`")]
+    NoReceiver,
+    /// One half of the credentials is missing.
+    #[error("alert.email needs username_file and password_file together, or neither")]
+    HalfCredentials,
+    /// The outbox can't be used.
+    #[error("the outbox {} can't be used: {problem}", path.display())]
+    Outbox {
+        /// Its path.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+}
+
+/// Takes alerts and has them mailed. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Mailer {
+    /// None where no mail is configured.
+    inbox: Option<mpsc::UnboundedSender<Alert>>,
+    metrics: Metrics,
+}
+
+impl Mailer {
+    /// Opens the outbox, and makes the task that empties it. The task ends when
+    /// all clones of the mailer are gone: what couldn't be sent by then stays in the
+    /// outbox for the next start. `host_name` is what serin calls itself to the server.
+    ///
+    /// Without `email` every alert is only logged, and no outbox is needed.
+    ///
+    /// # Errors
+    /// When an address is no address, credentials are half given, or the outbox can't be made or written.
+    pub fn start(
+        email: Option<EmailSpec>,
+        outbox: PathBuf,
+        host_name: String,
+        metrics: Metrics,
+    ) -> Result<(Self, impl Future<Output = ()> + Send + 'static), AlertError> {
+        let (inbox, post) = match email {
+            Some(email) => {
+                let (inbox, alerts) = mpsc::unbounded_channel();
+                let composer = compose::Composer::new(&email, &host_name)?;
+                let carrier = smtp::Carrier::new(email, &host_name)?;
+                let outbox = outbox::Outbox::open(outbox, CAPACITY)?;
+                let post = post::Post::new(alerts, composer, outbox, carrier, post::Pace::default(), metrics.clone());
+                (Some(inbox), Some(post))
+            }
+            None => (None, None),
+        };
+        let run = async {
+            if let Some(post) = post {
+                post.run().await;
+            }
+        };
+        Ok((Self { inbox, metrics }, run))
+    }
+
+    /// Has an alert mailed. Never waits, never fails: what goes wrong is logged and counted.
+    pub fn send(&self, alert: Alert) {
+        let Some(inbox) = &self.inbox else {
+            tracing::warn!(subject = alert.subject(), "Nobody is told: no mail is configured");
+            return;
+        };
+        if let Err(lost) = inbox.send(alert) {
+            self.metrics.failed_for_good();
+            tracing::error!(subject = lost.0.subject(), "An alert is not mailed: the mail task is gone");
+        }
+    }
+}

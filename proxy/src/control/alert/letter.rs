@@ -1,0 +1,273 @@
+//! What a mail says, apart from how it looks: a headline, facts, and sections.
+//!
+//! All text goes in through constructors that make it one harmless line, so that no
+//! name, reason or path from outside can break a header or forge a line of the body.
+
+use super::words::{self, one_line};
+use super::{Alert, RuleAlert, TripAlert};
+use crate::model::alert::RuleNews;
+use crate::model::circuit::{Cause, Evidence};
+use crate::model::split::Arm;
+
+/// The longest subject, in characters.
+const SUBJECT: usize = 200;
+/// The longest sentence or fact.
+const SENTENCE: usize = 600;
+/// The longest cell of a table.
+const CELL: usize = 120;
+/// The most failing requests that a mail lists.
+const SAMPLES: usize = 20;
+
+/// Whether it is bad news.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Tone {
+    /// Something is wrong.
+    Bad,
+    /// Something is well again.
+    Good,
+}
+
+/// What a mail says.
+#[derive(Clone, Debug)]
+pub(super) struct Letter {
+    pub(super) subject: String,
+    pub(super) tone: Tone,
+    pub(super) headline: String,
+    pub(super) lead: String,
+    /// Labels and what they stand for.
+    pub(super) facts: Vec<(&'static str, String)>,
+    pub(super) sections: Vec<Section>,
+    pub(super) footer: String,
+}
+
+/// A titled part of a letter.
+#[derive(Clone, Debug)]
+pub(super) struct Section {
+    pub(super) title: &'static str,
+    pub(super) blocks: Vec<Block>,
+}
+
+/// A piece of a section.
+#[derive(Clone, Debug)]
+pub(super) enum Block {
+    /// A paragraph.
+    Text(String),
+    /// A table: its head, and its rows.
+    Table(Vec<&'static str>, Vec<Vec<String>>),
+    /// A command to type.
+    Command(String),
+    /// An address to open.
+    Link(String),
+}
+
+fn text(words: &str) -> Block {
+    Block::Text(one_line(words, SENTENCE))
+}
+
+fn table<const N: usize>(head: [&'static str; N], rows: impl IntoIterator<Item = [String; N]>) -> Block {
+    let cells = |row: [String; N]| row.iter().map(|cell| one_line(cell, CELL)).collect();
+    Block::Table(head.to_vec(), rows.into_iter().map(cells).collect())
+}
+
+impl Alert {
+    /// The subject of its mail: also how logs name it.
+    pub(super) fn subject(&self) -> String {
+        let (service, what) = match self {
+            Self::Tripped(alert) => {
+                (&alert.service, format!("canary pulled ({})", alert.trip.cause.name().replace('_', " ")))
+            }
+            Self::Rule(alert) => {
+                let state = match alert.news {
+                    RuleNews::Fires => "firing",
+                    RuleNews::Resolves => "resolved",
+                };
+                (&alert.service, format!("{} ({state})", words::rule(&alert.rule)))
+            }
+        };
+        one_line(&format!("[serin] {service}: {what}"), SUBJECT)
+    }
+
+    /// What its mail says. `host` is the proxy that sends it.
+    pub(super) fn letter(&self, host: &str, admin_url: Option<&str>) -> Letter {
+        match self {
+            Self::Tripped(alert) => alert.letter(self.subject(), host, admin_url),
+            Self::Rule(alert) => alert.letter(self.subject(), host, admin_url),
+        }
+    }
+}
+
+impl Letter {
+    fn new(subject: String, tone: Tone, headline: &str, lead: &str, host: &str) -> Self {
+        Self {
+            subject,
+            tone,
+            headline: one_line(headline, SUBJECT),
+            lead: one_line(lead, SENTENCE),
+            facts: Vec::new(),
+            sections: Vec::new(),
+            footer: one_line(&format!("Sent by serin on {host}."), SENTENCE),
+        }
+    }
+
+    fn fact(&mut self, label: &'static str, value: &str) {
+        self.facts.push((label, one_line(value, SENTENCE)));
+    }
+
+    fn section(&mut self, title: &'static str, blocks: Vec<Block>) {
+        self.sections.push(Section { title, blocks });
+    }
+}
+
+// === trips ===
+
+impl TripAlert {
+    fn letter(&self, subject: String, host: &str, admin_url: Option<&str>) -> Letter {
+        let lead = format!("{}.", capitalised(self.trip.cause.sentence()));
+        let mut letter = Letter::new(subject, Tone::Bad, &format!("{}: canary pulled", self.service), &lead, host);
+        self.add_facts(&mut letter);
+        if let Some(evidence) = &self.trip.evidence {
+            letter.section("The proof", proof(evidence, self.trip.cause));
+            if !evidence.samples.is_empty() {
+                letter.section("First failing requests", vec![samples(evidence)]);
+            }
+        }
+        letter.section("What serin did", vec![text(&self.deed())]);
+        let command = format!("serin reset {} --reason \"…\"", shell_word(&self.service));
+        let mut way_back = vec![
+            text("When the cause is found and mended, or the canary replaced, close the circuit:"),
+            Block::Command(one_line(&command, SENTENCE)),
+        ];
+        way_back.extend(admin_url.map(|url| Block::Link(one_line(url, SENTENCE))));
+        letter.section("The way back", way_back);
+        letter
+    }
+
+    fn add_facts(&self, letter: &mut Letter) {
+        let trip = &self.trip;
+        letter.fact("Weight", &format!("{} % → 0 %", trip.weight_before));
+        if let Some(first_bad) = trip.evidence.as_ref().and_then(|evidence| evidence.first_bad) {
+            letter.fact("First bad response", &first_bad.to_string());
+            letter.fact("Decided", &format!("{}, {} later", trip.at, words::span(trip.at.since(first_bad))));
+        } else {
+            letter.fact("Decided", &trip.at.to_string());
+        }
+        letter.fact("Reason", &trip.reason);
+        letter.fact("By", &trip.by);
+        for (arm, label) in [(Arm::Canary, "Canary version"), (Arm::Stable, "Stable version")] {
+            if let Some(version) = self.versions.get(arm) {
+                letter.fact(label, version);
+            }
+        }
+        letter.fact("Proxy", &self.proxy);
+        if let Some(episode) = self.episode {
+            letter.fact("Episode", &episode.to_string());
+        }
+    }
+
+    fn deed(&self) -> String {
+        format!(
+            "From the moment of the decision every new request of {} goes to stable; requests that were already with \
+             the canary were left to finish. The circuit is open and stays open, also over restarts, until a person \
+             resets it.",
+            self.service
+        )
+    }
+}
+
+fn proof(evidence: &Evidence, cause: Cause) -> Vec<Block> {
+    let limit = words::odds(evidence.threshold);
+    let reached = match cause {
+        Cause::Evidence => String::new(),
+        _ => " It did not decide this pull.".to_owned(),
+    };
+    let mut blocks = vec![
+        text(&format!("Evidence {} against the canary; the limit is {limit}.{reached}", words::odds(evidence.e))),
+        table(
+            ["arm", "units", "bad", "ratio"],
+            [Arm::Canary, Arm::Stable].map(|arm| {
+                let seen = evidence.arms.get(arm);
+                [arm.to_string(), words::count(seen.units), words::count(seen.bad), words::share(seen.bad, seen.units)]
+            }),
+        ),
+        text(
+            "A unit is one sticky key, which is one user, or one request of a service without sticky keys. Units are \
+             estimated (± 3 %), bad ones are counted.",
+        ),
+    ];
+    if evidence.addresses > 0 {
+        let addresses = match evidence.addresses {
+            1 => "one client address".to_owned(),
+            n => format!("{} client addresses", words::count(n)),
+        };
+        let without = evidence.e_without_any_address.map_or_else(String::new, |e| {
+            format!(" With any one address left out the evidence is still at least {}.", words::odds(e))
+        });
+        blocks.push(text(&format!("The bad units came from {addresses}.{without}")));
+    }
+    blocks
+}
+
+fn samples(evidence: &Evidence) -> Block {
+    let row = |sample: &crate::model::outcome::BadSample| {
+        [
+            sample.at.to_string(),
+            sample.method.clone(),
+            sample.path.clone(),
+            sample.status.map_or_else(|| "–".to_owned(), |status| status.to_string()),
+            sample.reason.name().to_owned(),
+            sample.endpoint.clone(),
+            sample.request_id.clone(),
+        ]
+    };
+    table(
+        ["time", "method", "path", "status", "why bad", "endpoint", "request id"],
+        evidence.samples.iter().take(SAMPLES).map(row),
+    )
+}
+
+// === rules ===
+
+impl RuleAlert {
+    fn letter(&self, subject: String, host: &str, admin_url: Option<&str>) -> Letter {
+        let rule = words::rule(&self.rule);
+        let hold = words::span(self.rule.hold);
+        let (tone, state, lead) = match self.news {
+            RuleNews::Fires => (Tone::Bad, "firing", format!("The {rule} held for {hold} without a break.")),
+            RuleNews::Resolves => {
+                let lasted = words::span(self.at.since(self.fired_at));
+                (Tone::Good, "resolved", format!("The rule on the {rule} fires no more, after {lasted}."))
+            }
+        };
+        let mut letter = Letter::new(subject, tone, &format!("{}: {rule}, {state}", self.service), &lead, host);
+        letter.fact("Rule", &format!("{rule}, for {hold}"));
+        letter.fact("Value now", &words::value(self.rule.metric, self.value));
+        letter.fact("Firing since", &self.fired_at.to_string());
+        if self.news == RuleNews::Resolves {
+            letter.fact("Resolved", &self.at.to_string());
+        }
+        letter.fact("Proxy", host);
+        let told = match self.news {
+            RuleNews::Fires => "Nothing: a rule only tells. One more mail follows when it fires no more.",
+            RuleNews::Resolves => "Nothing: a rule only tells.",
+        };
+        letter.section("What serin did", vec![text(told)]);
+        if let Some(url) = admin_url {
+            letter.section("Where to look", vec![Block::Link(one_line(url, SENTENCE))]);
+        }
+        letter
+    }
+}
+
+fn capitalised(sentence: &str) -> String {
+    let mut chars = sentence.chars();
+    chars.next().map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())
+}
+
+/// A word that a shell takes as it stands: readers copy the command from the mail.
+fn shell_word(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', r"'\''"))
+}

@@ -1,0 +1,114 @@
+//! What a mail says.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+use prometheus::Registry;
+
+use super::*;
+
+#[test]
+fn the_mail_of_a_trip_tells_the_whole_story() {
+    let letter = Alert::Tripped(Box::new(trip_alert())).letter("edge-1", Some("https://serin.example.org/"));
+    assert_eq!(letter.subject, "[serin] checkbox: canary pulled (evidence)");
+    let text = text::render(&letter);
+    assert_eq!(text, include_str!("trip.txt"), "the mail reads:\n{text}");
+    let html = html::render(&letter);
+    for said in ["4,812 : 1", "1,000 : 1", "3.09 %", "/api/designs/3", "req-0", "12.5 % → 0 %", "0.85 s later"] {
+        assert!(html.contains(said), "the HTML part doesn't say {said}");
+    }
+    assert!(html.contains("<a href=\"https://serin.example.org/\">"));
+}
+
+#[test]
+fn a_trip_without_proof_makes_a_mail_too() {
+    let mut alert = trip_alert();
+    alert.trip.evidence = None;
+    alert.trip.cause = Cause::MaxExcessErrors;
+    alert.episode = None;
+    alert.versions = PerArm::default();
+    let letter = Alert::Tripped(Box::new(alert)).letter("edge-1", None);
+    assert_eq!(letter.subject, "[serin] checkbox: canary pulled (max excess errors)");
+    assert!(!text::render(&letter).contains("The proof"));
+}
+
+#[test]
+fn nothing_from_outside_becomes_markup_or_a_header() {
+    let evil = "x\r\nBcc: evil@example.org\r\n\r\n<script>alert('1')</script>";
+    let mut alert = trip_alert();
+    alert.service = evil.into();
+    alert.proxy = evil.into();
+    alert.trip.reason = evil.into();
+    alert.trip.by = evil.into();
+    alert.versions.canary = Some(evil.into());
+    if let Some(evidence) = &mut alert.trip.evidence {
+        evidence.samples[0].path = evil.into();
+        evidence.samples[0].request_id = evil.into();
+    }
+    let alert = Alert::Tripped(Box::new(alert));
+    let message = mail(&alert).message;
+    let (headers, _) = message.split_once("\r\n\r\n").expect("a header and a body");
+    let mut names: Vec<&str> = headers
+        .split("\r\n")
+        .filter(|line| !line.starts_with([' ', '\t']))
+        .map(|line| line.split_once(':').expect("a header line").0)
+        .collect();
+    names.sort_unstable();
+    assert_eq!(
+        names,
+        ["Auto-Submitted", "Content-Type", "Date", "From", "MIME-Version", "Message-ID", "Subject", "To"]
+    );
+    assert!(message.is_ascii());
+    let letter = alert.letter(evil, Some("javascript:alert(1)"));
+    let html = html::render(&letter);
+    assert!(!html.contains("<script"), "{html}");
+    assert!(!html.contains("href="), "{html}");
+    let text = text::render(&letter);
+    assert!(!text.lines().any(|line| line.starts_with("Bcc")), "{text}");
+}
+
+#[test]
+fn the_resolve_of_a_rule_answers_its_firing() {
+    let header = |message: &str, name: &str| {
+        let line = message.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
+        line.map(str::to_owned)
+    };
+    let fires = mail(&rule(RuleNews::Fires, 0)).message;
+    let resolves = mail(&rule(RuleNews::Resolves, 0)).message;
+    let id = header(&fires, "Message-ID").expect("an id");
+    assert!(id.ends_with("@example.org>"), "{id}");
+    assert_eq!(header(&resolves, "In-Reply-To").as_ref(), Some(&id));
+    assert_eq!(header(&resolves, "References").as_ref(), Some(&id));
+    assert_ne!(header(&resolves, "Message-ID").as_ref(), Some(&id));
+    assert_eq!(header(&fires, "In-Reply-To"), None);
+    assert_eq!(fires, mail(&rule(RuleNews::Fires, 0)).message, "the same event made another mail");
+    assert!(fires.contains("Subject: [serin] checkbox: error ratio above 5.00 % (firing)"), "{fires}");
+    assert!(text::render(&rule(RuleNews::Resolves, 0).letter("edge-1", None)).contains("after 3 min 20 s"));
+}
+
+#[test]
+fn a_wrong_configuration_is_refused_with_the_reason() {
+    let outbox = tempfile::tempdir().expect("a folder");
+    let start = |change: &dyn Fn(&mut EmailSpec), outbox: &Path| {
+        let mut email = email();
+        change(&mut email);
+        let metrics = Metrics::register(&Registry::new()).expect("an empty registry");
+        let started = Mailer::start(Some(email), outbox.to_owned(), "edge-1".into(), metrics);
+        started.map(drop).expect_err("it is wrong").to_string()
+    };
+    let refused = |change: &dyn Fn(&mut EmailSpec)| start(change, outbox.path());
+    assert!(refused(&|email| email.to.clear()).contains("no receiver"));
+    assert!(refused(&|email| email.to.push("nobody".into())).contains("`nobody` is not a mail address"));
+    assert!(refused(&|email| email.from = "a@example.org\r\nBcc: b@example.org".into()).contains("not a mail address"));
+    assert!(refused(&|email| email.to.push("ä@example.org".into())).contains("ASCII"));
+    assert!(refused(&|email| email.password_file = Some("/nowhere".into())).contains("together"));
+
+    let file = outbox.path().join("file");
+    std::fs::write(&file, "").expect("a file");
+    let problem = start(&|_| {}, &file);
+    assert!(problem.contains(&file.display().to_string()), "{problem}");
+    let open_to_all = outbox.path().join("shared");
+    std::fs::create_dir(&open_to_all).expect("a folder");
+    std::fs::set_permissions(&open_to_all, std::fs::Permissions::from_mode(0o777)).expect("mine");
+    assert!(start(&|_| {}, &open_to_all).contains("0700"));
+}
