@@ -1,0 +1,268 @@
+//! The daemon as a process that a test holds by a handle.
+//!
+//! A test says in its configuration what matters to it; the harness adds what is about place: the
+//! listener, the admin address, the state file. `@http@`, `@admin@` and `@dir@` in the text stand
+//! for the two addresses and a folder of the test's own.
+
+use std::fs;
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::process::Command;
+use tokio::time::{Instant, sleep};
+use toml::{Table, Value as Toml};
+
+use crate::client::{Client, Reply};
+use crate::process::{Build, Process, Signal, serin_binary};
+
+/// How long the daemon may take to be ready.
+const READY: Duration = Duration::from_secs(20);
+/// How long it may take to drain after SIGTERM.
+const STOP: Duration = Duration::from_secs(40);
+/// How often other ports are tried when someone took a free one first.
+const TRIES: usize = 5;
+
+/// A running daemon.
+#[derive(Debug)]
+pub struct Serin {
+    process: Process,
+    build: Build,
+    place: Place,
+}
+
+/// Where a daemon lives: outlasts a restart.
+#[derive(Debug)]
+struct Place {
+    dir: TempDir,
+    http: SocketAddr,
+    admin: SocketAddr,
+}
+
+impl Serin {
+    /// Starts the daemon with this configuration and waits until it is ready.
+    ///
+    /// # Errors
+    /// When it doesn't build, doesn't start or isn't ready in time: with its log.
+    pub async fn start(config: &str) -> anyhow::Result<Self> {
+        Self::start_build(config, Build::Dev).await
+    }
+
+    /// Starts the optimised build: for figures of time.
+    ///
+    /// # Errors
+    /// As [`Serin::start`].
+    pub async fn start_release(config: &str) -> anyhow::Result<Self> {
+        Self::start_build(config, Build::Release).await
+    }
+
+    async fn start_build(config: &str, build: Build) -> anyhow::Result<Self> {
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let place = Place::reserve()?;
+            place.write(config)?;
+            let serin = Self { process: place.launch(build)?, build, place };
+            match serin.wait_ready().await {
+                Ok(()) => return Ok(serin),
+                Err(_) if tries < TRIES && serin.lost_its_port() => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Where users connect.
+    pub const fn http(&self) -> SocketAddr {
+        self.place.http
+    }
+
+    /// Where the admin API listens.
+    pub const fn admin(&self) -> SocketAddr {
+        self.place.admin
+    }
+
+    /// The folder with its configuration and state.
+    pub fn dir(&self) -> &Path {
+        self.place.dir.path()
+    }
+
+    /// A new user of it.
+    pub fn client(&self) -> Client {
+        Client::to(self.http())
+    }
+
+    /// The answer of the admin API to a GET.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub async fn ask(&self, path: &str) -> anyhow::Result<Reply> {
+        Ok(Client::to(self.admin()).get(path).await?)
+    }
+
+    /// A service as the admin API shows it.
+    ///
+    /// # Errors
+    /// When there is no such service, or no answer.
+    pub async fn service(&self, name: &str) -> anyhow::Result<Value> {
+        let reply = self.ask(&format!("/v1/services/{name}")).await?;
+        if reply.status != 200 {
+            bail!("service {name}: {} {}", reply.status, reply.text());
+        }
+        reply.json()
+    }
+
+    /// Writes another configuration, for a reload or a restart to find.
+    ///
+    /// # Errors
+    /// When it isn't TOML.
+    pub fn rewrite(&self, config: &str) -> anyhow::Result<()> {
+        self.place.write(config)
+    }
+
+    /// Sends a signal: HUP reloads, USR2 upgrades.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn signal(&self, signal: Signal) -> anyhow::Result<()> {
+        self.process.signal(signal)
+    }
+
+    /// Asks it to drain and end, and waits for that.
+    ///
+    /// # Errors
+    /// When it still runs long after.
+    pub async fn stop(&self) -> anyhow::Result<ExitStatus> {
+        self.signal(Signal::TERM)?;
+        self.process.wait(STOP).await
+    }
+
+    /// Ends it without giving it a chance to tidy up.
+    ///
+    /// # Errors
+    /// When it can't be killed.
+    pub async fn kill(&self) -> anyhow::Result<ExitStatus> {
+        self.signal(Signal::KILL)?;
+        self.process.wait(STOP).await
+    }
+
+    /// Starts it again where it was, with its state, after [`Serin::stop`] or [`Serin::kill`].
+    ///
+    /// # Errors
+    /// When it still runs, or doesn't come up.
+    pub async fn start_again(&mut self) -> anyhow::Result<()> {
+        if self.process.exited().is_none() {
+            bail!("serin still runs: stop or kill it first");
+        }
+        self.process = self.place.launch(self.build)?;
+        self.wait_ready().await
+    }
+
+    /// Whether the process runs.
+    pub fn is_alive(&self) -> bool {
+        self.process.exited().is_none()
+    }
+
+    /// All that it logged, restarts included.
+    pub fn logs(&self) -> String {
+        self.process.log()
+    }
+
+    async fn wait_ready(&self) -> anyhow::Result<()> {
+        let end = Instant::now() + READY;
+        loop {
+            if let Ok(reply) = Client::to(self.admin()).get("/readyz").await
+                && reply.status == 200
+            {
+                return Ok(());
+            }
+            if let Some(status) = self.process.exited() {
+                bail!("serin ended at its start with {status}:\n{}", self.process.log_tail());
+            }
+            if Instant::now() > end {
+                bail!("serin isn't ready after {READY:?}:\n{}", self.process.log_tail());
+            }
+            sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    fn lost_its_port(&self) -> bool {
+        self.logs().contains("Address already in use")
+    }
+}
+
+impl Place {
+    /// A folder, and two ports that were free a moment ago.
+    fn reserve() -> anyhow::Result<Self> {
+        // Both are held until both are known, so that they differ.
+        let (http, admin) = (TcpListener::bind("127.0.0.1:0")?, TcpListener::bind("127.0.0.1:0")?);
+        let dir = tempfile::Builder::new().prefix("serin-daemon-").tempdir()?;
+        Ok(Self { dir, http: http.local_addr()?, admin: admin.local_addr()? })
+    }
+
+    fn launch(&self, build: Build) -> anyhow::Result<Process> {
+        let mut command = Command::new(serin_binary(build)?);
+        command.arg("serve").arg("--config").arg(self.config());
+        Process::start_logging_to("serin", command, self.dir.path().join("stderr.log"))
+    }
+
+    fn config(&self) -> PathBuf {
+        self.dir.path().join("serin.toml")
+    }
+
+    fn write(&self, config: &str) -> anyhow::Result<()> {
+        Ok(fs::write(self.config(), self.complete(config)?)?)
+    }
+
+    /// The configuration with what is about place filled in, unless the test says it itself.
+    fn complete(&self, config: &str) -> anyhow::Result<String> {
+        let dir = self.dir.path().display().to_string();
+        let (http, admin) = (self.http.to_string(), self.admin.to_string());
+        let text = config.replace("@http@", &http).replace("@admin@", &admin).replace("@dir@", &dir);
+        let mut table: Table = text.parse().context("the test's configuration is no TOML")?;
+        put(&mut table, "admin", "listen", &admin);
+        put(&mut table, "store", "url", "embedded");
+        put(&mut table, "store", "state_file", &format!("{dir}/state.json"));
+        let listener = Table::from_iter([("name", "http"), ("address", &http)].map(|(k, v)| (k.to_owned(), v.into())));
+        table.entry("listener").or_insert_with(|| Toml::Array(vec![Toml::Table(listener)]));
+        Ok(toml::to_string(&table)?)
+    }
+}
+
+impl Drop for Serin {
+    #[expect(clippy::print_stderr, reason = "a failing test tells where to look")]
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.place.dir.disable_cleanup(true);
+            eprintln!("serin's files are kept in {}", self.place.dir.path().display());
+        }
+    }
+}
+
+/// Sets a key of a table unless it is set.
+fn put(table: &mut Table, name: &str, key: &str, value: &str) {
+    let inner = table.entry(name).or_insert_with(|| Toml::Table(Table::new()));
+    if let Toml::Table(inner) = inner {
+        inner.entry(key).or_insert_with(|| value.into());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_about_place_is_filled_in_unless_the_test_says_it() {
+        let place = Place::reserve().unwrap();
+        let config = "[store]\nurl = \"redis://127.0.0.1:1/0\"\n[service.a]\nstable = [\"@http@\"]\n";
+        let table: Table = place.complete(config).unwrap().parse().unwrap();
+        assert_eq!(table["store"]["url"].as_str(), Some("redis://127.0.0.1:1/0"));
+        assert_eq!(table["store"]["state_file"].as_str(), Some(&*format!("{}/state.json", place.dir.path().display())));
+        assert_eq!(table["admin"]["listen"].as_str(), Some(&*place.admin.to_string()));
+        assert_eq!(table["listener"][0]["address"].as_str(), Some(&*place.http.to_string()));
+        assert_eq!(table["service"]["a"]["stable"][0].as_str(), Some(&*place.http.to_string()));
+    }
+}
