@@ -1,1 +1,305 @@
-//! The live counters as Prometheus metrics, summed over cores when somebody asks.
+//! What `live` knows, as Prometheus metrics: summed over cores when somebody asks.
+//!
+//! The request path only adds to its own core's counters; nothing here costs it anything.
+//! Every label is bounded by the configuration, the pools, or a fixed list.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use prometheus::core::{Collector, Desc};
+use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType};
+
+use super::counters::HistogramSum;
+use super::service::CLASS_NAMES;
+use super::{Live, ServiceView};
+use crate::model::outcome::BadReason;
+use crate::model::split::Arm;
+use crate::telemetry;
+
+/// A metric: its name, what it says, and its labels.
+struct Named {
+    name: &'static str,
+    help: &'static str,
+    kind: MetricType,
+    labels: &'static [&'static str],
+}
+
+const fn counter(name: &'static str, help: &'static str, labels: &'static [&'static str]) -> Named {
+    Named { name, help, kind: MetricType::COUNTER, labels }
+}
+
+const fn gauge(name: &'static str, help: &'static str, labels: &'static [&'static str]) -> Named {
+    Named { name, help, kind: MetricType::GAUGE, labels }
+}
+
+const ENDPOINT: &[&str] = &["service", "arm", "endpoint"];
+
+const REQUESTS: Named =
+    counter("serin_requests_total", "Requests by arm and class of the response.", &["service", "arm", "code_class"]);
+const BAD: Named = counter("serin_bad_requests_total", "Bad first attempts by reason.", &["service", "arm", "reason"]);
+const HEAD: Named = Named {
+    name: "serin_response_head_seconds",
+    help: "Time to the response head.",
+    kind: MetricType::HISTOGRAM,
+    labels: &["service", "arm"],
+};
+const RETRIES: Named = counter("serin_retries_total", "Attempts beyond the first.", &["service"]);
+const IN_FLIGHT: Named = gauge("serin_endpoint_in_flight", "Requests that are with the endpoint now.", ENDPOINT);
+const ENDPOINT_REQUESTS: Named = counter("serin_endpoint_requests_total", "Requests sent to the endpoint.", ENDPOINT);
+const READY: Named = gauge("serin_endpoint_ready", "1 while the endpoint may get new work.", ENDPOINT);
+const WEIGHT: Named =
+    gauge("serin_weight_percent", "The canary weight: as asked for, and in effect.", &["service", "kind"]);
+const OPEN: Named = gauge("serin_circuit_open", "1 while the circuit is open.", &["service"]);
+const EVIDENCE: Named =
+    gauge("serin_verdict_evidence", "E: the evidence that the canary is worse.", &["service", "signal"]);
+const UNITS: Named = gauge("serin_verdict_units", "Distinct units seen in the episode.", &["service", "arm"]);
+const BAD_UNITS: Named = gauge("serin_verdict_bad_units", "Units of the episode that went bad.", &["service", "arm"]);
+const CONNECTIONS: Named = gauge("serin_connections", "Open downstream connections.", &[]);
+const DROPPED: Named =
+    counter("serin_reports_dropped_total", "Bad outcomes that the verdict was too far behind to take.", &[]);
+const REACHABLE: Named = gauge("serin_store_reachable", "1 while the last read came from the store itself.", &[]);
+const AGE: Named =
+    gauge("serin_store_age_seconds", "Age of the state in force; absent until the store was read once.", &[]);
+const POISONED: Named =
+    gauge("serin_store_poisoned_values", "Values in the store that make no sense and are passed over.", &[]);
+const REVISION: Named = gauge("serin_snapshot_revision", "Revision of the snapshot in force.", &[]);
+
+const ALL: [&Named; 18] = [
+    &REQUESTS,
+    &BAD,
+    &HEAD,
+    &RETRIES,
+    &IN_FLIGHT,
+    &ENDPOINT_REQUESTS,
+    &READY,
+    &WEIGHT,
+    &OPEN,
+    &EVIDENCE,
+    &UNITS,
+    &BAD_UNITS,
+    &CONNECTIONS,
+    &DROPPED,
+    &REACHABLE,
+    &AGE,
+    &POISONED,
+    &REVISION,
+];
+
+/// The metrics of a running daemon, to register once.
+#[derive(Debug)]
+pub struct LiveMetrics {
+    live: Arc<Live>,
+    descriptions: Vec<Desc>,
+}
+
+impl LiveMetrics {
+    /// Metrics over these facts.
+    ///
+    /// # Errors
+    /// When a name or label breaks Prometheus' rules: a mistake in the program.
+    pub fn new(live: Arc<Live>) -> Result<Self, telemetry::metrics::MetricsError> {
+        let describe = |metric: &&Named| {
+            let labels = metric.labels.iter().map(|label| (*label).to_owned()).collect();
+            Desc::new(metric.name.to_owned(), metric.help.to_owned(), labels, std::collections::HashMap::new())
+        };
+        let descriptions = ALL.iter().map(describe).collect::<Result<_, _>>()?;
+        Ok(Self { live, descriptions })
+    }
+}
+
+impl Collector for LiveMetrics {
+    fn desc(&self) -> Vec<&Desc> {
+        self.descriptions.iter().collect()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        let mut scrape = Scrape::default();
+        let snapshot = self.live.snapshot();
+        for service in snapshot.services() {
+            scrape.service(service);
+        }
+        scrape.process(&self.live, snapshot.revision);
+        scrape.families.into_values().collect()
+    }
+}
+
+/// One answer to a scrape, as it is put together.
+#[derive(Default)]
+struct Scrape {
+    families: BTreeMap<&'static str, MetricFamily>,
+}
+
+impl Scrape {
+    fn service(&mut self, view: &ServiceView) {
+        let service = view.spec.name.as_str();
+        let verdict = view.live.verdict();
+        for arm in Arm::BOTH {
+            self.arm(view, arm);
+            let evidence = verdict.errors.arms.get(arm);
+            self.number(&UNITS, &[service, arm.name()], evidence.units);
+            self.number(&BAD_UNITS, &[service, arm.name()], evidence.bad);
+        }
+        self.number(&RETRIES, &[service], view.live.retries());
+        self.value(&WEIGHT, &[service, "asked"], view.asked.percent());
+        self.value(&WEIGHT, &[service, "effective"], view.effective().percent());
+        self.number(&OPEN, &[service], view.live.is_open().into());
+        self.value(&EVIDENCE, &[service, "errors"], verdict.errors.e);
+    }
+
+    fn arm(&mut self, view: &ServiceView, arm: Arm) {
+        let service = view.spec.name.as_str();
+        let totals = view.live.totals(arm);
+        for (class, count) in CLASS_NAMES.iter().zip(totals.by_class) {
+            self.number(&REQUESTS, &[service, arm.name(), class], count);
+        }
+        for (reason, count) in BadReason::ALL.iter().zip(totals.bad) {
+            self.number(&BAD, &[service, arm.name(), reason.name()], count);
+        }
+        self.times(&HEAD, &[service, arm.name()], &totals.latency);
+        for endpoint in view.pools.get(arm) {
+            let labels = [service, arm.name(), &endpoint.id];
+            self.number(&IN_FLIGHT, &labels, endpoint.live.in_flight());
+            self.number(&ENDPOINT_REQUESTS, &labels, endpoint.live.requests());
+            self.number(&READY, &labels, endpoint.is_ready().into());
+        }
+    }
+
+    fn process(&mut self, live: &Live, revision: u64) {
+        let store = live.store_health();
+        self.number(&CONNECTIONS, &[], live.connections());
+        self.number(&DROPPED, &[], live.reports_dropped());
+        self.number(&REACHABLE, &[], store.reachable.into());
+        if let Some(read_at) = store.read_at {
+            self.value(&AGE, &[], telemetry::now().since(read_at).as_secs_f64());
+        }
+        self.number(&POISONED, &[], store.poisoned.len() as u64);
+        self.number(&REVISION, &[], revision);
+    }
+
+    fn number(&mut self, metric: &Named, labels: &[&str], n: u64) {
+        self.value(metric, labels, n as f64);
+    }
+
+    fn value(&mut self, metric: &Named, labels: &[&str], value: f64) {
+        let mut sample = Metric::default();
+        if metric.kind == MetricType::COUNTER {
+            let mut counter = Counter::default();
+            counter.set_value(value);
+            sample.set_counter(counter);
+        } else {
+            let mut gauge = Gauge::default();
+            gauge.set_value(value);
+            sample.set_gauge(gauge);
+        }
+        self.push(metric, labels, sample);
+    }
+
+    fn times(&mut self, metric: &Named, labels: &[&str], sum: &HistogramSum) {
+        let buckets = sum.octaves().map(|(bound, count)| {
+            let mut bucket = Bucket::default();
+            bucket.set_upper_bound(bound);
+            bucket.set_cumulative_count(count);
+            bucket
+        });
+        let mut histogram = Histogram::default();
+        histogram.set_bucket(buckets.collect());
+        histogram.set_sample_count(sum.count());
+        histogram.set_sample_sum(sum.seconds());
+        let mut sample = Metric::default();
+        sample.set_histogram(histogram);
+        self.push(metric, labels, sample);
+    }
+
+    fn push(&mut self, metric: &Named, labels: &[&str], mut sample: Metric) {
+        let pair = |(name, value): (&&str, &&str)| {
+            let mut pair = LabelPair::default();
+            pair.set_name((*name).to_owned());
+            pair.set_value((*value).to_owned());
+            pair
+        };
+        sample.set_label(metric.labels.iter().zip(labels).map(pair).collect());
+        let family = self.families.entry(metric.name).or_insert_with(|| {
+            let mut family = MetricFamily::default();
+            family.set_name(metric.name.to_owned());
+            family.set_help(metric.help.to_owned());
+            family.set_field_type(metric.kind);
+            family
+        });
+        family.mut_metric().push(sample);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::time::Duration;
+
+    use super::super::sample::{self, publish};
+    use super::super::service::Ending;
+    use super::super::{Health, StoreHealth};
+    use super::*;
+    use crate::model::state::State;
+    use crate::telemetry::metrics::Registry;
+
+    /// A daemon of two cores that served two requests, one of them bad.
+    fn served() -> Arc<Live> {
+        let (live, _) = Live::new(2);
+        publish(&live, &[Arc::new(sample::service("checkbox"))], &State::default());
+        let service = live.service("checkbox");
+        service.count(0, Arm::Canary, Ending::Status(200), Some(Duration::from_millis(3)));
+        service.count(1, Arm::Canary, Ending::Status(500), Some(Duration::from_secs(100)));
+        service.count_bad(1, Arm::Canary, BadReason::Status);
+        service.endpoint(Arm::Canary, "127.0.0.1:4001", Health::Up).begin(0);
+        live.set_store_health(StoreHealth { reachable: true, read_at: Some(telemetry::now()), ..Default::default() });
+        live
+    }
+
+    fn scrape() -> String {
+        let registry = Registry::new("0").expect("a fresh registry takes anything");
+        registry.register(LiveMetrics::new(served()).expect("the names are fine")).expect("the names are new");
+        registry.encode().expect("text")
+    }
+
+    #[test]
+    fn what_was_counted_on_every_core_is_shown_summed() {
+        let text = scrape();
+        for line in [
+            "serin_requests_total{service=\"checkbox\",arm=\"canary\",code_class=\"2xx\"} 1",
+            "serin_requests_total{service=\"checkbox\",arm=\"canary\",code_class=\"5xx\"} 1",
+            "serin_bad_requests_total{service=\"checkbox\",arm=\"canary\",reason=\"status\"} 1",
+            "serin_response_head_seconds_bucket{service=\"checkbox\",arm=\"canary\",le=\"+Inf\"} 2",
+            "serin_response_head_seconds_bucket{service=\"checkbox\",arm=\"canary\",le=\"0.004096\"} 1",
+            "serin_response_head_seconds_count{service=\"checkbox\",arm=\"canary\"} 2",
+            "serin_endpoint_in_flight{service=\"checkbox\",arm=\"canary\",endpoint=\"127.0.0.1:4001\"} 1",
+            "serin_endpoint_ready{service=\"checkbox\",arm=\"canary\",endpoint=\"127.0.0.1:4001\"} 1",
+            "serin_weight_percent{service=\"checkbox\",kind=\"asked\"} 0",
+            "serin_weight_percent{service=\"checkbox\",kind=\"effective\"} 0",
+            "serin_store_reachable 1",
+            "serin_snapshot_revision 1",
+        ] {
+            assert!(text.lines().any(|l| l == line), "no {line} in\n{text}");
+        }
+    }
+
+    #[test]
+    fn the_registry_and_the_table_of_the_manual_agree() {
+        let manual = include_str!("../../../docs/operating.md");
+        let told: BTreeSet<&str> =
+            manual.lines().filter_map(|line| line.strip_prefix("| `serin_")?.split(['`', '{']).next()).collect();
+        let text = scrape();
+        let shown: BTreeSet<&str> =
+            text.lines().filter_map(|line| line.strip_prefix("# TYPE serin_")?.split(' ').next()).collect();
+        assert_eq!(told, shown);
+    }
+
+    #[test]
+    fn every_metric_that_is_described_is_shown_with_its_labels() {
+        let text = scrape();
+        for metric in ALL {
+            let line = text.lines().find(|line| line.starts_with(metric.name)).expect(metric.name);
+            for label in metric.labels {
+                assert!(line.contains(&format!("{label}=\"")), "{line} lacks {label}");
+            }
+        }
+    }
+}

@@ -9,6 +9,8 @@
 pub mod counters;
 pub mod endpoint;
 pub mod metrics;
+#[cfg(test)]
+pub(crate) mod sample;
 pub mod service;
 pub mod sketch;
 pub mod snapshot;

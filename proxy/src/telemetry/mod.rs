@@ -2,6 +2,9 @@
 //!
 //! May know: model. Never: the rooms that call it.
 
+pub mod log;
+pub mod metrics;
+
 use crate::model::time::Timestamp;
 
 /// The wall clock, now.

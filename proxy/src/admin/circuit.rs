@@ -1,0 +1,114 @@
+//! Tripping and resetting a circuit by hand.
+
+use axum::Extension;
+use axum::extract::State;
+use axum::response::Response;
+use http::StatusCode;
+
+use super::audit::Note;
+use super::body::{JustReason, Wish};
+use super::change::{self, Expected, NOT_TAKEN_IN};
+use super::guard::Caller;
+use super::problem::Problem;
+use super::target::OfService;
+use super::weight::no_canary;
+use super::{Admin, services};
+use crate::live::ServiceView;
+use crate::model::circuit::{Cause, Circuit, Reset, Trip};
+use crate::model::state::Change;
+use crate::store::fresh_episode;
+use crate::telemetry;
+
+/// `POST …/circuit/trip`: latches in this process at once, store or no store; control tells the
+/// store. Nothing that the caller believes to know (`If-Match`) can hold it up.
+pub(super) async fn trip(
+    State(admin): State<Admin>,
+    Extension(caller): Extension<Caller>,
+    OfService(service): OfService,
+    Wish(JustReason { reason }): Wish<JustReason>,
+) -> Result<Response, Problem> {
+    let name = service.spec.name.as_str();
+    if service.spec.split.is_none() {
+        return Err(no_canary(name));
+    }
+    let episode = service.episode.as_ref().map(|episode| episode.id);
+    let reason = reason.or("no reason given");
+    let trip = person_trip(&service, &caller, &reason);
+    let opened = admin.state.live.service(name).trip(episode, trip);
+    let note = match (opened, admin.state.live.store_health().reachable) {
+        (false, _) => Some("it was open already: the first cause stands"),
+        (true, false) => {
+            Some("this proxy sends the canary nothing; the store is unreachable, and is told when it is back")
+        }
+        (true, true) => None,
+    };
+    if opened {
+        let (from, to) = ("closed".into(), "open".into());
+        admin.audit.note(&caller, Note { what: "trip", service: name, endpoint: None, from, to, why: Some(reason) });
+    }
+    services::answer(&admin, name, None, note)
+}
+
+fn person_trip(service: &ServiceView, caller: &Caller, reason: &str) -> Trip {
+    let verdict = service.live.verdict();
+    let of_this_episode = service.episode.as_ref().is_some_and(|episode| verdict.episode == Some(episode.id));
+    Trip {
+        cause: Cause::Person,
+        reason: reason.to_owned(),
+        by: caller.name.clone(),
+        at: telemetry::now(),
+        weight_before: service.effective(),
+        evidence: of_this_episode.then(|| verdict.errors.clone()),
+    }
+}
+
+/// `POST …/circuit/reset`: closes the circuit, in the store first, since only a record there
+/// closes it for every proxy and for good.
+pub(super) async fn reset(
+    State(admin): State<Admin>,
+    Extension(caller): Extension<Caller>,
+    OfService(service): OfService,
+    Expected(expected): Expected,
+    Wish(JustReason { reason }): Wish<JustReason>,
+) -> Result<Response, Problem> {
+    const WHAT: &str = "resets";
+    let name = service.spec.name.as_str();
+    let reason = reason.given().ok_or_else(|| {
+        let detail = "a reset needs a reason, for those who ask later: send {\"reason\":\"…\"}";
+        Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail)
+    })?;
+    let local = admin.state.live.service(name);
+    let expected = bring(&admin, name, local.circuit(), expected).await.map_err(|e| Problem::store(WHAT, &e))?;
+    let was_open = local.is_open();
+    let record = Reset { reason: reason.clone(), by: caller.name.clone(), at: telemetry::now() };
+    let reset = Change::Reset { reset: record, fresh: fresh_episode() };
+    let state = change::tell(&admin, name, &reset, expected).await.map_err(|e| Problem::store(WHAT, &e))?;
+    local.merge_circuit(&state.circuit);
+    let taken_in = change::taken_in(&admin, name, state.revision).await;
+    if was_open {
+        let (from, to) = ("open".into(), "closed".into());
+        admin.audit.note(&caller, Note { what: "reset", service: name, endpoint: None, from, to, why: Some(reason) });
+    }
+    let note = match (was_open, taken_in) {
+        (false, _) => Some("it was closed already"),
+        (true, false) => Some(NOT_TAKEN_IN),
+        (true, true) => None,
+    };
+    services::answer(&admin, name, Some(state.revision), note)
+}
+
+/// Brings a trip that is latched here into the store, if the store doesn't know it yet: a reset
+/// that the store records for a circuit it believes closed would close nothing here. Returns the
+/// revision to expect next.
+async fn bring(
+    admin: &Admin,
+    service: &str,
+    circuit: Circuit,
+    expected: Option<u64>,
+) -> Result<Option<u64>, crate::store::StoreError> {
+    if !circuit.is_open() {
+        return Ok(expected);
+    }
+    let state = change::tell(admin, service, &Change::MergeCircuit { circuit }, expected).await?;
+    Ok(expected.map(|_| state.revision))
+}

@@ -1,0 +1,194 @@
+//! `POST …/endpoints/{id}/drain` and `/ready`: taking an endpoint out of work without hurting anybody.
+//!
+//! The floor is kept by compare-and-set: two drains that both see enough ready endpoints can't
+//! both be written, through whichever proxies they came.
+
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::{Extension, Json};
+use http::StatusCode;
+use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
+
+use super::Admin;
+use super::audit::Note;
+use super::body::{JustReason, Reason, Wish};
+use super::change::{self, Expected, NOT_TAKEN_IN};
+use super::endpoints::{WHAT, after, as_member};
+use super::guard::Caller;
+use super::problem::Problem;
+use super::target::{self, OfEndpoint};
+use super::view::EndpointJson;
+use crate::live::ServiceView;
+use crate::model::span;
+use crate::model::split::Arm;
+use crate::model::state::Change;
+use crate::store::StoreError;
+
+/// How often a drain looks whether it is done.
+const LOOK: Duration = Duration::from_millis(20);
+/// How long a drain waits unless told otherwise, and at most.
+const WAIT: Duration = Duration::from_secs(60);
+const LONGEST_WAIT: Duration = Duration::from_secs(3_600);
+/// How often a drain tries anew when others change the same service at the same time.
+const TRIES: u32 = 5;
+
+/// What is asked for.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct DrainWish {
+    wait: Option<String>,
+    min_ready: Option<usize>,
+    #[serde(default)]
+    on_timeout: OnTimeout,
+    #[serde(default)]
+    reason: Reason,
+}
+
+/// What to do when requests are still in flight at the end of the wait.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum OnTimeout {
+    /// Say so with a 504; the endpoint stays draining.
+    #[default]
+    Fail,
+    /// Say so with a 200, and let the caller go on.
+    Proceed,
+}
+
+/// `POST …/endpoints/{id}/drain`: answers when nothing is in flight any more.
+pub(super) async fn drain(
+    State(admin): State<Admin>,
+    Extension(caller): Extension<Caller>,
+    endpoint: OfEndpoint,
+    Expected(expected): Expected,
+    Wish(wish): Wish<DrainWish>,
+) -> Result<Json<EndpointJson>, Problem> {
+    let unprocessable = |why: String| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, why);
+    let wait = wish.wait.as_deref().map(span::parse).transpose().map_err(|error| unprocessable(error.to_string()))?;
+    let wait = wait.unwrap_or(WAIT);
+    if wait > LONGEST_WAIT {
+        return Err(unprocessable("a wait is at most 1h".into()));
+    }
+    let was = endpoint.find()?.state().to_owned();
+    let deadline = Instant::now() + wait;
+    let revision = begin(&admin, &endpoint, wish.min_ready, expected).await?;
+    if was != "draining" {
+        note(&admin, &caller, &endpoint, "endpoint.drain", was, "draining", wish.reason);
+    }
+    finish(&admin, &endpoint, revision, deadline, wish.on_timeout).await
+}
+
+/// `POST …/endpoints/{id}/ready`: gives it work again, as far as its health allows.
+pub(super) async fn ready(
+    State(admin): State<Admin>,
+    Extension(caller): Extension<Caller>,
+    endpoint: OfEndpoint,
+    Expected(expected): Expected,
+    Wish(JustReason { reason }): Wish<JustReason>,
+) -> Result<Json<EndpointJson>, Problem> {
+    let known = endpoint.find()?;
+    let (was, spec) = (known.state().to_owned(), as_member(known));
+    let (arm, id) = (endpoint.arm, endpoint.id.clone());
+    let ready = Change::SetDraining { arm, id, spec: spec.clone(), draining: false };
+    let (_, taken_in) = change::make(&admin, &endpoint.service.spec.name, WHAT, &ready, expected).await?;
+    if was == "draining" {
+        note(&admin, &caller, &endpoint, "endpoint.ready", was, "ready", reason);
+    }
+    Ok(Json(after(&admin, &endpoint, &spec, taken_in)?))
+}
+
+/// Sets the endpoint draining if the floor allows it. Returns the service's revision then.
+async fn begin(
+    admin: &Admin,
+    endpoint: &OfEndpoint,
+    min_ready: Option<usize>,
+    expected: Option<u64>,
+) -> Result<u64, Problem> {
+    let name = &endpoint.service.spec.name;
+    for _ in 0..TRIES {
+        let service = target::service(admin, name)?;
+        let known = target::find(&service, endpoint.arm, &endpoint.id)?;
+        if known.is_ready() {
+            keep_floor(&service, endpoint.arm, min_ready)?;
+        }
+        let spec = as_member(known);
+        let drain = Change::SetDraining { arm: endpoint.arm, id: endpoint.id.clone(), spec, draining: true };
+        match change::tell(admin, name, &drain, Some(expected.unwrap_or(service.revision))).await {
+            Ok(state) => return Ok(state.revision),
+            // Somebody else changed the service: look at the floor again as it is now.
+            Err(StoreError::Conflict { actual, .. }) if expected.is_none() => {
+                change::taken_in(admin, name, actual).await;
+            }
+            Err(error) => return Err(Problem::store(WHAT, &error)),
+        }
+    }
+    let detail = format!("{name} is being changed by others faster than this drain can look: try again");
+    Err(Problem::new(StatusCode::CONFLICT, detail))
+}
+
+fn keep_floor(service: &ServiceView, arm: Arm, min_ready: Option<usize>) -> Result<(), Problem> {
+    // A canary pool that gets no traffic may be emptied; any other keeps one endpoint.
+    let serves = arm == Arm::Stable || !service.effective().is_zero();
+    let floor = min_ready.unwrap_or(usize::from(serves));
+    let left = service.ready(arm).saturating_sub(1);
+    if left >= floor {
+        return Ok(());
+    }
+    let detail = format!(
+        "draining it would leave {left} ready in the {arm} pool of {}, and {floor} must stay (min_ready): wait until \
+         others are ready, or ask with a lower min_ready",
+        service.spec.name
+    );
+    Err(Problem::new(StatusCode::CONFLICT, detail))
+}
+
+/// Waits until no data-plane core may pick the endpoint any more and what it has is done.
+async fn finish(
+    admin: &Admin,
+    endpoint: &OfEndpoint,
+    revision: u64,
+    deadline: Instant,
+    on_timeout: OnTimeout,
+) -> Result<Json<EndpointJson>, Problem> {
+    // A request may have loaded the last snapshot and not picked yet: one quiet look isn't enough.
+    let mut quiet = 0;
+    loop {
+        let service = target::service(admin, &endpoint.service.spec.name)?;
+        let taken_in = service.revision >= revision;
+        let known = target::find(&service, endpoint.arm, &endpoint.id)?;
+        quiet = if taken_in && known.live.in_flight() == 0 { quiet + 1 } else { 0 };
+        if quiet == 2 {
+            return Ok(Json(EndpointJson::of(known)));
+        }
+        if Instant::now() >= deadline {
+            let mut body = EndpointJson::of(known);
+            let left = if taken_in { format!("{} still in flight", body.in_flight) } else { NOT_TAKEN_IN.to_owned() };
+            if on_timeout == OnTimeout::Proceed {
+                body.note = Some(left);
+                return Ok(Json(body));
+            }
+            let detail = format!(
+                "{} is draining, but not empty yet: {left}. It gets no new work; ask again to wait longer, ask with \
+                 \"on_timeout\":\"proceed\" to go on, or POST …/ready to take it back",
+                endpoint.path()
+            );
+            return Err(Problem::new(StatusCode::GATEWAY_TIMEOUT, detail));
+        }
+        tokio::time::sleep_until(deadline.min(Instant::now() + LOOK)).await;
+    }
+}
+
+fn note(
+    admin: &Admin,
+    caller: &Caller,
+    endpoint: &OfEndpoint,
+    what: &'static str,
+    from: String,
+    to: &str,
+    reason: Reason,
+) {
+    let (service, path) = (endpoint.service.spec.name.as_str(), Some(endpoint.path()));
+    admin.audit.note(caller, Note { what, service, endpoint: path, from, to: to.to_owned(), why: reason.given() });
+}

@@ -1,0 +1,172 @@
+//! The members of a pool: reading, registering, taking out.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::{Extension, Json};
+use http::StatusCode;
+use serde::{Deserialize, Serialize};
+
+use super::Admin;
+use super::audit::Note;
+use super::body::{JustReason, Reason, Wish, is_line};
+use super::change::{self, Expected, NOT_TAKEN_IN};
+use super::guard::Caller;
+use super::problem::Problem;
+use super::target::{self, OfEndpoint, OfPool};
+use super::view::{EndpointJson, PoolJson};
+use crate::live::EndpointView;
+use crate::model::span;
+use crate::model::state::{Change, MemberSpec};
+
+/// The kind of change, for messages.
+pub(super) const WHAT: &str = "endpoint changes";
+/// A lease is no shorter and no longer than this.
+const LEASE: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(86_400);
+
+/// What is asked for.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct EndpointWish {
+    address: Option<String>,
+    weight: Option<u16>,
+    version: Option<String>,
+    ttl: Option<String>,
+    #[serde(default)]
+    reason: Reason,
+}
+
+/// `GET …/endpoints`
+pub(super) async fn list(pool: OfPool) -> Json<PoolJson> {
+    Json(PoolJson::of(&pool.service, pool.arm))
+}
+
+/// `GET …/endpoints/{id}`
+pub(super) async fn get(endpoint: OfEndpoint) -> Result<Json<EndpointJson>, Problem> {
+    Ok(Json(EndpointJson::of(endpoint.find()?)))
+}
+
+/// `PUT …/endpoints/{id}`: registers an endpoint, changes it, or beats its lease.
+pub(super) async fn put(
+    State(admin): State<Admin>,
+    Extension(caller): Extension<Caller>,
+    endpoint: OfEndpoint,
+    Expected(expected): Expected,
+    Wish(wish): Wish<EndpointWish>,
+) -> Result<Json<EndpointJson>, Problem> {
+    let spec = member(&endpoint.id, &wish).map_err(|why| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, why))?;
+    let before = endpoint.find().ok();
+    let from = before.map_or_else(|| "absent".to_owned(), describe_view);
+    let is_beat = spec.ttl_ms.is_some() && before.is_some_and(|known| describe_view(known) == describe(&spec));
+    let to = describe(&spec);
+    let (service, name) = (&endpoint.service, endpoint.service.spec.name.as_str());
+    let put = Change::PutMember { arm: endpoint.arm, id: endpoint.id.clone(), spec: spec.clone() };
+    let (_, taken_in) = change::make(&admin, name, WHAT, &put, expected).await?;
+    // A heartbeat that alters nothing is no change; it comes every few seconds.
+    if !is_beat {
+        let why = wish.reason.given();
+        admin.audit.note(
+            &caller,
+            Note { what: "endpoint.put", service: &service.spec.name, endpoint: Some(endpoint.path()), from, to, why },
+        );
+    }
+    Ok(Json(after(&admin, &endpoint, &spec, taken_in)?))
+}
+
+/// `DELETE …/endpoints/{id}`: takes an endpoint out, for good even if the file names it.
+pub(super) async fn delete(
+    State(admin): State<Admin>,
+    Extension(caller): Extension<Caller>,
+    endpoint: OfEndpoint,
+    Expected(expected): Expected,
+    Wish(JustReason { reason }): Wish<JustReason>,
+) -> Result<Json<RemovedJson>, Problem> {
+    let from = describe_view(endpoint.find()?);
+    let remove = Change::RemoveMember { arm: endpoint.arm, id: endpoint.id.clone() };
+    let name = &endpoint.service.spec.name;
+    let (_, taken_in) = change::make(&admin, name, WHAT, &remove, expected).await?;
+    let (to, why) = ("removed".to_owned(), reason.given());
+    let path = Some(endpoint.path());
+    admin.audit.note(&caller, Note { what: "endpoint.remove", service: name, endpoint: path, from, to, why });
+    Ok(Json(RemovedJson { id: endpoint.id, state: "removed", note: (!taken_in).then_some(NOT_TAKEN_IN) }))
+}
+
+/// An endpoint that was taken out.
+#[derive(Debug, Serialize)]
+pub(super) struct RemovedJson {
+    id: String,
+    state: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    note: Option<&'static str>,
+}
+
+/// The endpoint after a change: as this proxy now knows it, or as it was told to be.
+pub(super) fn after(
+    admin: &Admin,
+    endpoint: &OfEndpoint,
+    spec: &MemberSpec,
+    taken_in: bool,
+) -> Result<EndpointJson, Problem> {
+    let service = target::service(admin, &endpoint.service.spec.name)?;
+    if let (true, Ok(known)) = (taken_in, target::find(&service, endpoint.arm, &endpoint.id)) {
+        return Ok(EndpointJson::of(known));
+    }
+    Ok(EndpointJson {
+        id: endpoint.id.clone(),
+        address: spec.address.to_string(),
+        state: "checking".into(),
+        health: "unknown".into(),
+        weight: spec.weight,
+        version: spec.version.clone(),
+        in_flight: 0,
+        requests: 0,
+        note: Some(NOT_TAKEN_IN.into()),
+    })
+}
+
+fn member(id: &str, wish: &EndpointWish) -> Result<MemberSpec, String> {
+    if !is_id(id) {
+        return Err("an endpoint's id is up to 128 letters, digits and `.:_-[]`, such as 10.0.0.11:3002".into());
+    }
+    let address = wish.address.as_deref().unwrap_or(id);
+    let address: SocketAddr = address.parse().map_err(|_| {
+        let whose = if wish.address.is_some() { "the address" } else { "without an `address` the id is it, but" };
+        format!("{whose} `{address}` is no IP:PORT, such as 10.0.0.11:3002 or [::1]:3002; host names aren't resolved")
+    })?;
+    if address.port() == 0 || address.ip().is_unspecified() || address.ip().is_multicast() {
+        return Err(format!("{address} is no address that can be connected to"));
+    }
+    let weight = wish.weight.unwrap_or(1);
+    if !(1..=1_000).contains(&weight) {
+        return Err(format!("a weight of {weight} is out of range: an endpoint's is from 1 to 1000"));
+    }
+    if wish.version.as_deref().is_some_and(|version| !is_line(version, 128)) {
+        return Err("a version is one line of at most 128 characters".into());
+    }
+    let ttl = wish.ttl.as_deref().map(span::parse).transpose().map_err(|error| error.to_string())?;
+    if ttl.is_some_and(|ttl| !LEASE.contains(&ttl)) {
+        return Err("a ttl is from 1s to 1d".into());
+    }
+    let ttl_ms = ttl.map(|ttl| u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX));
+    Ok(MemberSpec { address, weight, version: wish.version.clone(), ttl_ms })
+}
+
+fn is_id(id: &str) -> bool {
+    (1..=128).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || b".:_-[]".contains(&b))
+}
+
+/// What a registration says, for the audit log.
+fn describe(spec: &MemberSpec) -> String {
+    let version = spec.version.as_deref().map(|version| format!(" version {version}")).unwrap_or_default();
+    format!("{} weight {}{version}", spec.address, spec.weight)
+}
+
+/// What is known of a member, as a registration of it would say.
+pub(super) fn as_member(endpoint: &EndpointView) -> MemberSpec {
+    MemberSpec { address: endpoint.address, weight: endpoint.weight, version: endpoint.version.clone(), ttl_ms: None }
+}
+
+fn describe_view(endpoint: &EndpointView) -> String {
+    describe(&as_member(endpoint))
+}

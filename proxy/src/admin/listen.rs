@@ -1,0 +1,123 @@
+//! Where the admin API listens, and how it starts and ends.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::connect_info::Connected;
+use axum::serve::{IncomingStream, Listener};
+use tokio::net::{TcpListener, UnixListener, UnixStream};
+use tokio::sync::oneshot;
+
+use super::guard::Peer;
+use super::{AdminError, AdminState, Shared, audit, router};
+use crate::model::spec::{AdminAddress, AdminSpec};
+
+/// How long requests may go on once the daemon ends; a drain's long wait is cut then.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// A listening socket of the admin API.
+#[derive(Debug)]
+pub struct Bound(Listening);
+
+#[derive(Debug)]
+enum Listening {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+impl Bound {
+    /// The address over TCP, with the port the system chose; none over a unix socket.
+    pub fn tcp_address(&self) -> Option<SocketAddr> {
+        match &self.0 {
+            Listening::Tcp(listener) => listener.local_addr().ok(),
+            Listening::Unix(_) => None,
+        }
+    }
+}
+
+/// Listens where the configuration says. A unix socket that nobody answers on any more is replaced.
+///
+/// # Errors
+/// When the address is taken or can't be used; the error names it.
+pub async fn bind(spec: &AdminSpec) -> Result<Bound, AdminError> {
+    match &spec.listen {
+        AdminAddress::Tcp(address) => {
+            let wrong = |source| AdminError::Bind { address: address.to_string(), source };
+            Ok(Bound(Listening::Tcp(TcpListener::bind(address).await.map_err(wrong)?)))
+        }
+        AdminAddress::Unix(path) => {
+            clear(path).await?;
+            let wrong = |source| AdminError::Bind { address: name(path), source };
+            let listener = UnixListener::bind(path).map_err(wrong)?;
+            // The group may connect and read; who may change is decided by uid or token.
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660)).map_err(wrong)?;
+            Ok(Bound(Listening::Unix(listener)))
+        }
+    }
+}
+
+fn name(path: &Path) -> String {
+    format!("unix:{}", path.display())
+}
+
+/// Removes a socket file that a process left behind, and nothing else.
+async fn clear(path: &Path) -> Result<(), AdminError> {
+    let wrong = |source| AdminError::Bind { address: name(path), source };
+    match std::fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(wrong(error)),
+        Ok(found) if !found.file_type().is_socket() => return Err(AdminError::NoSocket(name(path))),
+        Ok(_) => {}
+    }
+    match UnixStream::connect(path).await {
+        Ok(_) => Err(AdminError::InUse(name(path))),
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => std::fs::remove_file(path).map_err(wrong),
+        Err(error) => Err(wrong(error)),
+    }
+}
+
+/// Serves the admin API until `shutdown` is over; then requests may finish for a short while.
+///
+/// # Errors
+/// When the system refuses to say who this process is.
+pub async fn serve(
+    bound: Bound,
+    state: AdminState,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> io::Result<()> {
+    let uid = UnixStream::pair()?.0.peer_cred()?.uid();
+    let app = router::router(Arc::new(Shared { state, audit: audit::Audit::default(), uid }));
+    match bound.0 {
+        Listening::Tcp(listener) => run(listener, app, shutdown).await,
+        Listening::Unix(listener) => run(listener, app, shutdown).await,
+    }
+}
+
+async fn run<L>(listener: L, app: axum::Router, shutdown: impl Future<Output = ()> + Send + 'static) -> io::Result<()>
+where
+    L: Listener,
+    L::Addr: std::fmt::Debug,
+    Peer: for<'a> Connected<IncomingStream<'a, L>>,
+{
+    let (begun, begins) = oneshot::channel();
+    let signal = async move {
+        shutdown.await;
+        let _ = begun.send(());
+    };
+    let cut = async {
+        // An error means that the server ended before it was told to: then nothing is left to cut.
+        if begins.await.is_err() {
+            std::future::pending::<()>().await;
+        }
+        tokio::time::sleep(GRACE).await;
+    };
+    let service = app.into_make_service_with_connect_info::<Peer>();
+    tokio::select! {
+        ended = axum::serve(listener, service).with_graceful_shutdown(signal).into_future() => ended,
+        () = cut => Ok(()),
+    }
+}

@@ -1,0 +1,172 @@
+'use strict';
+
+// Everything shown is set as text, never as markup: names come from whoever registers an endpoint.
+const TOKEN = 'serin-token';
+const EVERY_MS = 2000;
+const $ = (id) => document.getElementById(id);
+
+function el(tag, props, ...children) {
+  const node = document.createElement(tag);
+  for (const [key, value] of Object.entries(props || {})) {
+    if (key === 'class') node.className = value; else node[key] = value;
+  }
+  node.append(...children.filter((child) => child !== null && child !== undefined));
+  return node;
+}
+
+const number = (n) => n.toLocaleString('en');
+const percent = (n) => n + ' %';
+
+function evidence(e) {
+  if (e === 0 || (e >= 0.01 && e < 10000)) return String(Number(e.toPrecision(3)));
+  return e.toExponential(1);
+}
+
+// Where E stands between "no evidence" (1) and the threshold, on a log scale.
+function share(e, threshold) {
+  if (!(e > 1) || !(threshold > 1)) return 0;
+  return Math.min(1, Math.log(e) / Math.log(threshold));
+}
+
+function ago(iso) {
+  const s = Math.max(0, Math.round((Date.now() - Date.parse(iso)) / 1000));
+  if (s < 60) return s + ' s ago';
+  if (s < 3600) return Math.floor(s / 60) + ' min ago';
+  if (s < 86400) return Math.floor(s / 3600) + ' h ago';
+  return Math.floor(s / 86400) + ' d ago';
+}
+
+function bar(fraction, label, over) {
+  const fill = el('i');
+  fill.style.width = (100 * fraction) + '%';
+  const node = el('div', { class: 'bar' + (over ? ' over' : '') }, fill);
+  node.setAttribute('role', 'img');
+  node.setAttribute('aria-label', label);
+  return node;
+}
+
+function table(columns, rows) {
+  const cell = (tag) => (content, i) => el(tag, { class: columns[i].startsWith('#') ? 'n' : '' }, content);
+  const head = el('tr', {}, ...columns.map((name) => name.replace('#', '')).map(cell('th')));
+  const body = rows.map((row) => el('tr', {}, ...row.map(cell('td'))));
+  return el('div', { class: 'scroll' }, el('table', {}, el('thead', {}, head), el('tbody', {}, ...body)));
+}
+
+function dotted(kind, text) {
+  return el('span', {}, el('i', { class: 'dot ' + kind }), text);
+}
+
+function weightPart(service) {
+  const { asked, effective } = service.weight;
+  const held = asked === effective ? null : el('small', {}, ' asked for ' + percent(asked));
+  return el('section', {}, el('h3', {}, 'Canary weight'), el('div', { class: 'big' }, percent(effective), held),
+    bar(effective / 100, 'effective weight ' + percent(effective), false));
+}
+
+function verdictPart(service) {
+  const { decision, why, signals: { errors } } = service.verdict;
+  const shown = 'E ' + evidence(errors.e) + ' of ' + evidence(errors.threshold);
+  return el('section', {}, el('h3', {}, 'Evidence against the canary'),
+    el('div', { class: 'big' }, evidence(errors.e), el('small', {}, ' of ' + evidence(errors.threshold) + ' · ' + decision)),
+    bar(share(errors.e, errors.threshold), shown, errors.e >= errors.threshold),
+    el('div', { class: 'soft' }, why));
+}
+
+function armsPart(service) {
+  const row = (arm) => {
+    const units = service.verdict.signals.errors[arm], traffic = service.traffic[arm];
+    return [dotted(arm, arm), number(units.units), number(units.bad), number(traffic.requests), number(traffic.bad)];
+  };
+  return el('section', {}, el('h3', {}, 'Arms'),
+    table(['arm', '#users', '#bad users', '#requests', '#bad'], ['stable', 'canary'].map(row)));
+}
+
+function poolPart(service, arm) {
+  const pool = service.pools[arm];
+  const rows = pool.endpoints.map((endpoint) => [
+    dotted(endpoint.state, endpoint.id), endpoint.version || '–', endpoint.state, number(endpoint.in_flight), number(endpoint.requests),
+  ]);
+  const content = rows.length ? table(['endpoint', 'version', 'state', '#in flight', '#requests'], rows)
+    : el('p', { class: 'soft' }, 'No endpoint.');
+  return el('section', {}, el('h3', {}, arm + ' pool · ' + pool.ready + ' of ' + pool.endpoints.length + ' ready'), content);
+}
+
+function card(service) {
+  const { circuit } = service;
+  const open = circuit.state === 'open';
+  const head = el('div', { class: 'head' }, el('h2', {}, service.name),
+    service.has_canary ? el('span', { class: 'badge' + (open ? ' open' : '') }, 'circuit ' + circuit.state) : null,
+    el('span', { class: 'soft' }, service.hosts.join(', ')));
+  const why = open ? el('p', { class: 'why' },
+    'Pulled ' + ago(circuit.since) + ' by ' + circuit.by + ' (' + circuit.cause + '): ' + circuit.reason +
+    '. The canary gets nothing until a person resets the circuit.') : null;
+  const judged = service.has_canary ? [weightPart(service), verdictPart(service), armsPart(service)] : [armsPart(service)];
+  const pools = service.has_canary ? ['stable', 'canary'] : ['stable'];
+  return el('article', { class: open ? 'open' : '' }, head, why,
+    el('div', { class: 'parts' }, ...judged, ...pools.map((arm) => poolPart(service, arm))));
+}
+
+function showStore(store) {
+  const wrong = [];
+  if (!store.reachable) {
+    const age = store.age_seconds === null ? 'never read' : 'read ' + Math.round(store.age_seconds) + ' s ago';
+    wrong.push('The store is unreachable (' + age + '): the last good state is served. ' + (store.detail || ''));
+  }
+  for (const { key, problem } of store.poisoned) wrong.push(key + ' is passed over: ' + problem);
+  $('store').hidden = wrong.length === 0;
+  $('store').replaceChildren(...wrong.map((text) => el('div', {}, text)));
+}
+
+function show(all) {
+  $('proxy').textContent = all.proxy;
+  showStore(all.store);
+  const cards = all.services.length ? all.services.map(card) : [el('p', { class: 'soft' }, 'No service is configured yet.')];
+  $('services').replaceChildren(...cards);
+}
+
+function pulse(text, alarm) {
+  $('pulse').textContent = text;
+  $('pulse').className = alarm ? 'alarm' : '';
+}
+
+function ask(message) {
+  $('ask').hidden = false;
+  $('refused').textContent = message;
+  $('services').replaceChildren();
+  pulse('Waiting for a token', false);
+}
+
+async function look() {
+  const token = sessionStorage.getItem(TOKEN);
+  const headers = token ? { Authorization: 'Bearer ' + token } : {};
+  const response = await fetch('/v1/services', { headers, cache: 'no-store' });
+  if (response.status === 401 || response.status === 403) {
+    sessionStorage.removeItem(TOKEN);
+    ask(token ? (await response.json()).detail : '');
+    return false;
+  }
+  if (!response.ok) throw new Error('HTTP ' + response.status);
+  show(await response.json());
+  $('ask').hidden = true;
+  pulse('Updated ' + new Date().toLocaleTimeString(), false);
+  return true;
+}
+
+async function run() {
+  let again = true;
+  try {
+    again = await look();
+  } catch (error) {
+    pulse('No answer (' + error.message + '); what is shown may be old', true);
+  }
+  if (again) setTimeout(run, EVERY_MS);
+}
+
+$('ask').addEventListener('submit', (event) => {
+  event.preventDefault();
+  sessionStorage.setItem(TOKEN, $('token').value.trim());
+  $('token').value = '';
+  run();
+});
+
+run();

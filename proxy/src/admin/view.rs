@@ -1,0 +1,398 @@
+//! What the API sends about services: fields may be added, never renamed.
+//!
+//! The CLI reads the same types back, so unknown fields are passed over.
+
+use serde::{Deserialize, Serialize};
+
+use crate::live::service::{ArmTotals, CLASS_NAMES};
+use crate::live::{EndpointView, Health, Live, ServiceView};
+use crate::model::circuit::{Circuit, CircuitState, Evidence};
+use crate::model::outcome::{BadReason, BadSample};
+use crate::model::split::{Arm, PerArm};
+use crate::telemetry;
+
+/// All services.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ServicesJson {
+    /// The proxy that answers.
+    pub proxy: String,
+    /// How its store is doing.
+    pub store: StoreJson,
+    /// The services, in the order of the configuration.
+    pub services: Vec<ServiceJson>,
+}
+
+/// A service.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ServiceJson {
+    /// Its name.
+    pub name: String,
+    /// Hosts it answers for.
+    pub hosts: Vec<String>,
+    /// The store's revision of it; also the `ETag`.
+    pub revision: u64,
+    /// Whether it can have a canary at all.
+    pub has_canary: bool,
+    /// The canary weight.
+    pub weight: WeightJson,
+    /// Whether the canary may get traffic.
+    pub circuit: CircuitJson,
+    /// How the canary is judged.
+    pub verdict: VerdictJson,
+    /// What each arm served since this process started.
+    pub traffic: PerArm<TrafficJson>,
+    /// Attempts beyond the first.
+    pub retries: u64,
+    /// The endpoints.
+    pub pools: PerArm<PoolJson>,
+    /// How the store is doing.
+    pub store: StoreJson,
+    /// What the caller of a change should know.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+}
+
+/// The canary weight, in percent.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct WeightJson {
+    /// As asked for.
+    pub asked: f64,
+    /// In effect: zero while the circuit is open.
+    pub effective: f64,
+}
+
+/// A circuit. All but the state is null while it is closed.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct CircuitJson {
+    /// `open` or `closed`.
+    pub state: CircuitState,
+    /// What opened it: see `docs/admin.md` for the list.
+    pub cause: Option<String>,
+    /// Why, in words.
+    pub reason: Option<String>,
+    /// When it opened, RFC 3339.
+    pub since: Option<String>,
+    /// Who opened it: a person, or the proxy.
+    pub by: Option<String>,
+    /// The weight in effect until then, in percent.
+    pub weight_before: Option<f64>,
+    /// The proof.
+    pub evidence: Option<SignalJson>,
+    /// Rises by one with each trip and each reset.
+    pub epoch: u64,
+}
+
+/// The verdict on the running episode.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct VerdictJson {
+    /// `hold` or `pull`.
+    pub decision: String,
+    /// Why, in a sentence.
+    pub why: String,
+    /// The episode it speaks of.
+    pub episode: Option<String>,
+    /// The evidence.
+    pub signals: SignalsJson,
+}
+
+/// Each signal's evidence.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SignalsJson {
+    /// Bad responses.
+    pub errors: SignalJson,
+}
+
+/// The evidence of one signal.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SignalJson {
+    /// The evidence that the canary is worse.
+    pub e: f64,
+    /// What `e` must reach for a pull.
+    pub threshold: f64,
+    /// Stable's units.
+    pub stable: UnitsJson,
+    /// The canary's units.
+    pub canary: UnitsJson,
+    /// Distinct client addresses among the bad units.
+    pub addresses: u64,
+    /// The smallest `e` with any one address left out.
+    pub e_without_any_address: Option<f64>,
+    /// When the canary's first bad response of the episode was seen, RFC 3339.
+    pub first_bad: Option<String>,
+    /// The first bad outcomes of the canary.
+    pub samples: Vec<SampleJson>,
+}
+
+/// The units of an arm.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct UnitsJson {
+    /// Distinct units seen, by estimate.
+    pub units: u64,
+    /// Units that went bad.
+    pub bad: u64,
+}
+
+/// A bad outcome.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SampleJson {
+    /// Its moment, RFC 3339.
+    pub at: String,
+    /// What came of it, for people and programs.
+    #[serde(flatten)]
+    pub what: SampleOf,
+}
+
+/// What was asked, and what came of it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SampleOf {
+    /// The request's `X-Request-Id`.
+    pub request_id: String,
+    /// Its method.
+    pub method: String,
+    /// Its path, without the query.
+    pub path: String,
+    /// The endpoint's status, where there was one.
+    pub status: Option<u16>,
+    /// Why it was bad.
+    pub reason: BadReason,
+    /// The endpoint tried first.
+    pub endpoint: String,
+}
+
+/// What an arm served since this process started.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct TrafficJson {
+    /// Requests.
+    pub requests: u64,
+    /// Bad first attempts.
+    pub bad: u64,
+    /// Requests by class of the response.
+    pub by_class: std::collections::BTreeMap<String, u64>,
+    /// Bad first attempts by reason; only reasons that were seen.
+    pub by_reason: std::collections::BTreeMap<String, u64>,
+    /// Quantiles of the time to the response head.
+    pub head_seconds: QuantilesJson,
+}
+
+/// Quantiles, in seconds; null without a request.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct QuantilesJson {
+    /// The median.
+    pub p50: Option<f64>,
+    /// The 95th percentile.
+    pub p95: Option<f64>,
+    /// The 99th percentile.
+    pub p99: Option<f64>,
+}
+
+/// A pool.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct PoolJson {
+    /// How many of its endpoints are ready.
+    pub ready: usize,
+    /// Its endpoints, in the order of their ids.
+    pub endpoints: Vec<EndpointJson>,
+}
+
+/// An endpoint.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct EndpointJson {
+    /// Its id.
+    pub id: String,
+    /// Its address and port.
+    pub address: String,
+    /// `ready`, `checking`, `down` or `draining`.
+    pub state: String,
+    /// What the probes say: `up`, `down` or `unknown`.
+    pub health: String,
+    /// Its share inside the pool.
+    pub weight: u16,
+    /// The version it runs, if somebody said so.
+    pub version: Option<String>,
+    /// Requests that are with it now, through this proxy.
+    pub in_flight: u64,
+    /// Requests sent to it.
+    pub requests: u64,
+    /// What the caller of a change should know.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+}
+
+/// How the store is doing.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct StoreJson {
+    /// Whether the last read came from the store itself.
+    pub reachable: bool,
+    /// The age of the state in force, in seconds; null if the store was never read.
+    pub age_seconds: Option<f64>,
+    /// What is wrong.
+    pub detail: Option<String>,
+    /// Values that make no sense.
+    pub poisoned: Vec<PoisonJson>,
+}
+
+/// A value in the store that makes no sense.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct PoisonJson {
+    /// Its key.
+    pub key: String,
+    /// What is wrong with it.
+    pub problem: String,
+}
+
+/// What went wrong, as RFC 9457 problem details.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ProblemJson {
+    /// The status in words.
+    pub title: String,
+    /// The status.
+    pub status: u16,
+    /// What went wrong, and what to do next.
+    pub detail: String,
+    /// The names that exist, where the asked-for one doesn't.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub known: Vec<String>,
+}
+
+impl ServiceJson {
+    /// A service as it is now.
+    pub fn of(live: &Live, view: &ServiceView) -> Self {
+        let arm_traffic = |arm| TrafficJson::of(&view.live.totals(arm));
+        Self {
+            name: view.spec.name.clone(),
+            hosts: view.spec.hosts.clone(),
+            revision: view.revision,
+            has_canary: view.spec.split.is_some(),
+            weight: WeightJson { asked: view.asked.percent(), effective: view.effective().percent() },
+            circuit: CircuitJson::of(&view.live.circuit()),
+            verdict: VerdictJson::of(view),
+            traffic: PerArm::from_fn(arm_traffic),
+            retries: view.live.retries(),
+            pools: PerArm::from_fn(|arm| PoolJson::of(view, arm)),
+            store: StoreJson::of(live),
+            note: None,
+        }
+    }
+}
+
+impl CircuitJson {
+    fn of(circuit: &Circuit) -> Self {
+        let trip = circuit.trip.as_ref().filter(|_| circuit.is_open());
+        Self {
+            state: circuit.state,
+            cause: trip.map(|trip| trip.cause.name().to_owned()),
+            reason: trip.map(|trip| trip.reason.clone()),
+            since: trip.map(|trip| trip.at.to_string()),
+            by: trip.map(|trip| trip.by.clone()),
+            weight_before: trip.map(|trip| trip.weight_before.percent()),
+            evidence: trip.and_then(|trip| trip.evidence.as_ref()).map(SignalJson::of),
+            epoch: circuit.epoch,
+        }
+    }
+}
+
+impl VerdictJson {
+    fn of(view: &ServiceView) -> Self {
+        let verdict = view.live.verdict();
+        let mut errors = SignalJson::of(&verdict.errors);
+        if errors.threshold <= 0.0 {
+            // The verdict hasn't spoken yet; what it will ask for is known all the same.
+            errors.threshold = 1.0 / view.spec.verdict.false_pull_rate;
+        }
+        Self {
+            decision: if verdict.pull { "pull" } else { "hold" }.to_owned(),
+            why: verdict.why.clone(),
+            episode: verdict.episode.map(|episode| episode.to_string()),
+            signals: SignalsJson { errors },
+        }
+    }
+}
+
+impl SignalJson {
+    fn of(evidence: &Evidence) -> Self {
+        let units = |arm| {
+            let arm = evidence.arms.get(arm);
+            UnitsJson { units: arm.units, bad: arm.bad }
+        };
+        Self {
+            e: finite(evidence.e),
+            threshold: finite(evidence.threshold),
+            stable: units(Arm::Stable),
+            canary: units(Arm::Canary),
+            addresses: evidence.addresses,
+            e_without_any_address: evidence.e_without_any_address.map(finite),
+            first_bad: evidence.first_bad.map(|at| at.to_string()),
+            samples: evidence.samples.iter().map(SampleJson::of).collect(),
+        }
+    }
+}
+
+/// JSON has no infinity; evidence may grow beyond any number.
+fn finite(value: f64) -> f64 {
+    if value.is_nan() { 0.0 } else { value.clamp(f64::MIN, f64::MAX) }
+}
+
+impl SampleJson {
+    fn of(sample: &BadSample) -> Self {
+        let BadSample { request_id, method, path, status, reason, endpoint, at } = sample.clone();
+        Self { at: at.to_string(), what: SampleOf { request_id, method, path, status, reason, endpoint } }
+    }
+}
+
+impl TrafficJson {
+    fn of(totals: &ArmTotals) -> Self {
+        let classes = CLASS_NAMES.iter().zip(totals.by_class);
+        let reasons = BadReason::ALL.iter().zip(totals.bad).filter(|(_, count)| *count > 0);
+        let quantile = |q| totals.latency.quantile(q);
+        Self {
+            requests: totals.requests(),
+            bad: totals.bad_requests(),
+            by_class: classes.map(|(class, count)| ((*class).to_owned(), count)).collect(),
+            by_reason: reasons.map(|(reason, count)| (reason.name().to_owned(), count)).collect(),
+            head_seconds: QuantilesJson { p50: quantile(0.5), p95: quantile(0.95), p99: quantile(0.99) },
+        }
+    }
+}
+
+impl PoolJson {
+    /// A pool as it is now.
+    pub fn of(view: &ServiceView, arm: Arm) -> Self {
+        Self { ready: view.ready(arm), endpoints: view.pools.get(arm).iter().map(EndpointJson::of).collect() }
+    }
+}
+
+impl EndpointJson {
+    /// An endpoint as it is now.
+    pub fn of(endpoint: &EndpointView) -> Self {
+        let health = match endpoint.live.health() {
+            Health::Up => "up",
+            Health::Down => "down",
+            Health::Unknown => "unknown",
+        };
+        Self {
+            id: endpoint.id.to_string(),
+            address: endpoint.address.to_string(),
+            state: endpoint.state().to_owned(),
+            health: health.to_owned(),
+            weight: endpoint.weight,
+            version: endpoint.version.clone(),
+            in_flight: endpoint.live.in_flight(),
+            requests: endpoint.live.requests(),
+            note: None,
+        }
+    }
+}
+
+impl StoreJson {
+    /// How the store is doing now.
+    pub fn of(live: &Live) -> Self {
+        let health = live.store_health();
+        let poison = |(key, problem): &(String, String)| PoisonJson { key: key.clone(), problem: problem.clone() };
+        Self {
+            reachable: health.reachable,
+            age_seconds: health.read_at.map(|read_at| telemetry::now().since(read_at).as_secs_f64()),
+            detail: health.detail.clone(),
+            poisoned: health.poisoned.iter().map(poison).collect(),
+        }
+    }
+}
