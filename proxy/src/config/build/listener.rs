@@ -1,0 +1,73 @@
+//! `[[listener]]`.
+
+use std::time::Duration;
+
+use crate::config::findings::Findings;
+use crate::config::raw::RawListener;
+use crate::config::{units, values};
+use crate::model::spec::{AdminAddress, Cidr, ListenerSpec};
+
+const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Above the 60 s that load balancers in front keep their connections, so that they close first.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
+const MAX_HEADER_BYTES: u64 = 64 << 10;
+/// The HTTP reader's buffer can't be smaller.
+const LEAST_HEADER_BYTES: u64 = 8 << 10;
+const MOST_HEADER_BYTES: u64 = 16 << 20;
+const MAX_CONNECTIONS: u64 = 10_000;
+const MOST_CONNECTIONS: u64 = 10_000_000;
+
+/// All listeners, each name and address once.
+pub(super) fn listeners(raw: &[RawListener], admin: &AdminAddress, findings: &mut Findings<'_>) -> Vec<ListenerSpec> {
+    if raw.is_empty() {
+        findings.note("there is no [[listener]]: serin accepts no requests");
+    }
+    let mut listeners: Vec<ListenerSpec> = Vec::with_capacity(raw.len());
+    for raw in raw {
+        let Some(listener) = listener(raw, findings) else { continue };
+        let taken = |other: &ListenerSpec| other.address == listener.address && listener.address.port() != 0;
+        if listeners.iter().any(|other| other.name == listener.name) {
+            findings.problem(raw.name.span(), "another listener has this name");
+        }
+        if listeners.iter().any(taken) {
+            findings.problem(raw.address.span(), "another listener has this address");
+        }
+        if *admin == AdminAddress::Tcp(listener.address) && listener.address.port() != 0 {
+            findings.problem(raw.address.span(), "the admin API has this address: see `listen` in [admin]");
+        }
+        listeners.push(listener);
+    }
+    listeners
+}
+
+fn listener(raw: &RawListener, findings: &mut Findings<'_>) -> Option<ListenerSpec> {
+    let name = findings.read(&raw.name, |text| values::name(text));
+    let address = findings.read(&raw.address, |text| values::listen_address(text));
+    if let Some(tls) = &raw.tls {
+        findings.problem(tls.span(), "TLS (`tls.*`) is not supported by this version yet: let what is in front of serin end it");
+    }
+    let trusted = findings.read_distinct(&raw.trusted, values::cidr);
+    if let Some((at, _)) = trusted.iter().find(|(_, range)| range.prefix == 0) {
+        findings.note_at(at, "every client is trusted: each may claim any address in X-Forwarded-For");
+    }
+    let trusted: Vec<Cidr> = trusted.into_iter().map(|(_, range)| range).collect();
+    let header_timeout = findings.read_or(raw.header_timeout.as_ref(), HEADER_TIMEOUT, units::positive_duration);
+    let idle_timeout = findings.read_or(raw.idle_timeout.as_ref(), IDLE_TIMEOUT, units::positive_duration);
+    let max_header_bytes = findings.read_or(raw.max_header_bytes.as_ref(), MAX_HEADER_BYTES, |value| {
+        match units::size(value)? {
+            LEAST_HEADER_BYTES..=MOST_HEADER_BYTES => units::size(value),
+            _ => Err("the room for a request head is from \"8KiB\" to \"16MiB\"".to_owned()),
+        }
+    });
+    let max_connections = findings
+        .read_or(raw.max_connections.as_ref(), MAX_CONNECTIONS, |value| units::count(value, 1, MOST_CONNECTIONS));
+    Some(ListenerSpec {
+        name: name?,
+        address: address?,
+        trusted,
+        header_timeout,
+        idle_timeout,
+        max_header_bytes: usize::try_from(max_header_bytes).ok()?,
+        max_connections: usize::try_from(max_connections).ok()?,
+    })
+}

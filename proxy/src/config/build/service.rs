@@ -1,0 +1,204 @@
+//! `[service.NAME]`: hosts, pools, split, health, timeouts and alert rules.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use toml::Spanned;
+
+use crate::config::findings::Findings;
+use crate::config::raw::{RawHealth, RawRule, RawService, RawTimeouts, RawVerdict, Scalar};
+use crate::config::units::{self, Reason};
+use crate::config::values;
+use crate::model::alert::{AlertMetric, Condition, RuleSpec};
+use crate::model::spec::{HealthSpec, ServiceSpec, SplitSpec, StatusSet, Sticky, Timeouts};
+use crate::model::split::PerArm;
+use crate::model::weight::Weight;
+
+use super::verdict;
+
+const MAX_BODY_BYTES: u64 = 64 << 20;
+/// How long an alert rule's condition holds before it fires.
+const HOLD: Duration = Duration::from_secs(60);
+const INTERVAL: Duration = Duration::from_secs(5);
+const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
+const RISE: u64 = 2;
+const FALL: u64 = 3;
+const TIMEOUTS: Timeouts = Timeouts {
+    connect: Duration::from_secs(1),
+    header: Duration::from_secs(30),
+    idle: Duration::from_secs(60),
+    total: Duration::ZERO,
+    // Node closes an idle connection after 5 s; whoever closes first never meets a stale one.
+    keep_alive: Duration::from_secs(4),
+};
+
+/// Every service, by name; no host belongs to two.
+pub(super) fn services(
+    raw: &BTreeMap<Spanned<String>, RawService>,
+    findings: &mut Findings<'_>,
+) -> Vec<Arc<ServiceSpec>> {
+    if raw.is_empty() {
+        findings.note("there is no [service.NAME]: every request gets 404");
+    }
+    // In the order of the text, so that of two claims on a host the later one is at fault.
+    let mut in_order: Vec<_> = raw.iter().collect();
+    in_order.sort_by_key(|(name, _)| name.span().start);
+    let mut owners: BTreeMap<String, (String, Range<usize>)> = BTreeMap::new();
+    let mut services: Vec<Arc<ServiceSpec>> = Vec::with_capacity(raw.len());
+    for (name, raw) in in_order {
+        findings.read(name, |text| values::name(text));
+        let hosts = findings.read_distinct(&raw.hosts, values::host);
+        for (at, host) in &hosts {
+            if let Some((owner, first)) = owners.get(host) {
+                let line = findings.line(first);
+                findings.problem(at.clone(), format!("service `{owner}` answers for this host already, on line {line}"));
+            } else {
+                owners.insert(host.clone(), (name.get_ref().clone(), at.clone()));
+            }
+        }
+        if raw.hosts.is_empty() {
+            let text = format!("service `{}` has no `hosts`: no request reaches it", name.get_ref());
+            findings.note_at(&name.span(), text);
+        }
+        services.push(Arc::new(service(name, hosts.into_iter().map(|(_, host)| host).collect(), raw, findings)));
+    }
+    services.sort_by(|one, other| one.name.cmp(&other.name));
+    services
+}
+
+fn service(name: &Spanned<String>, hosts: Vec<String>, raw: &RawService, findings: &mut Findings<'_>) -> ServiceSpec {
+    let seeds = seeds(name, raw, findings);
+    let split = split(raw, &seeds, findings);
+    if let (None, Some(verdict)) = (&split, &raw.verdict) {
+        let text = format!("service `{}` has a verdict but neither `canary` nor a split: there is nothing to judge", name.get_ref());
+        findings.note_at(&verdict.span(), text);
+    }
+    let default = RawVerdict::default();
+    ServiceSpec {
+        name: name.get_ref().clone(),
+        hosts,
+        seeds,
+        split,
+        verdict: verdict::verdict(raw.verdict.as_ref().map_or(&default, Spanned::get_ref), findings),
+        health: raw.health.as_ref().map(|health| self::health(health, findings)),
+        timeouts: timeouts(&raw.timeouts, findings),
+        max_body_bytes: findings.read_or(raw.max_body.as_ref(), MAX_BODY_BYTES, units::size),
+        alerts: raw.alert.iter().filter_map(|rule| self::rule(rule, findings)).collect(),
+    }
+}
+
+fn seeds(name: &Spanned<String>, raw: &RawService, findings: &mut Findings<'_>) -> PerArm<Vec<SocketAddr>> {
+    let stable = findings.read_distinct(&raw.stable, values::endpoint_address);
+    let canary = findings.read_distinct(&raw.canary, values::endpoint_address);
+    for (at, address) in &canary {
+        if stable.iter().any(|(_, other)| other == address) {
+            findings.note_at(at, "this endpoint is in both pools: its faults count against both arms");
+        }
+    }
+    if raw.stable.is_empty() {
+        let text = format!("service `{}` has no `stable` members in the file: until the store has some, it answers 503", name.get_ref());
+        findings.note_at(&name.span(), text);
+    }
+    let addresses = |list: Vec<(_, SocketAddr)>| list.into_iter().map(|(_, address)| address).collect();
+    PerArm { stable: addresses(stable), canary: addresses(canary) }
+}
+
+/// A service has a split when the file gives it one, or canary members.
+fn split(raw: &RawService, seeds: &PerArm<Vec<SocketAddr>>, findings: &mut Findings<'_>) -> Option<SplitSpec> {
+    let Some(split) = &raw.split else {
+        return (!seeds.canary.is_empty()).then_some(SplitSpec { weight: Weight::ZERO, sticky: Sticky::Cookie });
+    };
+    let weight = findings.read_or(split.weight.as_ref(), Weight::ZERO, units::weight);
+    let sticky = findings.read_or(split.sticky.as_ref(), Sticky::Cookie, |text| values::sticky(text));
+    if let Some(raw_weight) = split.weight.as_ref().filter(|_| !weight.is_zero() && raw.canary.is_empty()) {
+        findings.note_at(&raw_weight.span(), format!("weight {weight} %, but there is no `canary` member in the file"));
+    }
+    Some(SplitSpec { weight, sticky })
+}
+
+fn health(raw: &RawHealth, findings: &mut Findings<'_>) -> HealthSpec {
+    let path = findings.read_or(raw.path.as_ref(), "/".to_owned(), |text| values::request_path(text));
+    let mut expect_status = StatusSet::EMPTY;
+    match &raw.expect_status {
+        None => (200..400).for_each(|code| expect_status.insert(code)),
+        Some(list) if list.get_ref().is_empty() => {
+            findings.problem(list.span(), "no endpoint could be healthy: give at least one status");
+        }
+        Some(list) => {
+            for value in list.get_ref() {
+                findings.read(value, |value| units::status(value, &mut expect_status));
+            }
+        }
+    }
+    let mut small = |raw: &Option<_>, default: u64| {
+        let number = findings.read_or(raw.as_ref(), default, |value| units::count(value, 1, 1_000));
+        u32::try_from(number).unwrap_or(u32::MAX)
+    };
+    let (rise, fall) = (small(&raw.rise, RISE), small(&raw.fall, FALL));
+    HealthSpec {
+        path,
+        expect_status,
+        expect_body: raw.expect_body.as_ref().and_then(|raw| findings.read(raw, |text| values::needle(text))),
+        interval: findings.read_or(raw.interval.as_ref(), INTERVAL, units::positive_duration),
+        timeout: findings.read_or(raw.timeout.as_ref(), PROBE_TIMEOUT, units::positive_duration),
+        rise,
+        fall,
+    }
+}
+
+fn timeouts(raw: &RawTimeouts, findings: &mut Findings<'_>) -> Timeouts {
+    Timeouts {
+        connect: findings.read_or(raw.connect.as_ref(), TIMEOUTS.connect, units::duration),
+        header: findings.read_or(raw.header.as_ref(), TIMEOUTS.header, units::duration),
+        idle: findings.read_or(raw.idle.as_ref(), TIMEOUTS.idle, units::duration),
+        total: findings.read_or(raw.total.as_ref(), TIMEOUTS.total, units::duration),
+        keep_alive: findings.read_or(raw.keep_alive.as_ref(), TIMEOUTS.keep_alive, units::positive_duration),
+    }
+}
+
+fn rule(raw: &Spanned<RawRule>, findings: &mut Findings<'_>) -> Option<RuleSpec> {
+    let (at, raw) = (raw.span(), raw.get_ref());
+    let metric = findings.read(&raw.metric, |text| metric(text));
+    let hold = findings.read_or(raw.hold.as_ref(), HOLD, units::duration);
+    let condition = match (&raw.above, &raw.below) {
+        (Some(limit), None) => findings.read(limit, |value| threshold(metric, value)).map(Condition::Above),
+        (None, Some(limit)) => findings.read(limit, |value| threshold(metric, value)).map(Condition::Below),
+        (None, None) => {
+            findings.problem(at, "`above` or `below` is missing here");
+            None
+        }
+        (Some(_), Some(below)) => {
+            findings.problem(below.span(), "a rule has `above` or `below`, not both: write two rules");
+            None
+        }
+    };
+    Some(RuleSpec { metric: metric?, condition: condition?, hold })
+}
+
+fn metric(text: &str) -> Result<AlertMetric, Reason> {
+    [AlertMetric::ErrorRatio, AlertMetric::P95, AlertMetric::ReadyEndpoints]
+        .into_iter()
+        .find(|metric| metric.name() == text)
+        .ok_or_else(|| "`metric` is \"error_ratio\", \"p95\" or \"ready_endpoints\"".to_owned())
+}
+
+/// A threshold in the metric's unit. An unknown metric has its own problem, so any number will do for it.
+fn threshold(metric: Option<AlertMetric>, value: &Scalar) -> Result<f64, Reason> {
+    let number = units::number(value);
+    match metric {
+        Some(AlertMetric::ErrorRatio) => number
+            .filter(|n| (0.0..=1.0).contains(n))
+            .ok_or_else(|| "an error ratio is a number from 0 to 1, such as 0.05 for 5 %".to_owned()),
+        Some(AlertMetric::P95) => match value {
+            Scalar::Text(_) => units::duration(value).map(|span| span.as_secs_f64()),
+            _ => number.filter(|n| *n >= 0.0).ok_or_else(|| "give seconds, or a duration such as \"250ms\"".to_owned()),
+        },
+        Some(AlertMetric::ReadyEndpoints) => number
+            .filter(|n| *n >= 0.0)
+            .ok_or_else(|| "give a number of endpoints, such as 2".to_owned()),
+        None => Ok(0.0),
+    }
+}

@@ -1,0 +1,217 @@
+//! The file as written: one plain table per struct, nothing understood yet.
+//!
+//! Numbers, durations and sizes stay [`Scalar`]s with their place in the text, so
+//! that what they mean is judged in one go and each fault gets its own caret. No
+//! `Debug` here: the store's URL may hold a password.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::Deserialize;
+use serde::de::{Deserializer, Visitor};
+use toml::Spanned;
+
+/// Text, with its place.
+pub(super) type Text = Option<Spanned<String>>;
+/// A number, a duration or a size, with its place.
+pub(super) type Value = Option<Spanned<Scalar>>;
+/// A list of texts, each with its place.
+pub(super) type Texts = Vec<Spanned<String>>;
+
+/// A value that stands alone: what it means depends on its key.
+#[derive(Clone)]
+pub(super) enum Scalar {
+    Integer(i64),
+    Float(f64),
+    Text(String),
+    Truth,
+}
+
+/// The whole file.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawConfig {
+    pub(super) runtime: RawRuntime,
+    pub(super) admin: RawAdmin,
+    pub(super) store: RawStore,
+    pub(super) listener: Vec<RawListener>,
+    pub(super) service: BTreeMap<Spanned<String>, RawService>,
+    pub(super) alert: RawAlert,
+}
+
+/// `[runtime]`
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawRuntime {
+    pub(super) threads: Value,
+    pub(super) drain: Value,
+}
+
+/// `[admin]`
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawAdmin {
+    pub(super) listen: Text,
+    pub(super) tokens_file: Text,
+}
+
+/// `[store]`
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawStore {
+    pub(super) url: Text,
+    pub(super) mirror: Option<Spanned<toml::Value>>,
+    pub(super) namespace: Text,
+    pub(super) state_file: Text,
+}
+
+/// `[[listener]]`
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawListener {
+    pub(super) name: Spanned<String>,
+    pub(super) address: Spanned<String>,
+    #[serde(default)]
+    pub(super) trusted: Texts,
+    pub(super) header_timeout: Value,
+    pub(super) idle_timeout: Value,
+    pub(super) max_header_bytes: Value,
+    pub(super) max_connections: Value,
+    pub(super) tls: Option<Spanned<toml::Value>>,
+}
+
+/// `[service.NAME]`
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawService {
+    pub(super) hosts: Texts,
+    pub(super) stable: Texts,
+    pub(super) canary: Texts,
+    pub(super) max_body: Value,
+    pub(super) split: Option<RawSplit>,
+    pub(super) verdict: Option<Spanned<RawVerdict>>,
+    pub(super) health: Option<RawHealth>,
+    pub(super) timeouts: RawTimeouts,
+    pub(super) alert: Vec<Spanned<RawRule>>,
+}
+
+/// `[service.NAME.split]`
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawSplit {
+    pub(super) weight: Value,
+    pub(super) sticky: Text,
+}
+
+/// `[service.NAME.verdict]`
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawVerdict {
+    pub(super) false_pull_rate: Value,
+    pub(super) pass_error: Value,
+    pub(super) pass_margin: Value,
+    pub(super) max_excess_errors: Value,
+    pub(super) errors: RawErrors,
+}
+
+/// `[service.NAME.verdict.errors]`
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawErrors {
+    pub(super) status: Option<Vec<Spanned<Scalar>>>,
+    pub(super) body_contains: Texts,
+    pub(super) exclude_paths: Texts,
+}
+
+/// `[service.NAME.health]`
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawHealth {
+    pub(super) path: Text,
+    pub(super) expect_status: Option<Spanned<Vec<Spanned<Scalar>>>>,
+    pub(super) expect_body: Text,
+    pub(super) interval: Value,
+    pub(super) timeout: Value,
+    pub(super) rise: Value,
+    pub(super) fall: Value,
+}
+
+/// `[service.NAME.timeouts]`
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawTimeouts {
+    pub(super) connect: Value,
+    pub(super) header: Value,
+    pub(super) idle: Value,
+    pub(super) total: Value,
+    pub(super) keep_alive: Value,
+}
+
+/// `[[service.NAME.alert]]`
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawRule {
+    pub(super) metric: Spanned<String>,
+    pub(super) above: Value,
+    pub(super) below: Value,
+    #[serde(rename = "for")]
+    pub(super) hold: Value,
+}
+
+/// `[alert]`
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawAlert {
+    pub(super) outbox: Text,
+    pub(super) email: Option<RawEmail>,
+}
+
+/// `[alert.email]`
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawEmail {
+    pub(super) smtp: Spanned<String>,
+    pub(super) from: Spanned<String>,
+    pub(super) to: Spanned<Texts>,
+    pub(super) username_file: Text,
+    pub(super) password_file: Text,
+    pub(super) ca_file: Text,
+    pub(super) admin_url: Text,
+}
+
+impl<'de> Deserialize<'de> for Scalar {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(ScalarVisitor)
+    }
+}
+
+struct ScalarVisitor;
+
+impl Visitor<'_> for ScalarVisitor {
+    type Value = Scalar;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a number or a string")
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Scalar, E> {
+        Ok(Scalar::Truth)
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Scalar, E> {
+        Ok(Scalar::Integer(value))
+    }
+
+    /// An integer beyond 64 bits is out of every range here; as a float it is refused as such.
+    fn visit_i128<E>(self, value: i128) -> Result<Scalar, E> {
+        Ok(Scalar::Float(value as f64))
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Scalar, E> {
+        Ok(Scalar::Float(value))
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Scalar, E> {
+        Ok(Scalar::Text(value.to_owned()))
+    }
+}

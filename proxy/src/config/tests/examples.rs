@@ -1,0 +1,135 @@
+//! The shipped files: valid, complete, and true about their defaults.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::*;
+use crate::model::alert::Condition;
+use crate::model::split::Arm;
+
+const SERIN: &str = include_str!("../../../../config/serin.toml");
+const CHECKBOX: &str = include_str!("../../../../config/checkbox.toml");
+
+/// Keys that this version refuses: named in prose only.
+const REFUSED: [&str; 2] = ["tls", "mirror"];
+
+/// A table of `serin.toml` with its keys.
+struct Section<'a> {
+    header: &'a str,
+    keys: Vec<Key<'a>>,
+}
+
+/// A key's line without the `#` in front.
+struct Key<'a> {
+    line: &'a str,
+    is_default: bool,
+}
+
+impl Key<'_> {
+    fn name(&self) -> &str {
+        self.line.split(' ').next().expect("a key")
+    }
+}
+
+/// A commented-out line has no blank behind its `#`; prose has one.
+fn uncommented(line: &str) -> &str {
+    line.strip_prefix('#').filter(|rest| rest.starts_with(|c: char| c == '[' || c.is_ascii_lowercase())).unwrap_or(line)
+}
+
+fn sections() -> Vec<Section<'static>> {
+    let mut sections: Vec<Section<'static>> = Vec::new();
+    for line in SERIN.lines() {
+        let bare = uncommented(line);
+        if bare.starts_with('[') {
+            let header = bare.split('#').next().expect("a header").trim();
+            sections.push(Section { header, keys: Vec::new() });
+        } else if bare.starts_with(|c: char| c.is_ascii_lowercase()) {
+            let is_default = line.starts_with('#') && !bare.contains("# no default");
+            sections.last_mut().expect("keys stand in a table").keys.push(Key { line: bare, is_default });
+        }
+    }
+    sections
+}
+
+#[test]
+fn serin_toml_is_valid_as_it_is_and_with_every_comment_taken_away() {
+    let (spec, notes) = parsed(SERIN);
+    assert_eq!((spec.listeners.len(), spec.services.len()), (1, 1));
+    assert_eq!(spec.services[0].seeds.get(Arm::Stable).len(), 1);
+    assert_eq!(notes.len(), 1, "only the store's: {notes:?}");
+    let full: String = SERIN.lines().map(|line| format!("{}\n", uncommented(line))).collect();
+    let (spec, _) = parsed(&full);
+    assert_eq!((spec.listeners.len(), spec.services.len()), (2, 2));
+    assert!(spec.email.is_some() && spec.services[0].health.is_some() && spec.services[0].alerts.len() == 3);
+}
+
+#[test]
+fn serin_toml_names_every_key() {
+    let mut named: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
+    let mut sections = sections();
+    // The short service and the one in full name their keys together.
+    sections.iter_mut().filter(|s| s.header == "[service.web]").for_each(|s| s.header = "[service.shop]");
+    for section in &sections {
+        let keys = named.entry(section.header).or_default();
+        keys.extend(section.keys.iter().map(|key| key.name().to_owned()));
+    }
+    // `[alert]` names the key `alert` of the root, `[service.shop.split]` the key `split` of its service.
+    for section in &sections {
+        let path = section.header.trim_matches(['[', ']']);
+        let (parent, key) = path.rsplit_once('.').unwrap_or(("", path));
+        let parent = if parent == "service" { continue } else { format!("[{parent}]") };
+        if let Some(keys) = named.get_mut(parent.as_str()) {
+            keys.insert(key.to_owned());
+        }
+    }
+    let mut seen = 0;
+    for (header, keys) in &named {
+        let message = toml::from_str::<RawConfig>(&format!("{header}\nzzz = 1\n")).err().expect("zzz is unknown").to_string();
+        let message = message.lines().last().expect("a message");
+        let (_, known) = explain::unknown_field(message).expect(message);
+        for key in known.iter().filter(|key| !REFUSED.contains(key)) {
+            assert!(keys.contains(*key), "{header} doesn't name `{key}`");
+            seen += 1;
+        }
+    }
+    assert!(seen > 50, "only {seen} keys were looked at");
+    let root = toml::from_str::<RawConfig>("zzz = 1\n").err().expect("zzz is unknown").to_string();
+    let (_, known) = explain::unknown_field(root.lines().last().expect("a message")).expect("an unknown field");
+    for key in known {
+        assert!(sections.iter().any(|s| s.header.trim_matches(['[', ']']).split('.').next() == Some(key)), "`{key}` has no table");
+    }
+}
+
+#[test]
+fn taking_the_comment_from_a_default_changes_nothing() {
+    let spec_of = |section: &Section<'_>, more: Option<&str>| {
+        let needed: String = section.keys.iter().filter(|k| !k.is_default).map(|k| format!("{}\n", k.line)).collect();
+        // A table that is there already is only written out once.
+        let text = format!("{}\n{needed}{}\n", section.header, more.unwrap_or(""));
+        format!("{:#?}", parsed(&text).0)
+    };
+    let mut looked_at = 0;
+    for section in sections() {
+        for key in section.keys.iter().filter(|key| key.is_default) {
+            assert_eq!(spec_of(&section, None), spec_of(&section, Some(key.line)), "{} {}", section.header, key.line);
+            looked_at += 1;
+        }
+    }
+    assert!(looked_at > 35, "only {looked_at} defaults were looked at");
+}
+
+#[test]
+fn checkbox_toml_says_what_checkbox_needs() {
+    let (spec, notes) = parsed(CHECKBOX);
+    assert_eq!(notes, []);
+    let checkbox = &spec.services[0];
+    assert_eq!((checkbox.seeds.stable.len(), checkbox.seeds.canary.len()), (2, 1));
+    assert_eq!(checkbox.split.as_ref().expect("a split").weight.percent(), 10.0);
+    assert_eq!(checkbox.max_body_bytes, 20 << 20);
+    assert_eq!(checkbox.timeouts.keep_alive.as_secs(), 4);
+    assert_eq!(checkbox.verdict.errors.body_contains, ["\"error\":"]);
+    assert!(checkbox.verdict.errors.exclude_paths.iter().any(|path| path == "/api/snippets"));
+    let health = checkbox.health.as_ref().expect("health");
+    assert!(health.path == "/api" && health.expect_status.contains(404) && !health.expect_status.contains(200));
+    assert_eq!(health.expect_body.as_deref(), Some("Cannot GET /api"));
+    assert_eq!(checkbox.alerts[0].condition, Condition::Above(0.05));
+}

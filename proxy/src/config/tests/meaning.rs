@@ -1,0 +1,128 @@
+//! Good files: what their values mean, which defaults stand in, and what is noted.
+
+use std::time::Duration;
+
+use super::*;
+use crate::model::alert::{AlertMetric, Condition};
+use crate::model::spec::{AdminAddress, SmtpTls, Sticky, StoreKind};
+
+fn notes(text: &str) -> String {
+    parsed(text).1.iter().map(|note| format!("{note}\n")).collect()
+}
+
+#[test]
+fn an_empty_file_is_valid_and_does_nothing() {
+    let (spec, notes) = parsed("");
+    assert!(spec.listeners.is_empty() && spec.services.is_empty() && spec.email.is_none());
+    assert_eq!(spec.admin.listen, AdminAddress::Tcp(([127, 0, 0, 1], 9901).into()));
+    assert_eq!(notes.len(), 3, "{notes:?}");
+}
+
+#[test]
+fn hosts_lose_case_port_and_final_dot() {
+    let (spec, _) = parsed("[service.a]\nhosts = [\"Checkbox.IO:8080\", \"b.io.\", \"[::1]:80\", \"*\"]\n");
+    assert_eq!(spec.services[0].hosts, ["checkbox.io", "b.io", "[::1]", "*"]);
+}
+
+#[test]
+fn a_service_has_a_split_when_it_has_the_table_or_canary_members() {
+    let split = |more: &str| parsed(&format!("{BASE}{more}\n")).0.services[0].split.clone();
+    assert!(split("").is_none());
+    let by_members = split("canary = [\"10.0.0.9:80\"]").expect("a split");
+    assert!(by_members.weight.is_zero() && by_members.sticky == Sticky::Cookie);
+    let by_table = split("split = { weight = 12.5, sticky = \"header:X-User\" }").expect("a split");
+    assert_eq!(by_table.weight.hundredths(), 1_250);
+    assert_eq!(by_table.sticky, Sticky::Header("x-user".parse().expect("a header")));
+    assert_eq!(split("split.sticky = \"client-ip\"").expect("a split").sticky, Sticky::ClientIp);
+    assert_eq!(split("split.sticky = \"none\"").expect("a split").sticky, Sticky::None);
+}
+
+#[test]
+fn statuses_are_codes_and_classes_as_numbers_or_text() {
+    let (spec, _) = parsed("[service.a.verdict.errors]\nstatus = [503, \"429\", \"4xx\"]\n[service.a.health]\nexpect_status = [404]\n");
+    let status = &spec.services[0].verdict.errors.status;
+    assert!(status.contains(503) && status.contains(429) && status.contains(418) && !status.contains(500));
+    let healthy = &spec.services[0].health.as_ref().expect("health").expect_status;
+    assert!(healthy.contains(404) && !healthy.contains(200));
+}
+
+#[test]
+fn mail_servers_have_usual_ports() {
+    let server = |url: &str| {
+        let text = format!("[alert.email]\nsmtp = \"{url}\"\nfrom = \"Serin <s@a.io>\"\nto = [\"o@a.io\"]\n");
+        let server = parsed(&text).0.email.expect("mail").server;
+        (server.host, server.port, server.tls)
+    };
+    assert_eq!(server("smtp://h"), ("h".into(), 25, SmtpTls::None));
+    assert_eq!(server("smtp+starttls://h/"), ("h".into(), 587, SmtpTls::StartTls));
+    assert_eq!(server("smtps://h"), ("h".into(), 465, SmtpTls::Implicit));
+    assert_eq!(server("smtp://[::1]:2525"), ("::1".into(), 2525, SmtpTls::None));
+}
+
+#[test]
+fn a_p95_threshold_is_seconds_or_a_duration() {
+    let condition = |limit: &str| {
+        let (spec, _) = parsed(&format!("[[service.a.alert]]\nmetric = \"p95\"\nabove = {limit}\n"));
+        let rule = &spec.services[0].alerts[0];
+        assert_eq!((rule.metric, rule.hold), (AlertMetric::P95, Duration::from_secs(60)));
+        rule.condition
+    };
+    for limit in ["0.25", "\"250ms\""] {
+        assert_eq!(condition(limit), Condition::Above(0.25));
+    }
+    assert_eq!(condition("2"), Condition::Above(2.0));
+}
+
+#[test]
+fn the_state_file_lies_in_systemds_directory_and_the_outbox_beside_it() {
+    let (spec, _) = parse_below("", "f.toml", Some(Path::new("/var/lib/other"))).expect("valid");
+    assert_eq!(spec.store.state_file, Path::new("/var/lib/other/state.json"));
+    assert_eq!(spec.outbox, Path::new("/var/lib/other/outbox"));
+    let given = "[store]\nstate_file = \"/srv/s.json\"\n";
+    let (spec, _) = parse_below(given, "f.toml", Some(Path::new("/var/lib/other"))).expect("valid");
+    assert_eq!(spec.store.state_file, Path::new("/srv/s.json"));
+    assert_eq!(spec.outbox, Path::new("/srv/outbox"));
+    assert_eq!(parsed("").0.store.state_file, Path::new("/var/lib/serin/state.json"));
+}
+
+#[test]
+fn a_redis_url_may_hold_a_password_that_is_never_shown() {
+    let (spec, notes) = parsed(&format!("{BASE}[store]\nurl = \"redis://user:hunter2@127.0.0.1:6379/2\"\n"));
+    let StoreKind::Redis { url } = &spec.store.kind else { panic!("no Redis") };
+    assert_eq!(url, "redis://user:hunter2@127.0.0.1:6379/2");
+    assert!(!format!("{spec:?}{notes:?}").contains("hunter2"));
+    assert!(notes.iter().any(|note| note.line == Some(10) && note.text.contains("holds a login")), "{notes:?}");
+}
+
+#[test]
+fn services_come_by_name() {
+    let (spec, _) = parsed("[service.b]\n[service.c]\n[service.a]\n");
+    assert_eq!(spec.services.iter().map(|s| s.name.as_str()).collect::<Vec<_>>(), ["a", "b", "c"]);
+}
+
+#[test]
+fn what_may_not_be_meant_is_noted_with_its_line() {
+    for (text, expected) in [
+        ("", "there is no [[listener]]"),
+        ("", "there is no [service.NAME]"),
+        ("", "the store is embedded"),
+        ("[service.a]\n", "line 1: service `a` has no `hosts`"),
+        ("[service.a]\n", "line 1: service `a` has no `stable` members"),
+        ("[service.a.verdict]\nmax_excess_errors = 3\n", "line 1: service `a` has a verdict but neither"),
+        ("[service.a.verdict]\npass_error = 0.1\n", "line 2: `pass_error` has no effect yet"),
+        ("[service.a.verdict]\npass_margin = 0.1\n", "line 2: `pass_margin` has no effect yet"),
+        ("[service.a.split]\nweight = 5\n", "line 2: weight 5 %, but there is no `canary` member"),
+        ("[service.a.split]\n", "there is no [alert.email]: nobody is told of trips and alerts of a"),
+        ("[service.a]\nstable = [\"10.0.0.1:1\"]\ncanary = [\"10.0.0.1:1\"]\n", "line 3: this endpoint is in both pools"),
+        ("[admin]\nlisten = \"0.0.0.0:9901\"\n", "line 2: the admin API listens beyond this machine"),
+        ("[[listener]]\nname = \"a\"\naddress = \"0.0.0.0:1\"\ntrusted = [\"::/0\"]\n", "line 4: every client is trusted"),
+        (
+            "[alert.email]\nsmtp = \"smtp://h\"\nfrom = \"a@b.c\"\nto = [\"a@b.c\"]\nusername_file = \"/u\"\npassword_file = \"/p\"\n",
+            "line 2: smtp:// sends the password unprotected",
+        ),
+    ] {
+        assert!(notes(text).contains(expected), "{expected:?} in:\n{}", notes(text));
+    }
+    let quiet = format!("{BASE}[store]\nurl = \"redis://127.0.0.1\"\n");
+    assert_eq!(notes(&quiet), "");
+}

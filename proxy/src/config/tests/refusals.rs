@@ -1,0 +1,288 @@
+//! Bad files: each is refused with its line, column, caret and a sentence that helps.
+
+use super::*;
+
+/// Checks that a file of one bad part is refused at a culprit, for a reason.
+///
+/// The culprit is found by its text, so that the expected line and column follow from
+/// the file rather than from a count by hand.
+#[track_caller]
+fn refuses(text: &str, culprit: &str, reason: &str) {
+    let at = text.rfind(culprit).expect("the culprit is in the text");
+    let line_start = text[..at].rfind('\n').map_or(0, |newline| newline + 1);
+    let line = 1 + text[..at].matches('\n').count();
+    let column = at - line_start + 1;
+    let report = refused(text);
+    let start = format!("f.toml:{line}:{column}: ");
+    assert!(report.lines().any(|l| l.starts_with(&start) && l.contains(reason)), "{start}…{reason} in:\n{report}");
+    let margin = " ".repeat(line.to_string().len());
+    let carets = format!("\n{margin} | {}{}", " ".repeat(column - 1), "^".repeat(culprit.len()));
+    assert!(report.contains(&carets), "no caret at column {column} in:\n{report}");
+}
+
+#[test]
+fn a_report_reads_like_this() {
+    let text = "[service.web.split]\nwieght = 10\n";
+    assert_eq!(
+        refused(text),
+        "f.toml:2:1: unknown key `wieght`: did you mean `weight`?\n  |\n2 | wieght = 10\n  | ^^^^^^"
+    );
+    let text = "[service.web.split]\nweight = 101\n";
+    assert_eq!(
+        refused(text),
+        "f.toml:2:10: a weight of 101 is out of range: give a percent from 0 to 100\n  |\n2 | weight = 101\n  |          ^^^"
+    );
+}
+
+#[test]
+fn unknown_keys_are_refused_with_the_key_that_was_meant() {
+    for (text, culprit, reason) in [
+        ("[servce.web]\nhosts = []\n", "servce", "did you mean `service`?"),
+        ("[service.web]\nhost = []\n", "host", "did you mean `hosts`?"),
+        ("[service.web]\ntimeout = { connect = \"1s\" }\n", "timeout", "did you mean `timeouts`?"),
+        ("[service.web.health]\nstatus = [404]\n", "status", "did you mean `expect_status`?"),
+        ("[service.web.vedict]\n", "vedict", "did you mean `verdict`?"),
+        ("[service.web.verdict.errors]\nbody_contain = []\n", "body_contain", "did you mean `body_contains`?"),
+        ("[service.web]\nweight = 10\n", "weight", "it belongs in [service.NAME.split]"),
+        ("[store]\nretries = 3\n", "retries", "known here are url, mirror, namespace, state_file"),
+        ("[alert.email]\npassword = 7\n", "password", "did you mean `password_file`?"),
+        ("[[service.web.alert]]\nmetrics = 1\n", "metrics", "did you mean `metric`?"),
+        ("[[listener]]\nadress = 1\n", "adress", "did you mean `address`?"),
+    ] {
+        refuses(text, culprit, reason);
+    }
+}
+
+#[test]
+fn wrong_types_and_forms_are_refused() {
+    for (text, culprit, reason) in [
+        ("[service.web]\nhosts = \"example.com\"\n", "\"example.com\"", "expected a list, not a string"),
+        ("[service.web]\nhosts = [\"a\",\n 5]\n", "5", "expected a string, not an integer"),
+        ("[service.web.split]\nweight = [10]\n", "[10]", "expected a number or a string, not a list"),
+        ("[service.web.split]\nweight = 10 %\n", "10 %", ""),
+        ("service = 5\n", "5", "expected a table, not an integer"),
+        ("[service.web]\nhosts = []\nhosts = []\n", "hosts", "duplicate key"),
+        ("[[listener]]\nname = \"a\"\n", "[[listener]]", "`address` is missing here"),
+        ("[alert.email]\nsmtp = \"smtp://h\"\nfrom = \"a@b.c\"\n", "[alert.email]", "`to` is missing here"),
+    ] {
+        refuses(text, culprit, reason);
+    }
+    assert!(refused("[service.web\n").starts_with("f.toml:1:13: "), "{}", refused("[service.web\n"));
+}
+
+#[test]
+fn weights_that_are_none_are_refused() {
+    for (weight, reason) in [
+        ("nan", "`NaN` is not a weight"),
+        ("inf", "is not a weight"),
+        ("-inf", "is not a weight"),
+        ("-1", "a weight of -1 is out of range"),
+        ("-0.01", "out of range"),
+        ("100.01", "out of range"),
+        ("1e300", "out of range"),
+        ("99999999999999999999", "out of range"),
+        ("0.125", "at most two decimals"),
+        ("\"10x\"", "a weight is a bare number"),
+        ("\"10\"", "a weight is a bare number"),
+        ("true", "a weight is a bare number"),
+    ] {
+        refuses(&format!("{BASE}[service.web.split]\nweight = {weight}\n"), weight, reason);
+    }
+}
+
+#[test]
+fn listener_values_without_meaning_are_refused() {
+    for (line, culprit, reason) in [
+        ("address = \":8080\"", "\":8080\"", "write \"0.0.0.0:8080\""),
+        ("address = \"localhost:80\"", "\"localhost:80\"", "write \"127.0.0.1:80\""),
+        ("address = \"10.0.0.1\"", "\"10.0.0.1\"", "an IP and a port"),
+        ("address = \"10.0.0.1:99999\"", "\"10.0.0.1:99999\"", "an IP and a port"),
+        ("address = \"127.0.0.1:9901\"", "\"127.0.0.1:9901\"", "the admin API has this address"),
+        ("trusted = [\"10.0.0.0/33\"]", "\"10.0.0.0/33\"", "at most 32"),
+        ("trusted = [\"::1/129\"]", "\"::1/129\"", "at most 128"),
+        ("trusted = [\"10.0.0.0/+8\"]", "\"10.0.0.0/+8\"", "a range is"),
+        ("trusted = [\"office\"]", "\"office\"", "a range is"),
+        ("trusted = [\"::ffff:10.0.0.0/104\"]", "\"::ffff:10.0.0.0/104\"", "as IPv4"),
+        ("header_timeout = \"10\"", "\"10\"", "a number and a unit"),
+        ("header_timeout = 10", "10", "a number and a unit"),
+        ("idle_timeout = \"0s\"", "\"0s\"", "more than zero"),
+        ("max_header_bytes = \"1KiB\"", "\"1KiB\"", "from \"8KiB\""),
+        ("max_header_bytes = \"64 bananas\"", "\"64 bananas\"", "a size is"),
+        ("max_connections = 0", "0", "a whole number from 1"),
+        ("max_connections = 1.5", "1.5", "a whole number from 1"),
+        ("tls.certificates = []", "tls", "not supported by this version yet"),
+        ("name = \"a b\"", "\"a b\"", "a name has"),
+    ] {
+        let key = line.split([' ', '.']).next().expect("a key");
+        let rest: String = ["name = \"x\"", "address = \"127.0.0.1:80\""]
+            .iter()
+            .filter(|needed| !needed.starts_with(key))
+            .map(|needed| format!("{needed}\n"))
+            .collect();
+        refuses(&format!("[[listener]]\n{rest}{line}\n"), culprit, reason);
+    }
+}
+
+#[test]
+fn service_values_without_meaning_are_refused() {
+    for (part, culprit, reason) in [
+        ("hosts = [\"https://a.io\"]", "\"https://a.io\"", "without scheme or path"),
+        ("hosts = [\"*.a.io\"]", "\"*.a.io\"", "a wildcard stands alone"),
+        ("hosts = [\"a.io:http\"]", "\"a.io:http\"", "a port is a number"),
+        ("hosts = [\"::1\"]", "\"::1\"", "in brackets"),
+        ("hosts = [\"[::1\"]", "\"[::1\"", "isn't closed"),
+        ("hosts = [\"b\u{fc}cher.de\"]", "", "letters a-z"),
+        ("hosts = [\"\"]", "\"\"", "1 to 253 letters"),
+        ("hosts = [\"a.io\", \"A.io:80\"]", "\"A.io:80\"", "in the list already"),
+        ("stable = [\"app1:3002\"]", "\"app1:3002\"", "names aren't resolved"),
+        ("stable = [\"10.0.0.1\"]", "\"10.0.0.1\"", "the port is missing"),
+        ("stable = [\"10.0.0.1:0\"]", "\"10.0.0.1:0\"", "port 0"),
+        ("canary = [\"10.0.0.1:1\", \"10.0.0.1:1\"]", "\"10.0.0.1:1\"", "in the list already"),
+        ("max_body = \"0\"", "\"0\"", "at least one byte"),
+        ("split.sticky = \"cookies\"", "\"cookies\"", "`sticky` is \"cookie\""),
+        ("split.sticky = \"header:a b\"", "\"header:a b\"", "no name of a header"),
+        ("verdict.false_pull_rate = 0", "0", "above 0 and below 1"),
+        ("verdict.false_pull_rate = nan", "nan", "above 0 and below 1"),
+        ("verdict.max_excess_errors = -1", "-1", "a whole number of at least 0"),
+        ("verdict.errors.status = [\"6xx\"]", "\"6xx\"", "a status is"),
+        ("verdict.errors.status = [700]", "700", "a status is"),
+        ("verdict.errors.body_contains = [\"\"]", "\"\"", "an empty text"),
+        ("verdict.errors.exclude_paths = [\"api\"]", "\"api\"", "a path begins with"),
+        ("health.path = \"api\"", "\"api\"", "a path begins with"),
+        ("health.path = \"/a b\"", "\"/a b\"", "a path begins with"),
+        ("health.expect_status = []", "[]", "no endpoint could be healthy"),
+        ("health.interval = \"0s\"", "\"0s\"", "more than zero"),
+        ("health.rise = 0", "0", "from 1 to 1000"),
+        ("timeouts.connect = \"1 s\"", "\"1 s\"", "a number and a unit"),
+        ("timeouts.total = \"400d\"", "\"400d\"", "too long"),
+        ("alert = [{ metric = \"p99\", above = 1 }]", "\"p99\"", "`metric` is"),
+        ("alert = [{ metric = \"p95\" }]", "{ metric = \"p95\" }", "`above` or `below` is missing"),
+        ("alert = [{ metric = \"p95\", above = 1, below = 2 }]", "2", "not both"),
+        ("alert = [{ metric = \"error_ratio\", above = 5 }]", "5", "from 0 to 1"),
+        ("alert = [{ metric = \"p95\", above = -0.1 }]", "-0.1", "give seconds"),
+    ] {
+        let text = format!("[service.web]\n{part}\n");
+        if culprit.is_empty() {
+            assert!(refused(&text).contains(reason), "{}", refused(&text));
+        } else {
+            refuses(&text, culprit, reason);
+        }
+    }
+    refuses("[service.\"a b\"]\n", "\"a b\"", "a name has");
+}
+
+#[test]
+fn store_and_mail_values_without_meaning_are_refused() {
+    for (part, culprit, reason) in [
+        ("[store]\nurl = \"rediss://h\"\n", "\"rediss://h\"", "not supported by this version yet"),
+        ("[store]\nurl = \"redis+sentinel://h1,h2/m\"\n", "\"redis+sentinel://h1,h2/m\"", "not supported by this version"),
+        ("[store]\nmirror = \"redis://h\"\n", "\"redis://h\"", "`mirror` is not supported by this version yet"),
+        ("[store]\nurl = \"http://h\"\n", "\"http://h\"", "is redis://"),
+        ("[store]\nurl = \"redis\"\n", "\"redis\"", "\"embedded\" or a URL"),
+        ("[store]\nurl = \"redis://\"\n", "\"redis://\"", "host of the store is missing"),
+        ("[store]\nurl = \"redis://h:99999/0\"\n", "\"redis://h:99999/0\"", "no such port"),
+        ("[store]\nurl = \"redis://h/zero\"\n", "\"redis://h/zero\"", "a database is a number"),
+        ("[store]\nnamespace = \"a:b\"\n", "\"a:b\"", "a name has"),
+        ("[store]\nstate_file = \"/\"\n", "\"/\"", "the state file is a file"),
+        ("[admin]\nlisten = \"unix:run/s\"\n", "\"unix:run/s\"", "absolute path"),
+        ("[runtime]\nthreads = -1\n", "-1", "a whole number from 0"),
+        ("[runtime]\ndrain = \"soon\"\n", "\"soon\"", "a duration is"),
+        ("[alert]\noutbox = \"\"\n", "\"\"", "a path is missing"),
+    ] {
+        refuses(&format!("{BASE}{part}"), culprit, reason);
+    }
+    let mail = |smtp: &str, from: &str, to: &str, more: &str| {
+        format!("{BASE}[alert.email]\nsmtp = {smtp}\nfrom = {from}\nto = {to}\n{more}\n")
+    };
+    let (smtp, from, to) = ("\"smtp://h\"", "\"s@a.io\"", "[\"o@a.io\"]");
+    for (text, culprit, reason) in [
+        (mail("\"mail.a.io\"", from, to, ""), "\"mail.a.io\"", "smtp://, smtp+starttls:// or smtps://"),
+        (mail("\"smtp://\"", from, to, ""), "\"smtp://\"", "host or port of the mail server"),
+        (mail("\"smtp://h/x\"", from, to, ""), "\"smtp://h/x\"", "letters a-z"),
+        (mail(smtp, "\"serin\"", to, ""), "\"serin\"", "no mail address"),
+        (mail(smtp, from, "[]", ""), "[]", "nobody would get this mail"),
+        (mail(smtp, from, "[\"o@\"]", ""), "\"o@\"", "no mail address"),
+        (mail(smtp, from, to, "username_file = \"/u\""), "\"/u\"", "needs a `password_file`"),
+        (mail(smtp, from, to, "password_file = \"/p\""), "\"/p\"", "needs a `username_file`"),
+        (mail(smtp, from, to, "admin_url = \"serin.io\""), "\"serin.io\"", "this is a URL"),
+    ] {
+        refuses(&text, culprit, reason);
+    }
+}
+
+#[test]
+fn what_two_claim_is_refused_at_the_second() {
+    let hosts = format!("{BASE}[service.api]\nhosts = [\"api.io\", \"EXAMPLE.com:443\"]\n");
+    refuses(&hosts, "\"EXAMPLE.com:443\"", "service `web` answers for this host already, on line 7");
+    let name = format!("{BASE}[[listener]]\nname = \"http\"\naddress = \"127.0.0.1:81\"\n");
+    refuses(&name, "\"http\"", "another listener has this name");
+    let address = format!("{BASE}[[listener]]\nname = \"b\"\naddress = \"127.0.0.1:8080\"\n");
+    refuses(&address, "\"127.0.0.1:8080\"", "another listener has this address");
+}
+
+#[test]
+fn all_problems_of_meaning_are_told_at_once_in_order() {
+    let report = refused("[service.b]\nstable = [\"x\"]\n[service.a]\nmax_body = true\n[runtime]\nthreads = \"two\"\n");
+    let heads: Vec<&str> = report.lines().filter_map(|line| line.strip_prefix("f.toml:")).collect();
+    assert_eq!(heads.len(), 3, "{report}");
+    assert!(heads[0].starts_with("2:11: ") && heads[1].starts_with("4:12: ") && heads[2].starts_with("6:11: "), "{report}");
+}
+
+#[test]
+fn a_secret_is_never_echoed() {
+    for text in [
+        "[alert.email]\npassword = \"hunter2\"\n",
+        "[alert.email]\npasswrod = \"hunter2\"\n",
+        "[alert.email]\nsmtp_auth = \"hunter2\"\n",
+        "[alert.email]\nkey = \"hunter2\" # hunter2\n",
+        "[alert.email]\npassword = hunter2\n",
+        "[alert.email]\npassword: hunter2\n",
+        "[alert.email]\npassword = \"hunter2\n",
+        "[alert.email]\npassword = \"\"\"\nhunter2\n",
+        "[alert.email]\npassword_file = [\"x\", password = \"hunter2\"]\n",
+        "[alert.email]\nsmtp = \"smtp://user:hunter2@mail.io\"\nfrom = \"a@b.c\"\nto = [\"a@b.c\"]\n",
+        "[alert.email]\nsmtp = \"smtp://h\"\nfrom = \"a@b.c\"\nto = [\"a@b.c\"]\nadmin_url = \"http://u:hunter2@h\"\n",
+        "[store]\nurl = \"redis://:hunter2@host:port\"\n",
+        "[store]\nurl = \"rediss://:hunter2@host\"\n",
+        "[store]\nurl = [\"redis://:hunter2@host\"]\n",
+        "[store]\nurl = \"redis://:hun/hunter2@host/\"\n",
+        "[store]\nurl = \"redis://:x\"hunter2@host\"\n",
+        "[store]\nurl = redis://:hunter2@host\n",
+        "[store]\nuri = \"redis://:hunter2@host\"\n",
+        "[store]\nmirror = \"redis://:hunter2@host\"\n",
+        "[store]\nnamespace = \"redis://:hunter2@host\"\n",
+        "[runtime]\nthreads = \"redis://:hunter2@host\"\n",
+        "[[listener]]\nname = \"a\"\naddress = { password = \"hunter2\" }\n",
+        "password = \"hunter2\"\n",
+        "\"redis://:hunter2@host\" = 1\n",
+        "hosts = [\npassword = \"hunter2\"",
+    ] {
+        let error = parse(text, "f.toml").expect_err(text);
+        let told = format!("{error}\n{error:?}");
+        assert!(!told.contains("hunter2"), "{text}\n→ {told}");
+        assert!(told.contains('^'), "{told}");
+    }
+}
+
+#[test]
+fn a_file_cannot_write_to_the_terminal() {
+    let report = refused("\"\\u001b[31m\" = \"\t\" # \t\n");
+    assert!(report.chars().all(|c| c == '\n' || !c.is_control()), "{report:?}");
+}
+
+#[test]
+fn a_masked_line_still_shows_its_key_and_place() {
+    let text = "[store]\nurl = \"redis://:hunter2@host:port\"\n";
+    assert_eq!(refused(text), "f.toml:2:7: a port is a number\n  |\n2 | url = …\n  |       ^");
+}
+
+#[test]
+fn a_file_that_is_no_utf8_or_not_there_is_refused_by_name() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("f.toml");
+    std::fs::write(&path, b"[runtime]\n# gr\xfc\xdfe\n").expect("written");
+    let error = load(&path).expect_err("no UTF-8").to_string();
+    assert!(error.ends_with("f.toml:2: this line holds bytes that aren't UTF-8"), "{error}");
+    let absent = load(&directory.path().join("absent.toml")).expect_err("absent").to_string();
+    assert!(absent.ends_with("absent.toml can't be read"), "{absent}");
+}

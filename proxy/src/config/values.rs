@@ -1,0 +1,238 @@
+//! What a lone text means: addresses, ranges, hosts, names, paths, URLs.
+//!
+//! As in `units`, a reason never quotes the value.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+use http::header::HeaderName;
+
+use crate::model::spec::{AdminAddress, Cidr, SmtpServer, SmtpTls, Sticky, StoreKind};
+
+use super::units::Reason;
+
+/// Where something listens; port 0 = any free one.
+pub(super) fn listen_address(text: &str) -> Result<SocketAddr, Reason> {
+    text.parse().map_err(|_| {
+        let hint = match text.rsplit_once(':') {
+            Some(("" | "*", port)) => format!(": for every address of this machine write \"0.0.0.0:{}\"", digits(port)),
+            Some(("localhost", port)) => format!(": write \"127.0.0.1:{}\"", digits(port)),
+            _ => String::from(", such as \"0.0.0.0:8080\" or \"[::]:8080\""),
+        };
+        format!("an address to listen on is an IP and a port{hint}")
+    })
+}
+
+/// A port as a hint may repeat it.
+fn digits(port: &str) -> &str {
+    if port.parse::<u16>().is_ok() { port } else { "8080" }
+}
+
+/// Where an endpoint is.
+pub(super) fn endpoint_address(text: &str) -> Result<SocketAddr, Reason> {
+    match text.parse::<SocketAddr>() {
+        Ok(address) if address.port() == 0 => Err("port 0 is none to connect to".to_owned()),
+        Ok(address) => Ok(address),
+        Err(_) if text.parse::<IpAddr>().is_ok() => {
+            Err("the port is missing: an endpoint is an IP and a port, such as \"10.0.0.11:3002\"".to_owned())
+        }
+        Err(_) => Err("an endpoint is an IP and a port, such as \"10.0.0.11:3002\"; names aren't resolved".to_owned()),
+    }
+}
+
+/// Where the admin API listens: a TCP address or `unix:/path`.
+pub(super) fn admin_address(text: &str) -> Result<AdminAddress, Reason> {
+    match text.strip_prefix("unix:") {
+        Some(socket) if socket.starts_with('/') => path(socket).map(AdminAddress::Unix),
+        Some(_) => Err("a unix socket is given by its absolute path, such as \"unix:/run/serin/admin.sock\"".to_owned()),
+        None => listen_address(text).map(AdminAddress::Tcp),
+    }
+}
+
+/// A range of addresses; a lone address is a range of one.
+pub(super) fn cidr(text: &str) -> Result<Cidr, Reason> {
+    const HELP: &str = "a range is an IP and a prefix length, such as \"10.0.0.0/8\" or \"::1/128\"";
+    let (address, prefix) = match text.split_once('/') {
+        Some((address, prefix)) => (address, Some(prefix)),
+        None => (text, None),
+    };
+    let address: IpAddr = address.parse().map_err(|_| HELP)?;
+    if address != address.to_canonical() {
+        return Err("write this range as IPv4: peers that come mapped into IPv6 are taken as IPv4".to_owned());
+    }
+    let longest = if address.is_ipv4() { 32 } else { 128 };
+    let prefix = match prefix {
+        None => longest,
+        Some(digits) if !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()) => {
+            digits.parse().ok().filter(|bits| *bits <= longest).ok_or_else(|| {
+                let version = if longest == 32 { 4 } else { 6 };
+                format!("the prefix of an IPv{version} range is at most {longest}")
+            })?
+        }
+        Some(_) => return Err(HELP.to_owned()),
+    };
+    Ok(Cidr { address, prefix })
+}
+
+/// A host to answer for, in lower case, without port or final dot; `*` = any.
+pub(super) fn host(text: &str) -> Result<String, Reason> {
+    if text == "*" {
+        return Ok("*".to_owned());
+    }
+    if text.contains('/') {
+        return Err("give the host alone, without scheme or path, such as \"checkbox.io\"".to_owned());
+    }
+    if text.contains('*') {
+        return Err("a wildcard stands alone: name each host, or give \"*\" for any other".to_owned());
+    }
+    let (name, _port) = host_and_port(text)?;
+    let name = name.strip_suffix('.').unwrap_or(name);
+    if name.is_empty() || name.len() > 253 {
+        return Err("a host has 1 to 253 letters".to_owned());
+    }
+    Ok(name.to_ascii_lowercase())
+}
+
+/// A host name or address, in brackets where it is IPv6, and the port behind it.
+fn host_and_port(text: &str) -> Result<(&str, Option<u16>), Reason> {
+    let (name, port) = if text.starts_with('[') {
+        let end = text.find(']').ok_or("the bracket isn't closed")? + 1;
+        let (name, rest) = text.split_at(end);
+        name[1..end - 1].parse::<std::net::Ipv6Addr>().map_err(|_| "only an IPv6 address stands in brackets")?;
+        let port = match rest {
+            "" => None,
+            rest => Some(rest.strip_prefix(':').ok_or("only a port may follow the bracket")?),
+        };
+        (name, port)
+    } else {
+        let (name, port) = text.split_once(':').map_or((text, None), |(name, port)| (name, Some(port)));
+        if port.is_some_and(|port| port.contains(':')) {
+            return Err("write an IPv6 address in brackets, such as \"[::1]\"".to_owned());
+        }
+        if !name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b)) {
+            return Err("a host has only letters a-z, digits, `-`, `_` and dots".to_owned());
+        }
+        (name, port)
+    };
+    let port = match port {
+        None => None,
+        Some(port) if port.bytes().all(|b| b.is_ascii_digit()) => Some(port.parse().map_err(|_| "no such port")?),
+        Some(_) => return Err("a port is a number".to_owned()),
+    };
+    Ok((name, port))
+}
+
+/// A name as it goes into labels, paths and the store's keys.
+pub(super) fn name(text: &str) -> Result<String, Reason> {
+    let fits = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
+    match text.as_bytes() {
+        [first, rest @ ..] if first.is_ascii_alphanumeric() && rest.len() < 63 && rest.iter().all(|b| fits(*b)) => {
+            Ok(text.to_owned())
+        }
+        _ => Err("a name has 1 to 63 letters a-z, digits, `-`, `_` and dots, and begins with a letter or digit".to_owned()),
+    }
+}
+
+/// A path on this machine.
+pub(super) fn path(text: &str) -> Result<PathBuf, Reason> {
+    if text.is_empty() || text.contains('\0') { Err("a path is missing here".to_owned()) } else { Ok(text.into()) }
+}
+
+/// The path of a request.
+pub(super) fn request_path(text: &str) -> Result<String, Reason> {
+    match text.parse::<http::uri::PathAndQuery>() {
+        Ok(_) if text.starts_with('/') && !text.contains('#') => Ok(text.to_owned()),
+        _ => Err("a path begins with `/` and holds no blanks, such as \"/api\"".to_owned()),
+    }
+}
+
+/// Text to look for; the empty one is everywhere.
+pub(super) fn needle(text: &str) -> Result<String, Reason> {
+    if text.is_empty() { Err("an empty text is found in every body".to_owned()) } else { Ok(text.to_owned()) }
+}
+
+/// What the sticky key is.
+pub(super) fn sticky(text: &str) -> Result<Sticky, Reason> {
+    match text {
+        "cookie" => Ok(Sticky::Cookie),
+        "client-ip" => Ok(Sticky::ClientIp),
+        "none" => Ok(Sticky::None),
+        _ => match text.strip_prefix("header:") {
+            Some(header) => HeaderName::from_bytes(header.as_bytes())
+                .map(Sticky::Header)
+                .map_err(|_| "this is no name of a header, such as \"header:X-User-Id\"".to_owned()),
+            None => Err("`sticky` is \"cookie\", \"header:NAME\", \"client-ip\" or \"none\"".to_owned()),
+        },
+    }
+}
+
+/// A store: `embedded` or a `redis://` URL.
+pub(super) fn store(text: &str) -> Result<StoreKind, Reason> {
+    if text == "embedded" {
+        return Ok(StoreKind::Embedded);
+    }
+    let Some((scheme, rest)) = text.split_once("://") else {
+        return Err("a store is \"embedded\" or a URL such as \"redis://127.0.0.1:6379/0\"".to_owned());
+    };
+    match scheme {
+        "redis" => {}
+        "rediss" => return Err("TLS to the store (rediss://) is not supported by this version yet".to_owned()),
+        "redis+sentinel" => return Err("Sentinel (redis+sentinel://) is not supported by this version yet".to_owned()),
+        _ => return Err("the scheme of a store's URL is redis://".to_owned()),
+    }
+    let (authority, tail) = rest.split_once('/').map_or((rest, ""), |(authority, tail)| (authority, tail));
+    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    let (host, _port) = host_and_port(host)?;
+    if host.is_empty() {
+        return Err("the host of the store is missing, such as \"redis://127.0.0.1:6379/0\"".to_owned());
+    }
+    let database = tail.split_once('?').map_or(tail, |(database, _)| database);
+    if !database.is_empty() && database.parse::<u16>().is_err() {
+        return Err("a database is a number, such as the 0 in \"redis://127.0.0.1:6379/0\"".to_owned());
+    }
+    Ok(StoreKind::Redis { url: text.to_owned() })
+}
+
+/// A mail server: `smtp://`, `smtp+starttls://` or `smtps://`.
+pub(super) fn smtp(text: &str) -> Result<SmtpServer, Reason> {
+    let (tls, usual_port, rest) = [
+        ("smtp://", SmtpTls::None, 25),
+        ("smtp+starttls://", SmtpTls::StartTls, 587),
+        ("smtps://", SmtpTls::Implicit, 465),
+    ]
+    .into_iter()
+    .find_map(|(scheme, tls, port)| text.strip_prefix(scheme).map(|rest| (tls, port, rest)))
+    .ok_or("a mail server is given as smtp://, smtp+starttls:// or smtps:// and a host")?;
+    if rest.contains('@') {
+        return Err("a user and password don't belong in this URL: give them by `username_file` and `password_file`".to_owned());
+    }
+    let (host, port) = host_and_port(rest.strip_suffix('/').unwrap_or(rest))?;
+    if host.is_empty() || port == Some(0) {
+        return Err("the host or port of the mail server is missing".to_owned());
+    }
+    let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+    Ok(SmtpServer { host, port: port.unwrap_or(usual_port), tls })
+}
+
+/// A mail address, with or without a name: `ops@checkbox.io`, `Ops <ops@checkbox.io>`.
+pub(super) fn mailbox(text: &str) -> Result<String, Reason> {
+    match text.parse::<lettre::message::Mailbox>() {
+        Ok(_) if !text.contains(char::is_control) => Ok(text.to_owned()),
+        _ => Err("this is no mail address, such as \"ops@checkbox.io\" or \"Ops <ops@checkbox.io>\"".to_owned()),
+    }
+}
+
+/// Where people reach the admin API: a link's beginning, without the final slash.
+pub(super) fn web_url(text: &str) -> Result<String, Reason> {
+    const HELP: &str = "this is a URL such as \"https://serin.example.com\"";
+    let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://")).ok_or(HELP)?;
+    let authority = rest.split_once('/').map_or(rest, |(authority, _)| authority);
+    if authority.contains('@') {
+        return Err("a user and password don't belong in this URL: it is printed in mails".to_owned());
+    }
+    match host_and_port(authority)? {
+        ("", _) => Err(HELP.to_owned()),
+        _ if text.contains(char::is_whitespace) => Err(HELP.to_owned()),
+        _ => Ok(text.trim_end_matches('/').to_owned()),
+    }
+}
