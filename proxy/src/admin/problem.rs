@@ -39,7 +39,9 @@ impl Problem {
                 ),
             ),
             StoreError::Conflict { .. } => Self::new(StatusCode::PRECONDITION_FAILED, error.to_string()),
-            StoreError::StateFile(_) => Self::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
+            StoreError::StateFile(_) | StoreError::Settings(_) => {
+                Self::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
+            }
         }
     }
 }

@@ -82,11 +82,7 @@ pub fn parse(text: &str, file_name: &str) -> Result<(Spec, Vec<Note>), ConfigErr
 }
 
 /// As [`parse`], with the directory in which the state file lies by default.
-fn parse_below(
-    text: &str,
-    file_name: &str,
-    state_directory: Option<&Path>,
-) -> Result<(Spec, Vec<Note>), ConfigError> {
+fn parse_below(text: &str, file_name: &str, state_directory: Option<&Path>) -> Result<(Spec, Vec<Note>), ConfigError> {
     let source = Source::new(text, file_name);
     let raw: RawConfig =
         toml::from_str(text).map_err(|error| ConfigError::Invalid(source.report(vec![explain::explain(&error)])))?;
@@ -94,6 +90,13 @@ fn parse_below(
     let spec = build::spec(raw, state_directory, &mut findings);
     let notes = findings.conclude()?;
     Ok((spec, notes))
+}
+
+/// What this proxy calls itself: the machine's name.
+pub fn host_name() -> String {
+    let read = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let name = read.trim();
+    if name.is_empty() { "serin".to_owned() } else { name.to_owned() }
 }
 
 /// The directory that systemd made for this service's state; with several, the first.

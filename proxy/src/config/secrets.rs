@@ -58,7 +58,8 @@ fn statements(tokens: &[Token]) -> Vec<&[Token]> {
 
 /// A statement without the blanks around it and the comment after it.
 fn without_margins(statement: &[Token]) -> &[Token] {
-    let matters = |token: &Token| !matches!(token.kind(), TokenKind::Whitespace | TokenKind::Comment | TokenKind::Newline);
+    let matters =
+        |token: &Token| !matches!(token.kind(), TokenKind::Whitespace | TokenKind::Comment | TokenKind::Newline);
     match (statement.iter().position(matters), statement.iter().rposition(matters)) {
         (Some(first), Some(last)) => &statement[first..=last],
         _ => &[],
@@ -155,7 +156,8 @@ fn is_plain_url(value: &str) -> bool {
 fn names_secret(text: &str) -> bool {
     const STEMS: [&str; 6] = ["passw", "passphrase", "secret", "credential", "apikey", "api_key"];
     const WORDS: [&str; 5] = ["pwd", "pw", "pass", "token", "tokens"];
-    const MEANT: [(&str, usize); 5] = [("password", 2), ("passphrase", 2), ("credentials", 2), ("secret", 1), ("token", 1)];
+    const MEANT: [(&str, usize); 5] =
+        [("password", 2), ("passphrase", 2), ("credentials", 2), ("secret", 1), ("token", 1)];
     let text = text.to_lowercase();
     if STEMS.iter().any(|stem| text.contains(stem)) {
         return true;

@@ -14,7 +14,7 @@ use super::compile;
 use crate::live::{Live, Snapshot, StoreHealth};
 use crate::model::circuit::Circuit;
 use crate::model::spec::{ServiceSpec, Spec};
-use crate::model::split::Arm;
+use crate::model::split::{Arm, PerArm};
 use crate::model::state::{Change, ServiceState, State};
 use crate::store::{self, Freshness, Loaded, Store, StoreError};
 use crate::telemetry;
@@ -133,15 +133,13 @@ impl Sync {
             let members = state.pools.get(arm).values();
             members.filter_map(|member| member.spec()?.version.clone()).next()
         };
-        self.mailer.send(Alert::Tripped(TripAlert {
+        self.mailer.send(Alert::Tripped(Box::new(TripAlert {
             service: name.to_owned(),
             proxy: self.proxy_name.clone(),
             episode: circuit.episode,
-            epoch: circuit.epoch,
-            canary_version: version(Arm::Canary),
-            stable_version: version(Arm::Stable),
             trip,
-        }));
+            versions: PerArm::from_fn(version),
+        })));
     }
 
     /// An episode runs exactly while the canary is to get something.

@@ -36,6 +36,11 @@ impl Registry {
         Ok(self.0.register(Box::new(collector))?)
     }
 
+    /// The registry as its library knows it, for rooms that register several metrics at once.
+    pub const fn inner(&self) -> &prometheus::Registry {
+        &self.0
+    }
+
     /// All metrics as text.
     ///
     /// # Errors

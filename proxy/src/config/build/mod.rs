@@ -37,29 +37,20 @@ pub(super) fn spec(raw: RawConfig, state_directory: Option<&Path>, findings: &mu
     let listeners = listener::listeners(&raw.listener, &admin.listen, findings);
     let services = service::services(&raw.service, findings);
     let email = raw.alert.email.as_ref().and_then(|email| mail::email(email, findings));
-    let outbox = findings.read_or(raw.alert.outbox.as_ref(), store.state_file.with_file_name("outbox"), |text| {
-        values::path(text)
-    });
+    let outbox = findings
+        .read_or(raw.alert.outbox.as_ref(), store.state_file.with_file_name("outbox"), |text| values::path(text));
     if raw.alert.email.is_none() {
         note_silence(&services, findings);
     }
-    Spec {
-        threads: usize::try_from(threads).unwrap_or(0),
-        admin,
-        store,
-        listeners,
-        services,
-        email,
-        outbox,
-        drain,
-    }
+    Spec { threads: usize::try_from(threads).unwrap_or(0), admin, store, listeners, services, email, outbox, drain }
 }
 
 fn note_silence(services: &[Arc<ServiceSpec>], findings: &mut Findings<'_>) {
     let silent: Vec<&str> =
         services.iter().filter(|s| s.split.is_some() || !s.alerts.is_empty()).map(|s| s.name.as_str()).collect();
     if !silent.is_empty() {
-        findings.note(format!("there is no [alert.email]: nobody is told of trips and alerts of {}", silent.join(", ")));
+        findings
+            .note(format!("there is no [alert.email]: nobody is told of trips and alerts of {}", silent.join(", ")));
     }
 }
 
