@@ -1,1 +1,2 @@
 //! The commands of the binary. May know all rooms.
+pub mod check;

@@ -42,11 +42,7 @@ impl<'a> Findings<'a> {
     }
 
     /// The meaning of a value; none where it has none, which becomes a problem.
-    pub(super) fn read<R, T>(
-        &mut self,
-        raw: &Spanned<R>,
-        meaning: impl FnOnce(&R) -> Result<T, Reason>,
-    ) -> Option<T> {
+    pub(super) fn read<R, T>(&mut self, raw: &Spanned<R>, meaning: impl FnOnce(&R) -> Result<T, Reason>) -> Option<T> {
         meaning(raw.get_ref()).map_err(|reason| self.problem(raw.span(), reason)).ok()
     }
 

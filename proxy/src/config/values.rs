@@ -44,7 +44,9 @@ pub(super) fn endpoint_address(text: &str) -> Result<SocketAddr, Reason> {
 pub(super) fn admin_address(text: &str) -> Result<AdminAddress, Reason> {
     match text.strip_prefix("unix:") {
         Some(socket) if socket.starts_with('/') => path(socket).map(AdminAddress::Unix),
-        Some(_) => Err("a unix socket is given by its absolute path, such as \"unix:/run/serin/admin.sock\"".to_owned()),
+        Some(_) => {
+            Err("a unix socket is given by its absolute path, such as \"unix:/run/serin/admin.sock\"".to_owned())
+        }
         None => listen_address(text).map(AdminAddress::Tcp),
     }
 }
@@ -129,13 +131,22 @@ pub(super) fn name(text: &str) -> Result<String, Reason> {
         [first, rest @ ..] if first.is_ascii_alphanumeric() && rest.len() < 63 && rest.iter().all(|b| fits(*b)) => {
             Ok(text.to_owned())
         }
-        _ => Err("a name has 1 to 63 letters a-z, digits, `-`, `_` and dots, and begins with a letter or digit".to_owned()),
+        _ => {
+            Err("a name has 1 to 63 letters a-z, digits, `-`, `_` and dots, and begins with a letter or digit"
+                .to_owned())
+        }
     }
 }
 
 /// A path on this machine.
 pub(super) fn path(text: &str) -> Result<PathBuf, Reason> {
-    if text.is_empty() || text.contains('\0') { Err("a path is missing here".to_owned()) } else { Ok(text.into()) }
+    if text.is_empty() {
+        Err("a path is missing here".to_owned())
+    } else if text.contains(char::is_control) {
+        Err("a path holds no line breaks or other control characters".to_owned())
+    } else {
+        Ok(text.into())
+    }
 }
 
 /// The path of a request.
@@ -204,7 +215,9 @@ pub(super) fn smtp(text: &str) -> Result<SmtpServer, Reason> {
     .find_map(|(scheme, tls, port)| text.strip_prefix(scheme).map(|rest| (tls, port, rest)))
     .ok_or("a mail server is given as smtp://, smtp+starttls:// or smtps:// and a host")?;
     if rest.contains('@') {
-        return Err("a user and password don't belong in this URL: give them by `username_file` and `password_file`".to_owned());
+        return Err(
+            "a user and password don't belong in this URL: give them by `username_file` and `password_file`".to_owned()
+        );
     }
     let (host, port) = host_and_port(rest.strip_suffix('/').unwrap_or(rest))?;
     if host.is_empty() || port == Some(0) {

@@ -44,7 +44,10 @@ fn listener(raw: &RawListener, findings: &mut Findings<'_>) -> Option<ListenerSp
     let name = findings.read(&raw.name, |text| values::name(text));
     let address = findings.read(&raw.address, |text| values::listen_address(text));
     if let Some(tls) = &raw.tls {
-        findings.problem(tls.span(), "TLS (`tls.*`) is not supported by this version yet: let what is in front of serin end it");
+        findings.problem(
+            tls.span(),
+            "TLS (`tls.*`) is not supported by this version yet: let what is in front of serin end it",
+        );
     }
     let trusted = findings.read_distinct(&raw.trusted, values::cidr);
     if let Some((at, _)) = trusted.iter().find(|(_, range)| range.prefix == 0) {
@@ -53,12 +56,11 @@ fn listener(raw: &RawListener, findings: &mut Findings<'_>) -> Option<ListenerSp
     let trusted: Vec<Cidr> = trusted.into_iter().map(|(_, range)| range).collect();
     let header_timeout = findings.read_or(raw.header_timeout.as_ref(), HEADER_TIMEOUT, units::positive_duration);
     let idle_timeout = findings.read_or(raw.idle_timeout.as_ref(), IDLE_TIMEOUT, units::positive_duration);
-    let max_header_bytes = findings.read_or(raw.max_header_bytes.as_ref(), MAX_HEADER_BYTES, |value| {
-        match units::size(value)? {
+    let max_header_bytes =
+        findings.read_or(raw.max_header_bytes.as_ref(), MAX_HEADER_BYTES, |value| match units::size(value)? {
             LEAST_HEADER_BYTES..=MOST_HEADER_BYTES => units::size(value),
             _ => Err("the room for a request head is from \"8KiB\" to \"16MiB\"".to_owned()),
-        }
-    });
+        });
     let max_connections = findings
         .read_or(raw.max_connections.as_ref(), MAX_CONNECTIONS, |value| units::count(value, 1, MOST_CONNECTIONS));
     Some(ListenerSpec {

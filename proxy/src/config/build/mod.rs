@@ -37,40 +37,31 @@ pub(super) fn spec(raw: RawConfig, state_directory: Option<&Path>, findings: &mu
     let listeners = listener::listeners(&raw.listener, &admin.listen, findings);
     let services = service::services(&raw.service, findings);
     let email = raw.alert.email.as_ref().and_then(|email| mail::email(email, findings));
-    let outbox = findings.read_or(raw.alert.outbox.as_ref(), store.state_file.with_file_name("outbox"), |text| {
-        values::path(text)
-    });
+    let outbox = findings
+        .read_or(raw.alert.outbox.as_ref(), store.state_file.with_file_name("outbox"), |text| values::path(text));
     if raw.alert.email.is_none() {
         note_silence(&services, findings);
     }
-    Spec {
-        threads: usize::try_from(threads).unwrap_or(0),
-        admin,
-        store,
-        listeners,
-        services,
-        email,
-        outbox,
-        drain,
-    }
+    Spec { threads: usize::try_from(threads).unwrap_or(0), admin, store, listeners, services, email, outbox, drain }
 }
 
 fn note_silence(services: &[Arc<ServiceSpec>], findings: &mut Findings<'_>) {
     let silent: Vec<&str> =
         services.iter().filter(|s| s.split.is_some() || !s.alerts.is_empty()).map(|s| s.name.as_str()).collect();
     if !silent.is_empty() {
-        findings.note(format!("there is no [alert.email]: nobody is told of trips and alerts of {}", silent.join(", ")));
+        findings
+            .note(format!("there is no [alert.email]: nobody is told of trips and alerts of {}", silent.join(", ")));
     }
 }
 
 fn admin(raw: &RawAdmin, findings: &mut Findings<'_>) -> AdminSpec {
     let listen = findings.read_or(raw.listen.as_ref(), AdminAddress::Tcp(ADMIN), |text| values::admin_address(text));
     let tokens_file = raw.tokens_file.as_ref().and_then(|raw| findings.read(raw, |text| values::path(text)));
-    if let (AdminAddress::Tcp(address), Some(raw_listen)) = (&listen, &raw.listen) {
-        if !address.ip().is_loopback() && tokens_file.is_none() {
-            let text = "the admin API listens beyond this machine without `tokens_file`: anybody there can read it";
-            findings.note_at(&raw_listen.span(), text);
-        }
+    if let (AdminAddress::Tcp(address), Some(raw_listen), None) = (&listen, &raw.listen, &tokens_file)
+        && !address.ip().is_loopback()
+    {
+        let text = "the admin API listens beyond this machine without `tokens_file`: anybody there can read it";
+        findings.note_at(&raw_listen.span(), text);
     }
     AdminSpec { listen, tokens_file }
 }

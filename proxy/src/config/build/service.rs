@@ -54,7 +54,8 @@ pub(super) fn services(
         for (at, host) in &hosts {
             if let Some((owner, first)) = owners.get(host) {
                 let line = findings.line(first);
-                findings.problem(at.clone(), format!("service `{owner}` answers for this host already, on line {line}"));
+                findings
+                    .problem(at.clone(), format!("service `{owner}` answers for this host already, on line {line}"));
             } else {
                 owners.insert(host.clone(), (name.get_ref().clone(), at.clone()));
             }
@@ -73,7 +74,10 @@ fn service(name: &Spanned<String>, hosts: Vec<String>, raw: &RawService, finding
     let seeds = seeds(name, raw, findings);
     let split = split(raw, &seeds, findings);
     if let (None, Some(verdict)) = (&split, &raw.verdict) {
-        let text = format!("service `{}` has a verdict but neither `canary` nor a split: there is nothing to judge", name.get_ref());
+        let text = format!(
+            "service `{}` has a verdict but neither `canary` nor a split: there is nothing to judge",
+            name.get_ref()
+        );
         findings.note_at(&verdict.span(), text);
     }
     let default = RawVerdict::default();
@@ -99,7 +103,10 @@ fn seeds(name: &Spanned<String>, raw: &RawService, findings: &mut Findings<'_>) 
         }
     }
     if raw.stable.is_empty() {
-        let text = format!("service `{}` has no `stable` members in the file: until the store has some, it answers 503", name.get_ref());
+        let text = format!(
+            "service `{}` has no `stable` members in the file: until the store has some, it answers 503",
+            name.get_ref()
+        );
         findings.note_at(&name.span(), text);
     }
     let addresses = |list: Vec<(_, SocketAddr)>| list.into_iter().map(|(_, address)| address).collect();
@@ -196,9 +203,9 @@ fn threshold(metric: Option<AlertMetric>, value: &Scalar) -> Result<f64, Reason>
             Scalar::Text(_) => units::duration(value).map(|span| span.as_secs_f64()),
             _ => number.filter(|n| *n >= 0.0).ok_or_else(|| "give seconds, or a duration such as \"250ms\"".to_owned()),
         },
-        Some(AlertMetric::ReadyEndpoints) => number
-            .filter(|n| *n >= 0.0)
-            .ok_or_else(|| "give a number of endpoints, such as 2".to_owned()),
+        Some(AlertMetric::ReadyEndpoints) => {
+            number.filter(|n| *n >= 0.0).ok_or_else(|| "give a number of endpoints, such as 2".to_owned())
+        }
         None => Ok(0.0),
     }
 }

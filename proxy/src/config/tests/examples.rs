@@ -83,7 +83,8 @@ fn serin_toml_names_every_key() {
     }
     let mut seen = 0;
     for (header, keys) in &named {
-        let message = toml::from_str::<RawConfig>(&format!("{header}\nzzz = 1\n")).err().expect("zzz is unknown").to_string();
+        let message =
+            toml::from_str::<RawConfig>(&format!("{header}\nzzz = 1\n")).err().expect("zzz is unknown").to_string();
         let message = message.lines().last().expect("a message");
         let (_, known) = explain::unknown_field(message).expect(message);
         for key in known.iter().filter(|key| !REFUSED.contains(key)) {
@@ -95,7 +96,10 @@ fn serin_toml_names_every_key() {
     let root = toml::from_str::<RawConfig>("zzz = 1\n").err().expect("zzz is unknown").to_string();
     let (_, known) = explain::unknown_field(root.lines().last().expect("a message")).expect("an unknown field");
     for key in known {
-        assert!(sections.iter().any(|s| s.header.trim_matches(['[', ']']).split('.').next() == Some(key)), "`{key}` has no table");
+        assert!(
+            sections.iter().any(|s| s.header.trim_matches(['[', ']']).split('.').next() == Some(key)),
+            "`{key}` has no table"
+        );
     }
 }
 
@@ -110,7 +114,8 @@ fn taking_the_comment_from_a_default_changes_nothing() {
     let mut looked_at = 0;
     for section in sections() {
         for key in section.keys.iter().filter(|key| key.is_default) {
-            assert_eq!(spec_of(&section, None), spec_of(&section, Some(key.line)), "{} {}", section.header, key.line);
+            let same = spec_of(&section, None) == spec_of(&section, Some(key.line));
+            assert!(same, "{}: this is not the default: {}", section.header, key.line);
             looked_at += 1;
         }
     }

@@ -39,7 +39,9 @@ fn a_service_has_a_split_when_it_has_the_table_or_canary_members() {
 
 #[test]
 fn statuses_are_codes_and_classes_as_numbers_or_text() {
-    let (spec, _) = parsed("[service.a.verdict.errors]\nstatus = [503, \"429\", \"4xx\"]\n[service.a.health]\nexpect_status = [404]\n");
+    let (spec, _) = parsed(
+        "[service.a.verdict.errors]\nstatus = [503, \"429\", \"4xx\"]\n[service.a.health]\nexpect_status = [404]\n",
+    );
     let status = &spec.services[0].verdict.errors.status;
     assert!(status.contains(503) && status.contains(429) && status.contains(418) && !status.contains(500));
     let healthy = &spec.services[0].health.as_ref().expect("health").expect_status;
@@ -113,11 +115,18 @@ fn what_may_not_be_meant_is_noted_with_its_line() {
         ("[service.a.verdict]\npass_margin = 0.1\n", "line 2: `pass_margin` has no effect yet"),
         ("[service.a.split]\nweight = 5\n", "line 2: weight 5 %, but there is no `canary` member"),
         ("[service.a.split]\n", "there is no [alert.email]: nobody is told of trips and alerts of a"),
-        ("[service.a]\nstable = [\"10.0.0.1:1\"]\ncanary = [\"10.0.0.1:1\"]\n", "line 3: this endpoint is in both pools"),
-        ("[admin]\nlisten = \"0.0.0.0:9901\"\n", "line 2: the admin API listens beyond this machine"),
-        ("[[listener]]\nname = \"a\"\naddress = \"0.0.0.0:1\"\ntrusted = [\"::/0\"]\n", "line 4: every client is trusted"),
         (
-            "[alert.email]\nsmtp = \"smtp://h\"\nfrom = \"a@b.c\"\nto = [\"a@b.c\"]\nusername_file = \"/u\"\npassword_file = \"/p\"\n",
+            "[service.a]\nstable = [\"10.0.0.1:1\"]\ncanary = [\"10.0.0.1:1\"]\n",
+            "line 3: this endpoint is in both pools",
+        ),
+        ("[admin]\nlisten = \"0.0.0.0:9901\"\n", "line 2: the admin API listens beyond this machine"),
+        (
+            "[[listener]]\nname = \"a\"\naddress = \"0.0.0.0:1\"\ntrusted = [\"::/0\"]\n",
+            "line 4: every client is trusted",
+        ),
+        (
+            "[alert.email]\nsmtp = \"smtp://h\"\nfrom = \"a@b.c\"\nto = [\"a@b.c\"]\n\
+             username_file = \"/u\"\npassword_file = \"/p\"\n",
             "line 2: smtp:// sends the password unprotected",
         ),
     ] {

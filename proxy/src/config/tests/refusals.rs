@@ -30,7 +30,8 @@ fn a_report_reads_like_this() {
     let text = "[service.web.split]\nweight = 101\n";
     assert_eq!(
         refused(text),
-        "f.toml:2:10: a weight of 101 is out of range: give a percent from 0 to 100\n  |\n2 | weight = 101\n  |          ^^^"
+        "f.toml:2:10: a weight of 101 is out of range: give a percent from 0 to 100\n\
+         \u{20} |\n2 | weight = 101\n  |          ^^^"
     );
 }
 
@@ -175,7 +176,11 @@ fn service_values_without_meaning_are_refused() {
 fn store_and_mail_values_without_meaning_are_refused() {
     for (part, culprit, reason) in [
         ("[store]\nurl = \"rediss://h\"\n", "\"rediss://h\"", "not supported by this version yet"),
-        ("[store]\nurl = \"redis+sentinel://h1,h2/m\"\n", "\"redis+sentinel://h1,h2/m\"", "not supported by this version"),
+        (
+            "[store]\nurl = \"redis+sentinel://h1,h2/m\"\n",
+            "\"redis+sentinel://h1,h2/m\"",
+            "not supported by this version",
+        ),
         ("[store]\nmirror = \"redis://h\"\n", "\"redis://h\"", "`mirror` is not supported by this version yet"),
         ("[store]\nurl = \"http://h\"\n", "\"http://h\"", "is redis://"),
         ("[store]\nurl = \"redis\"\n", "\"redis\"", "\"embedded\" or a URL"),
@@ -225,7 +230,10 @@ fn all_problems_of_meaning_are_told_at_once_in_order() {
     let report = refused("[service.b]\nstable = [\"x\"]\n[service.a]\nmax_body = true\n[runtime]\nthreads = \"two\"\n");
     let heads: Vec<&str> = report.lines().filter_map(|line| line.strip_prefix("f.toml:")).collect();
     assert_eq!(heads.len(), 3, "{report}");
-    assert!(heads[0].starts_with("2:11: ") && heads[1].starts_with("4:12: ") && heads[2].starts_with("6:11: "), "{report}");
+    assert!(
+        heads[0].starts_with("2:11: ") && heads[1].starts_with("4:12: ") && heads[2].starts_with("6:11: "),
+        "{report}"
+    );
 }
 
 #[test]
