@@ -129,7 +129,7 @@ fn unclosed(text: &str, statement: &[Token]) -> bool {
 
 /// Whether a text holds a URL with something before an `@`, or what is left of one.
 pub(super) fn holds_login(text: &str) -> bool {
-    let in_word = |word: &str| word.split_once('@').is_some_and(|(before, _)| before.contains([':', '/']));
+    let in_word = |word: &str| word.rsplit_once('@').is_some_and(|(before, _)| before.contains([':', '/']));
     text.split_once("://").is_some_and(|(_, rest)| rest.contains('@')) || text.split_whitespace().any(in_word)
 }
 
@@ -165,8 +165,11 @@ fn names_secret(text: &str) -> bool {
     // `pass_error` and `pass_margin` are about the verdict.
     let text = text.replace("pass_", "");
     text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()).any(|word| {
-        WORDS.contains(&word)
-            || word.len() < 24 && MEANT.iter().any(|(meant, slips)| word.len() > 3 && distance(word, meant) <= *slips)
+        let meant = |(meant, slips): &(&str, usize)| {
+            // The lengths alone rule out most words.
+            word.len() > 3 && word.len().abs_diff(meant.len()) <= *slips && distance(word, meant) <= *slips
+        };
+        WORDS.contains(&word) || MEANT.iter().any(meant)
     })
 }
 

@@ -140,7 +140,13 @@ pub(super) fn name(text: &str) -> Result<String, Reason> {
 
 /// A path on this machine.
 pub(super) fn path(text: &str) -> Result<PathBuf, Reason> {
-    if text.is_empty() || text.contains('\0') { Err("a path is missing here".to_owned()) } else { Ok(text.into()) }
+    if text.is_empty() {
+        Err("a path is missing here".to_owned())
+    } else if text.contains(char::is_control) {
+        Err("a path holds no line breaks or other control characters".to_owned())
+    } else {
+        Ok(text.into())
+    }
 }
 
 /// The path of a request.

@@ -57,11 +57,11 @@ fn note_silence(services: &[Arc<ServiceSpec>], findings: &mut Findings<'_>) {
 fn admin(raw: &RawAdmin, findings: &mut Findings<'_>) -> AdminSpec {
     let listen = findings.read_or(raw.listen.as_ref(), AdminAddress::Tcp(ADMIN), |text| values::admin_address(text));
     let tokens_file = raw.tokens_file.as_ref().and_then(|raw| findings.read(raw, |text| values::path(text)));
-    if let (AdminAddress::Tcp(address), Some(raw_listen)) = (&listen, &raw.listen) {
-        if !address.ip().is_loopback() && tokens_file.is_none() {
-            let text = "the admin API listens beyond this machine without `tokens_file`: anybody there can read it";
-            findings.note_at(&raw_listen.span(), text);
-        }
+    if let (AdminAddress::Tcp(address), Some(raw_listen), None) = (&listen, &raw.listen, &tokens_file)
+        && !address.ip().is_loopback()
+    {
+        let text = "the admin API listens beyond this machine without `tokens_file`: anybody there can read it";
+        findings.note_at(&raw_listen.span(), text);
     }
     AdminSpec { listen, tokens_file }
 }

@@ -125,7 +125,8 @@ fn what_may_not_be_meant_is_noted_with_its_line() {
             "line 4: every client is trusted",
         ),
         (
-            "[alert.email]\nsmtp = \"smtp://h\"\nfrom = \"a@b.c\"\nto = [\"a@b.c\"]\nusername_file = \"/u\"\npassword_file = \"/p\"\n",
+            "[alert.email]\nsmtp = \"smtp://h\"\nfrom = \"a@b.c\"\nto = [\"a@b.c\"]\n\
+             username_file = \"/u\"\npassword_file = \"/p\"\n",
             "line 2: smtp:// sends the password unprotected",
         ),
     ] {

@@ -3,7 +3,7 @@
 use super::*;
 
 const CHECKBOX: &str = include_str!("../../../../config/checkbox.toml");
-const ROUNDS: u32 = 4_000;
+const ROUNDS: u32 = 1_500;
 
 /// A small generator (xorshift): the same files in every run, from a seed that a failure names.
 struct Draw(u64);

@@ -30,7 +30,8 @@ fn a_report_reads_like_this() {
     let text = "[service.web.split]\nweight = 101\n";
     assert_eq!(
         refused(text),
-        "f.toml:2:10: a weight of 101 is out of range: give a percent from 0 to 100\n  |\n2 | weight = 101\n  |          ^^^"
+        "f.toml:2:10: a weight of 101 is out of range: give a percent from 0 to 100\n\
+         \u{20} |\n2 | weight = 101\n  |          ^^^"
     );
 }
 

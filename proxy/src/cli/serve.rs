@@ -1,0 +1,35 @@
+//! `serin serve`: the daemon, from its configuration to its drain.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use crate::daemon;
+use crate::telemetry::log::{self, LogFormat};
+
+/// The exit code of a configuration that is refused; `serin check` has the same.
+const REFUSED: u8 = 2;
+
+/// Runs the daemon until it is told to end.
+pub fn serve(config: &Path, filter: &str, format: LogFormat) -> ExitCode {
+    if let Err(error) = log::init(format, filter) {
+        return failed(&error.into(), REFUSED);
+    }
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).thread_name("serin-control").enable_all().build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => return failed(&error.into(), 1),
+    };
+    match runtime.block_on(daemon::serve(config)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let refused = error.downcast_ref::<crate::config::ConfigError>().is_some();
+            failed(&error, if refused { REFUSED } else { 1 })
+        }
+    }
+}
+
+fn failed(error: &anyhow::Error, code: u8) -> ExitCode {
+    super::complain(&format!("serin: {error:#}"));
+    ExitCode::from(code)
+}
