@@ -10,5 +10,6 @@ pub mod client;
 pub mod eventually;
 pub mod process;
 pub mod serin;
+pub mod smtp;
 pub mod standin;
 pub mod traffic;

@@ -1,9 +1,9 @@
 //! Mail to people: what to say, a queue on disk, and the way to the SMTP server.
 //!
 //! A caller hands an [`Alert`] to the [`Mailer`] and goes on at once; a pull never
-//! waits for mail. One task, the [post](post), writes it into the
-//! [outbox](outbox) on disk before it tries the [server](smtp), so that neither a
-//! server that is down nor a restart loses it. The same alert is mailed once, ever.
+//! waits for mail. One task, the post, writes it into the outbox on disk before it
+//! tries the server, so that neither a server that is down nor a restart loses it.
+//! The same alert is mailed once.
 //! [`rules::watch_rules`] finds out when a predefined rule fires and resolves.
 //!
 //! May know: model, live, telemetry. Never: dataplane, admin.

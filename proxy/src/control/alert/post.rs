@@ -196,7 +196,6 @@ impl<C: Carry> Post<C> {
             mail.notes.push(format!("{}: {}", refusal.to, refusal.answer));
         }
         let later: Vec<&Refusal> = refused.iter().filter(|refusal| !refusal.permanent).collect();
-        mail.to = later.iter().map(|refusal| refusal.to.clone()).collect();
         mail.delivered |= taken;
         if taken {
             self.metrics.sent();
@@ -204,7 +203,11 @@ impl<C: Carry> Post<C> {
             // The server takes mail: what waited for that need wait no longer.
             self.outbox.release_all(Instant::now());
         }
-        if offered != mail.to.len() && !(mail.to.is_empty() && mail.notes.is_empty()) {
+        if !refused.is_empty() {
+            // A mail that nobody takes keeps its receivers, for a person to try again.
+            if mail.delivered || !later.is_empty() {
+                mail.to = later.iter().map(|refusal| refusal.to.clone()).collect();
+            }
             self.outbox.update(mail.clone()).await;
         }
         match later.first() {

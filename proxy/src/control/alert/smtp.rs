@@ -230,3 +230,28 @@ async fn read(path: &Path) -> Result<String, CarryError> {
         Err(error) => Err(CarryError::File { path: path.to_owned(), problem: error.to_string() }),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_a_server_says_of_the_mail_itself_is_final() {
+        let refused = |step, code| CarryError::Refused { step, code, answer: String::new() };
+        for (step, code, permanent) in [
+            (Step::Message, 554, true),
+            (Step::Sender, 550, true),
+            (Step::Message, 451, false),
+            // another login, or encryption, is asked for
+            (Step::Sender, 530, false),
+            (Step::Message, 538, false),
+            // it doesn't want to talk to serin now
+            (Step::Connect, 554, false),
+            (Step::Login, 535, false),
+        ] {
+            assert_eq!(refused(step, code).is_permanent(), permanent, "{step} {code}");
+        }
+        assert!(refused(Step::Message, 451).is_about_the_mail());
+        assert!(!refused(Step::Login, 535).is_about_the_mail());
+    }
+}
