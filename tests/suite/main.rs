@@ -1,2 +1,3 @@
-//! suite
-fn main() {}
+//! The suite: serin against real servers. One module per subject.
+
+mod store;
