@@ -8,7 +8,10 @@ use serin_tests::client::Failure;
 use serin_tests::standin::{Checkbox, Setup};
 
 async fn outcomes(setup: Setup, count: usize) -> anyhow::Result<Vec<u16>> {
-    let checkbox = Checkbox::start(setup).await?;
+    outcomes_of(&Checkbox::start(setup).await?, count).await
+}
+
+async fn outcomes_of(checkbox: &Checkbox, count: usize) -> anyhow::Result<Vec<u16>> {
     let mut client = checkbox.client();
     let mut statuses = Vec::new();
     for _ in 0..count {
@@ -27,6 +30,16 @@ async fn errors_come_at_their_rate_and_the_same_seed_fails_the_same_requests() {
     assert!((60..120).contains(&errors), "{errors} of 300 failed");
     assert_eq!(first, second);
     assert_ne!(first, other);
+}
+
+#[tokio::test]
+async fn a_seed_set_while_it_runs_starts_the_dice_again() {
+    let checkbox = Checkbox::start(Setup::version("1").with("error_rate", 0.5).with("seed", 7)).await.unwrap();
+    let first = outcomes_of(&checkbox, 40).await.unwrap();
+    for seed in [8, 7] {
+        checkbox.fault(json!({ "seed": seed })).await.unwrap();
+    }
+    assert_eq!(outcomes_of(&checkbox, 40).await.unwrap(), first);
 }
 
 #[tokio::test]
