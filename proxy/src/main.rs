@@ -1,2 +1,7 @@
-//! serin
-fn main() {}
+//! The `serin` binary: everything is in the library.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    serin::cli::run()
+}
