@@ -7,7 +7,7 @@ use crate::admin::tests::World;
 
 /// What a command prints, or why it fails.
 async fn serin(url: &str, arguments: &[&str]) -> Result<String, String> {
-    let words = ["serin", "--admin", url].iter().chain(arguments);
+    let words = [&["serin", "--admin", url], arguments].concat();
     let cli = Cli::try_parse_from(words).map_err(|usage| usage.to_string())?;
     let client = Client::new(cli.reach.admin, cli.reach.token_file.as_deref()).map_err(|error| with_causes(&error))?;
     commands::answer(&client, cli.command, false).await.map_err(|error| with_causes(&error))

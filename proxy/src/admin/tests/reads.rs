@@ -93,7 +93,7 @@ async fn what_is_not_there_is_named_with_what_is() {
     world.get("/v2/services").await.problem(404, "/openapi.json");
     world.get("/v1/services/%ff").await.problem(400, "UTF-8");
     world.put("/v1/services", "{}").await.problem(405, "Allow");
-    let missing = world.get("/v1/services/<script>").await;
+    let missing = world.get("/v1/services/%3Cscript%3E").await;
     assert_eq!(missing.header("x-content-type-options"), "nosniff");
 }
 
