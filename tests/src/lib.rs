@@ -5,4 +5,12 @@
 //! user, [`traffic`] many of them, and [`eventually`] waits for what must come true. The tests are
 //! in `suite/`. Harness code returns errors with all they need to be understood; tests unwrap them.
 
-
+pub mod checkbox;
+pub mod client;
+pub mod eventually;
+pub mod process;
+pub mod redis;
+pub mod serin;
+pub mod smtp;
+pub mod standin;
+pub mod traffic;
