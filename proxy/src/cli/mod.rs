@@ -8,6 +8,7 @@
 pub mod check;
 pub mod client;
 mod commands;
+pub mod demo;
 mod render;
 pub mod serve;
 mod token;

@@ -303,7 +303,8 @@ fn evidence_tone(signal: &SignalJson) -> Tone {
     }
 }
 
-fn number(value: f64) -> String {
+/// A figure short enough for a line.
+pub(super) fn number(value: f64) -> String {
     match value {
         v if v >= 100_000.0 => format!("{v:.1e}"),
         v if v >= 100.0 => format!("{v:.0}"),
