@@ -71,6 +71,18 @@ Examples:
         #[arg(long, value_enum, default_value_t)]
         log_format: LogFormat,
     },
+    /// Shows all of it in half a minute, with nothing installed
+    #[command(after_help = "\
+Two pools, users, a canary that breaks, the pull and the mail: in this process, on loopback.
+Exit codes: 0 = done, 1 = the story did not come true, 130 = interrupted (with --once).
+Examples:
+  serin demo                stays up to play with, until Ctrl-C
+  serin demo --once         ends by itself, with a summary")]
+    Demo {
+        /// Ends after the mail instead of staying up
+        #[arg(long)]
+        once: bool,
+    },
     /// Says whether a configuration is valid, and what it means
     #[command(after_help = "\
 Reads files only: no daemon, no network.
@@ -334,6 +346,7 @@ pub fn run() -> ExitCode {
 fn dispatch(cli: Cli) -> Result<ExitCode, CommandError> {
     match cli.command {
         Command::Serve { config, log, log_format } => Ok(serve::serve(&config, &log, log_format.into())),
+        Command::Demo { once } => Ok(demo::demo(once)),
         Command::Check { config } => Ok(check::check(&config)),
         Command::Token(Token::New { name, role, file }) => {
             let made = token::make(&name, role, file.as_deref())?;
