@@ -64,7 +64,7 @@ async fn demo_once_tells_the_whole_story() {
     for part in [
         "1  Two pools behind serin",
         "(version 2, just released)",
-        "Every user came back, and nobody changed the version.",
+        "Every user came back, and met the same version again.",
         "requests to the canary, ",
         "│ Evidence ",
         "│ First failing requests",

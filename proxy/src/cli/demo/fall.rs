@@ -32,7 +32,6 @@ pub(super) struct Outcome {
     pub(super) aftermath: Aftermath,
     /// From the pull to the mail.
     pub(super) mailed_after: Duration,
-    pub(super) mail: Mail,
 }
 
 /// What was counted since the canary broke.
@@ -62,7 +61,7 @@ pub(super) async fn tell(screen: &mut Screen, world: &mut World) -> Result<Outco
     let aftermath = watch_the_aftermath(screen, world, &seen).await?;
     let had_hiccup = evidence.first_bad.is_some_and(|first| first < broke);
     let mail = read_the_mail(screen, world, had_hiccup).await?;
-    Ok(Outcome { pulled_after, evidence, aftermath, mailed_after: mail.came.since(trip.at), mail })
+    Ok(Outcome { pulled_after, evidence, aftermath, mailed_after: mail.came.since(trip.at) })
 }
 
 /// Returns when the canary sent its first bad answer.

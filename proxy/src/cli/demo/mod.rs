@@ -98,7 +98,7 @@ async fn tell(screen: &mut Screen, world: &mut World, once: bool) -> anyhow::Res
 }
 
 fn sum_up(screen: &mut Screen, outcome: &Outcome) {
-    let Outcome { pulled_after, evidence, aftermath, mailed_after, mail } = outcome;
+    let Outcome { pulled_after, evidence, aftermath, mailed_after } = outcome;
     screen.gap();
     screen.headline("Summary");
     let e = format!("E {} of {}", number(evidence.e), number(evidence.threshold));
@@ -107,9 +107,9 @@ fn sum_up(screen: &mut Screen, outcome: &Outcome) {
     screen.fact(Style::Plain, "harm", &harm);
     let since = format!("{} requests to the canary, {} lost", aftermath.to_canary, aftermath.lost);
     screen.fact(Style::Plain, "since then", &since);
-    screen.fact(Style::Plain, "mailed", &format!("{} ms after the pull: {}", mailed_after.as_millis(), mail.subject));
+    screen.fact(Style::Plain, "mailed", &format!("{} ms after the pull, with the proof", mailed_after.as_millis()));
     screen.gap();
-    screen.say("All is stopped and removed. `serin demo` without --once stays up to play with.");
+    screen.say("All is stopped and removed. Without --once the demo stays up to play with.");
 }
 
 /// What asks a program to end.

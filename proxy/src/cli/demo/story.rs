@@ -105,7 +105,7 @@ async fn meet_the_users(screen: &mut Screen, world: &mut World) -> Result<(), Un
     if tally.moved() > 0 {
         return Err(Untrue::Moved(tally.moved()));
     }
-    screen.say_in(Style::Good, "Every user came back, and nobody changed the version.");
+    screen.say_in(Style::Good, "Every user came back, and met the same version again.");
     Ok(())
 }
 
