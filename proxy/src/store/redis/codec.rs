@@ -81,6 +81,11 @@ pub(super) fn decode(keys: &ServiceKeys, raw: &Raw, last_good: Option<&ServiceSt
 }
 
 impl Decoded {
+    /// Whether the circuit is open by what is known here, and Redis has no word of it.
+    pub(super) fn forgot_open_circuit(&self) -> bool {
+        self.state.circuit.is_open() && !self.sound.circuit.is_open()
+    }
+
     fn read_service(&mut self, key: &str, fields: &Fields, last_good: &ServiceState) {
         let text = |name: &str| Some(std::str::from_utf8(fields.get(name.as_bytes())?).unwrap_or("\u{fffd}"));
         self.known = !fields.is_empty();

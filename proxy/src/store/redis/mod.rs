@@ -171,26 +171,26 @@ impl RedisStore {
     async fn take_in(&self, services: &[String], found: Vec<Decoded>) -> Loaded {
         let mut loaded = Loaded { state: State::new(), freshness: Freshness::Fresh, poisoned: Vec::new() };
         let mut news = State::new();
-        for (name, Decoded { mut state, known, mut poisoned, .. }) in services.iter().zip(found) {
+        for (name, mut decoded) in services.iter().zip(found) {
             let last_good = self.last_good_of(name);
+            latch(&mut decoded.state, &last_good.circuit);
             // A store that has nothing of a service that was there has lost it: the rest of the last good
             // state is kept for `restore`, which brings the circuit back with it.
-            let lost = !known && last_good.revision > 0;
-            if latch(&mut state, &last_good.circuit) && !lost {
-                state = self.tell_of_open_circuit(name, &last_good, state).await;
+            if decoded.known || last_good.revision == 0 {
+                if decoded.forgot_open_circuit() {
+                    decoded.state = self.tell_of_open_circuit(name, &last_good, decoded.state).await;
+                }
+                news.insert(name.clone(), decoded.state.clone());
             }
-            if !lost {
-                news.insert(name.clone(), state.clone());
-            }
-            loaded.state.insert(name.clone(), state);
-            loaded.poisoned.append(&mut poisoned);
+            loaded.state.insert(name.clone(), decoded.state);
+            loaded.poisoned.append(&mut decoded.poisoned);
         }
         self.remember(news).await;
         loaded
     }
 
     async fn tell_of_open_circuit(&self, service: &str, last_good: &ServiceState, state: ServiceState) -> ServiceState {
-        let change = Change::MergeCircuit { circuit: last_good.circuit.clone() };
+        let change = Change::MergeCircuit { circuit: state.circuit.clone() };
         match self.writer.change(&Wish { service, change: &change, expected: None, last_good }).await {
             Ok(state) => {
                 tracing::info!(service, "A circuit that was open here is open in Redis too");
@@ -248,22 +248,18 @@ impl RedisStore {
     }
 }
 
-/// Keeps a circuit open that is known to be open, as far as [`Circuit::merge`] says that it
-/// stands. Whether it had to.
+/// Keeps a circuit open that is known to be open, as far as [`Circuit::merge`] says that it stands.
 ///
 /// Where both are open, the given one counts: everybody else sees that one, and it is the one
 /// that a reset will speak of.
-fn latch(state: &mut ServiceState, known: &Circuit) -> bool {
+fn latch(state: &mut ServiceState, known: &Circuit) {
     if state.circuit.is_open() || !known.is_open() {
-        return false;
+        return;
     }
-    let merged = state.circuit.merge(known);
-    if !merged.is_open() {
-        return false;
+    state.circuit = state.circuit.merge(known);
+    if state.circuit.is_open() {
+        state.episode = None;
     }
-    state.circuit = merged;
-    state.episode = None;
-    true
 }
 
 fn absorb(saved: &mut Saved, news: &State) {

@@ -74,17 +74,17 @@ impl Writer {
         let last_good = State::from([(wish.service.to_owned(), wish.last_good.clone())]);
         let names = [wish.service.to_owned()];
         let found = read::services(&mut held.connection, &self.keys, &names, &last_good).await.map_err(Down::from)?;
-        let found = found.into_iter().next().unwrap_or_default();
+        let mut found = found.into_iter().next().unwrap_or_default();
 
-        let mut before = found.state.clone();
-        latch(&mut before, &wish.last_good.circuit);
-        let mut after = before.apply(wish.change);
-        after.revision = found.state.revision;
-        if after != found.state {
+        let in_redis = found.state.clone();
+        latch(&mut found.state, &wish.last_good.circuit);
+        let mut after = found.state.apply(wish.change);
+        after.revision = in_redis.revision;
+        if after != in_redis || found.forgot_open_circuit() {
             after.revision += 1;
         }
-        let refused = check_revision(found.state.revision, wish.expected);
-        let transaction = self.transaction(wish, &keys, &found, &before, &after);
+        let refused = check_revision(in_redis.revision, wish.expected);
+        let transaction = self.transaction(wish, &keys, &found, &after);
         if refused.is_err() || transaction.is_empty() {
             redis::cmd("UNWATCH").exec_async(&mut held.connection).await.map_err(Down::from)?;
             return refused.map(|()| Some(after));
@@ -93,17 +93,11 @@ impl Writer {
     }
 
     /// What turns what was found into what shall be.
-    fn transaction(
-        &self,
-        wish: &Wish<'_>,
-        keys: &ServiceKeys,
-        found: &Decoded,
-        before: &ServiceState,
-        after: &ServiceState,
-    ) -> Pipeline {
+    fn transaction(&self, wish: &Wish<'_>, keys: &ServiceKeys, found: &Decoded, after: &ServiceState) -> Pipeline {
+        let before = &found.state;
         let mut pipe = redis::pipe();
         pipe.atomic();
-        if after.revision != found.state.revision {
+        if after.revision != before.revision {
             let revision = Write::Set(codec::REVISION.to_owned(), after.revision.to_string());
             let writes = std::iter::once(revision).chain(codec::service_writes(&found.sound, after)).collect();
             write_hash(&mut pipe, found, &keys.service, writes);

@@ -1,0 +1,156 @@
+//! A real Redis server of the test's own: its process, its folder, its port, gone with the test.
+
+use std::fs::File;
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail, ensure};
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, Client, FromRedisValue, Value};
+use tempfile::TempDir;
+use tokio::process::{Child, Command};
+use tokio::time::{Instant, timeout};
+
+const PROGRAM: &str = "redis-server";
+/// The oldest version that serin hears of changes from at once.
+const OLDEST: u32 = 6;
+/// How long a server may take to start or to stop.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A Redis server on a free port of this machine. Killed when dropped.
+#[derive(Debug)]
+pub struct Redis {
+    folder: TempDir,
+    port: u16,
+    options: Vec<String>,
+    process: Option<Child>,
+}
+
+impl Redis {
+    /// A server that keeps nothing over a restart.
+    ///
+    /// # Errors
+    /// When redis-server is missing, too old, or doesn't start; its log is part of the message.
+    pub async fn start() -> anyhow::Result<Self> {
+        Self::start_with(&[]).await
+    }
+
+    /// A server with more options, such as `["--appendonly", "yes"]`.
+    ///
+    /// # Errors
+    /// As [`Redis::start`].
+    pub async fn start_with(options: &[&str]) -> anyhow::Result<Self> {
+        check_version().await?;
+        let options = options.iter().map(|option| (*option).to_owned()).collect();
+        let folder = tempfile::tempdir().context("a folder for redis-server")?;
+        let mut server = Self { folder, port: 0, options, process: None };
+        // Between the choice of a free port and its use somebody else may take it.
+        for _ in 0..5 {
+            server.port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
+            match server.restart().await {
+                Err(error) if error.to_string().contains("Address already in use") => {}
+                outcome => return outcome.map(|()| server),
+            }
+        }
+        bail!("no free port was found for redis-server")
+    }
+
+    /// Its URL, database 0.
+    pub fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}/0", self.port)
+    }
+
+    /// Its port.
+    pub const fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Its log: what it wrote so far.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.log_path()).unwrap_or_default()
+    }
+
+    /// Kills it, as a power cut would. Its port refuses connections from then on.
+    ///
+    /// # Errors
+    /// When it doesn't die.
+    pub async fn stop(&mut self) -> anyhow::Result<()> {
+        if let Some(mut process) = self.process.take() {
+            process.start_kill().context("kill redis-server")?;
+            timeout(PATIENCE, process.wait()).await.context("redis-server doesn't die")??;
+        }
+        Ok(())
+    }
+
+    /// Starts it, again where it runs, on the port that it always had.
+    ///
+    /// # Errors
+    /// When it ends at once, or doesn't answer; its log is part of the message.
+    pub async fn restart(&mut self) -> anyhow::Result<()> {
+        self.stop().await?;
+        let log = File::options().create(true).append(true).open(self.log_path())?;
+        let mut command = Command::new(PROGRAM);
+        command
+            .args(["--bind", "127.0.0.1", "--port", &self.port.to_string(), "--save", "", "--daemonize", "no"])
+            .args(&self.options)
+            .current_dir(self.folder.path())
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .kill_on_drop(true);
+        self.process = Some(command.spawn().context("start redis-server")?);
+        self.wait_until_it_answers().await
+    }
+
+    async fn wait_until_it_answers(&mut self) -> anyhow::Result<()> {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.process.as_mut().map(Child::try_wait).transpose()?.flatten() {
+                bail!("redis-server ended at once ({status}). Its log:\n{}", self.log());
+            }
+            match self.command::<Value>(&["PING"]).await {
+                Ok(_) => return Ok(()),
+                // One that asks for a password is there too.
+                Err(error) if error.to_string().contains("NOAUTH") => return Ok(()),
+                Err(error) => {
+                    ensure!(Instant::now() < end, "redis-server doesn't answer: {error:#}. Its log:\n{}", self.log());
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// Runs one command, as `redis-cli` would.
+    ///
+    /// # Errors
+    /// When the server can't be reached or refuses it.
+    pub async fn command<T: FromRedisValue>(&self, words: &[&str]) -> anyhow::Result<T> {
+        let (name, arguments) = words.split_first().context("a command")?;
+        let mut connection = self.connection().await?;
+        Ok(redis::cmd(name).arg(arguments).query_async(&mut connection).await?)
+    }
+
+    async fn connection(&self) -> anyhow::Result<MultiplexedConnection> {
+        let config = AsyncConnectionConfig::new().set_response_timeout(Some(PATIENCE));
+        Ok(Client::open(self.url())?.get_multiplexed_async_connection_with_config(&config).await?)
+    }
+
+    fn log_path(&self) -> PathBuf {
+        self.folder.path().join("redis.log")
+    }
+}
+
+async fn check_version() -> anyhow::Result<()> {
+    let output = Command::new(PROGRAM).arg("--version").output().await.context(
+        "the suite needs a real redis-server, and there is none: install it (`apt-get install redis-server`)",
+    )?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let major = text.split("v=").nth(1).and_then(|rest| rest.split('.').next()?.parse::<u32>().ok());
+    ensure!(
+        major.is_some_and(|major| major >= OLDEST),
+        "the suite needs redis-server {OLDEST} or newer (`apt-get install redis-server`), not {text:?}"
+    );
+    Ok(())
+}
