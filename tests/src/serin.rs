@@ -265,4 +265,10 @@ mod tests {
         assert_eq!(table["listener"][0]["address"].as_str(), Some(&*place.http.to_string()));
         assert_eq!(table["service"]["a"]["stable"][0].as_str(), Some(&*place.http.to_string()));
     }
+
+    #[tokio::test]
+    async fn a_daemon_that_ends_at_its_start_is_not_waited_for() {
+        let problem = Serin::start("[no_such_table]\n").await.unwrap_err().to_string();
+        assert!(problem.contains("ended at its start"), "{problem}");
+    }
 }

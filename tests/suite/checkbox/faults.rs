@@ -7,27 +7,39 @@ use serde_json::json;
 use serin_tests::client::Failure;
 use serin_tests::standin::{Checkbox, Setup};
 
-async fn outcomes(checkbox: &Checkbox, count: usize) -> Vec<u16> {
+async fn outcomes(setup: Setup, count: usize) -> anyhow::Result<Vec<u16>> {
+    outcomes_of(&Checkbox::start(setup).await?, count).await
+}
+
+async fn outcomes_of(checkbox: &Checkbox, count: usize) -> anyhow::Result<Vec<u16>> {
     let mut client = checkbox.client();
     let mut statuses = Vec::new();
     for _ in 0..count {
-        statuses.push(client.get("/healthz").await.unwrap().status);
+        statuses.push(client.get("/healthz").await?.status);
     }
-    statuses
+    Ok(statuses)
 }
 
 #[tokio::test]
 async fn errors_come_at_their_rate_and_the_same_seed_fails_the_same_requests() {
-    let setup = Setup::version("1").with("error_rate", 0.3).with("seed", 7);
-    let first = outcomes(&Checkbox::start(setup.clone()).await.unwrap(), 300).await;
-    let second = outcomes(&Checkbox::start(setup).await.unwrap(), 300).await;
-    let other =
-        outcomes(&Checkbox::start(Setup::version("1").with("error_rate", 0.3).with("seed", 8)).await.unwrap(), 300)
-            .await;
+    let setup = |seed| Setup::version("1").with("error_rate", 0.3).with("seed", seed);
+    let first = outcomes(setup(7), 300).await.unwrap();
+    let second = outcomes(setup(7), 300).await.unwrap();
+    let other = outcomes(setup(8), 300).await.unwrap();
     let errors = first.iter().filter(|status| **status == 500).count();
     assert!((60..120).contains(&errors), "{errors} of 300 failed");
     assert_eq!(first, second);
     assert_ne!(first, other);
+}
+
+#[tokio::test]
+async fn a_seed_set_while_it_runs_starts_the_dice_again() {
+    let checkbox = Checkbox::start(Setup::version("1").with("error_rate", 0.5).with("seed", 7)).await.unwrap();
+    let first = outcomes_of(&checkbox, 40).await.unwrap();
+    for seed in [8, 7] {
+        checkbox.fault(json!({ "seed": seed })).await.unwrap();
+    }
+    assert_eq!(outcomes_of(&checkbox, 40).await.unwrap(), first);
 }
 
 #[tokio::test]

@@ -48,5 +48,5 @@ async fn failures_are_counted_by_kind() {
     let checkbox = Checkbox::start(Setup::version("1.0")).await.unwrap();
     checkbox.kill().await.unwrap();
     let report = each_from_another_user(checkbox.address(), Load::new(500.0, 20), "/healthz").await;
-    assert_eq!(report.total.failures.get("refused"), Some(&20));
+    assert_eq!((report.failures(), report.total.failures.get("refused")), (20, Some(&20)));
 }
