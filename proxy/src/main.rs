@@ -1,8 +1,7 @@
-//! serin
-fn main() -> std::process::ExitCode {
-    let args: Vec<String> = std::env::args().collect();
-    if args.iter().any(|a| a == "--version") {
-        return std::process::ExitCode::SUCCESS;
-    }
-    serin::cli::serve::serve(std::path::Path::new(args.last().expect("config")), "info,access=off", Default::default())
+//! The `serin` binary: everything is in the library.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    serin::cli::run()
 }

@@ -44,19 +44,29 @@ pub(super) struct Caller {
     role: Role,
 }
 
+/// What a path asks of those who come.
+#[derive(Clone, Debug)]
+pub(super) struct Door {
+    pub(super) admin: Admin,
+    /// The least role that may pass.
+    pub(super) role: Role,
+    /// Whether anything changes behind it.
+    pub(super) changes: bool,
+}
+
 /// Lets a request through if its caller has the role; handlers then find the [`Caller`].
 pub(super) async fn guard(
-    State((admin, needed)): State<(Admin, Role)>,
+    State(door): State<Door>,
     ConnectInfo(peer): ConnectInfo<Peer>,
     mut request: Request,
     next: Next,
 ) -> Result<Response, Problem> {
-    if needed > Role::Viewer {
+    if door.changes {
         not_by_trick(request.method(), request.headers())?;
     }
-    let caller = identify(&admin, peer, request.headers())?;
-    if caller.role < needed {
-        return Err(refuse(&admin, &caller, needed));
+    let caller = identify(&door.admin, peer, request.headers())?;
+    if caller.role < door.role {
+        return Err(refuse(&door.admin, &caller, door.role));
     }
     request.extensions_mut().insert(caller);
     Ok(next.run(request).await)

@@ -24,7 +24,7 @@ pub mod view;
 mod weight;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::path::PathBuf;
 use std::sync::Arc;

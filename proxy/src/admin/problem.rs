@@ -2,7 +2,7 @@
 
 use axum::Json;
 use axum::response::{IntoResponse, Response};
-use http::header::{ALLOW, CONTENT_TYPE, WWW_AUTHENTICATE};
+use http::header::{CONTENT_TYPE, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
 
 use super::view::ProblemJson;
@@ -72,6 +72,6 @@ pub(super) async fn no_such_path(uri: http::Uri) -> Problem {
 
 /// A method that the path doesn't have. The router has already put what is allowed into `Allow`.
 pub(super) async fn no_such_method(method: http::Method, uri: http::Uri) -> Problem {
-    let detail = format!("{method} isn't possible at {}; the {ALLOW} header names what is", uri.path());
+    let detail = format!("{method} isn't possible at {}; the Allow header names what is", uri.path());
     Problem::new(StatusCode::METHOD_NOT_ALLOWED, detail)
 }

@@ -90,7 +90,10 @@ pub(super) fn router(admin: Admin) -> Router {
     let add = |router: Router<Admin>, route: Route| {
         let handler = match route.role {
             None => route.handler,
-            Some(role) => route.handler.route_layer(from_fn_with_state((Admin::clone(&admin), role), guard::guard)),
+            Some(role) => {
+                let door = guard::Door { admin: Admin::clone(&admin), role, changes: route.verb != Verb::Get };
+                route.handler.route_layer(from_fn_with_state(door, guard::guard))
+            }
         };
         router.route(route.path, handler)
     };

@@ -1,10 +1,366 @@
-//! The commands of the binary. May know all rooms.
-#![expect(clippy::print_stderr, reason = "commands talk to people")]
+//! The commands of the binary: what they are called, and what their exit codes say.
+//!
+//! Client commands talk to a running daemon through its admin API and nothing else.
+//! May know all rooms.
+
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command's answer goes to the terminal")]
 
 pub mod check;
+pub mod client;
+mod commands;
+mod render;
 pub mod serve;
+mod token;
 
-/// Says something on stderr.
-pub(crate) fn complain(text: &str) {
-    eprintln!("{text}");
+use std::error::Error;
+use std::io::IsTerminal as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::admin::auth::Role;
+use crate::model::split::Arm;
+use crate::model::weight::Weight;
+use crate::telemetry::log;
+use client::{AdminUrl, Client, ClientError};
+use token::TokenError;
+
+const EXIT_CODES: &str = "\
+Exit codes: 0 = done, 1 = failed (the server said no, or can't be reached), 2 = wrong usage.";
+
+/// A proxy that judges canaries by evidence and pulls the bad ones.
+#[derive(Debug, Parser)]
+#[command(name = "serin", version, after_help = EXIT_CODES, disable_help_subcommand = true)]
+pub struct Cli {
+    #[command(flatten)]
+    reach: Reach,
+    #[command(subcommand)]
+    command: Command,
 }
+
+/// How the admin API is reached.
+#[derive(Debug, Args)]
+struct Reach {
+    /// The admin API: http://HOST:PORT or unix:/PATH
+    #[arg(long, global = true, value_name = "URL", env = "SERIN_ADMIN", default_value = "http://127.0.0.1:9901")]
+    admin: AdminUrl,
+    /// A file that holds the token to show; not needed over the daemon's own unix socket
+    #[arg(long, global = true, value_name = "FILE", env = "SERIN_TOKEN_FILE")]
+    token_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Runs the daemon
+    #[command(after_help = "\
+SIGHUP reads the configuration again, SIGTERM and SIGINT drain and end.
+Exit codes: 0 = ended, 1 = could not start, 2 = the configuration is refused.
+Examples:
+  serin serve --config /etc/serin/serin.toml
+  SERIN_LOG=info,access=info serin serve --config serin.toml     with the access log")]
+    Serve {
+        /// The configuration: see config/serin.toml
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// What is logged on stderr: a level, or levels by target
+        #[arg(long, value_name = "FILTER", env = "SERIN_LOG", default_value = "info,access=off")]
+        log: String,
+        /// How a log line looks
+        #[arg(long, value_enum, default_value_t)]
+        log_format: LogFormat,
+    },
+    /// Says whether a configuration is valid, and what it means
+    #[command(after_help = "\
+Reads files only: no daemon, no network.
+Exit codes: 0 = valid, 2 = refused, with line and caret.
+Example:
+  serin check config/serin.toml")]
+    Check {
+        /// The configuration
+        #[arg(value_name = "FILE")]
+        config: PathBuf,
+    },
+    #[command(flatten)]
+    Client(ClientCommand),
+    /// Makes tokens for the admin API
+    #[command(subcommand)]
+    Token(Token),
+}
+
+/// What asks a running daemon.
+#[derive(Debug, Subcommand)]
+enum ClientCommand {
+    /// Shows services: weight, circuit, evidence, endpoints
+    #[command(after_help = "\
+Examples:
+  serin status                     all services, a line each
+  serin status checkbox            one service in full
+  serin status checkbox --json     the same for programs")]
+    Status {
+        /// One service in full; all of them in short if absent
+        service: Option<String>,
+        /// The API's JSON instead of text
+        #[arg(long)]
+        json: bool,
+    },
+    /// Sets the percent of users that the canary gets
+    #[command(after_help = "\
+Examples:
+  serin weight checkbox 10 --reason 'first users of 1.5'
+  serin weight checkbox 0.5        two decimals at most
+  serin weight checkbox 0          sends everybody to stable and ends the episode")]
+    Weight {
+        /// The service
+        service: String,
+        /// 0 to 100, with at most two decimals
+        percent: Weight,
+        /// Why, for the audit log
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
+    },
+    /// Opens the circuit: the canary gets nothing until a person resets it
+    #[command(after_help = "\
+Works with the store gone too.
+Example:
+  serin trip checkbox --reason 'users report lost answers'")]
+    Trip {
+        /// The service
+        service: String,
+        /// Why: shown to everybody who looks
+        #[arg(long, value_name = "TEXT")]
+        reason: String,
+    },
+    /// Closes the circuit: the canary gets its weight again
+    #[command(after_help = "\
+Needs the role operator.
+Example:
+  serin reset checkbox --reason 'fixed in 1.5.1'")]
+    Reset {
+        /// The service
+        service: String,
+        /// Why: kept with the record
+        #[arg(long, value_name = "TEXT")]
+        reason: String,
+    },
+    /// Lists, adds, removes, drains and readies endpoints
+    #[command(subcommand)]
+    Endpoint(Endpoint),
+}
+
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+enum LogFormat {
+    #[default]
+    Text,
+    Json,
+}
+
+impl From<LogFormat> for log::LogFormat {
+    fn from(format: LogFormat) -> Self {
+        match format {
+            LogFormat::Text => Self::Text,
+            LogFormat::Json => Self::Json,
+        }
+    }
+}
+
+#[derive(Debug, Subcommand)]
+enum Endpoint {
+    /// Lists the endpoints of a service
+    List {
+        /// The service
+        service: String,
+        /// The API's JSON instead of text
+        #[arg(long)]
+        json: bool,
+    },
+    /// Registers an endpoint, or changes it
+    #[command(after_help = "\
+Examples:
+  serin endpoint add checkbox 10.0.0.21:3002 --pool canary --version 1.5
+  serin endpoint add checkbox web-7 --address 10.0.0.27:3002 --ttl 15s   (beat it every 5 s)")]
+    Add {
+        #[command(flatten)]
+        spot: Spot,
+        /// IP:PORT, if the id isn't that
+        #[arg(long, value_name = "IP:PORT")]
+        address: Option<String>,
+        /// Its share inside the pool, 1 to 1000
+        #[arg(long)]
+        weight: Option<u16>,
+        /// The version it runs
+        #[arg(long)]
+        version: Option<String>,
+        /// How long this registration lasts without another one, such as 15s
+        #[arg(long, value_name = "SPAN")]
+        ttl: Option<String>,
+        /// Why, for the audit log
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
+    },
+    /// Takes an endpoint out, also if the configuration names it
+    Remove {
+        #[command(flatten)]
+        spot: Spot,
+        /// Why, for the audit log
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
+    },
+    /// Gives an endpoint no new work, and waits until what it has is done
+    #[command(after_help = "\
+Example, for a rolling update:
+  serin endpoint drain checkbox 10.0.0.11:3002 --wait 120s --min-ready 4")]
+    Drain {
+        #[command(flatten)]
+        spot: Spot,
+        /// How long to wait, such as 120s [default: 60s]
+        #[arg(long, value_name = "SPAN")]
+        wait: Option<String>,
+        /// Refuse if fewer endpoints of the pool would stay ready [default: 1 while the pool gets traffic]
+        #[arg(long, value_name = "N")]
+        min_ready: Option<usize>,
+        /// What to do when requests are left at the end of the wait
+        #[arg(long, value_enum, default_value_t)]
+        on_timeout: OnTimeout,
+        /// Why, for the audit log
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
+    },
+    /// Gives a drained endpoint work again
+    Ready {
+        #[command(flatten)]
+        spot: Spot,
+        /// Why, for the audit log
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
+    },
+}
+
+/// Which endpoint.
+#[derive(Debug, Args)]
+struct Spot {
+    /// The service
+    service: String,
+    /// The endpoint: IP:PORT, unless it was registered by another name
+    id: String,
+    /// Its pool
+    #[arg(long, value_enum, default_value_t)]
+    pool: Pool,
+}
+
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+enum Pool {
+    #[default]
+    Stable,
+    Canary,
+}
+
+impl From<Pool> for Arm {
+    fn from(pool: Pool) -> Self {
+        match pool {
+            Pool::Stable => Self::Stable,
+            Pool::Canary => Self::Canary,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+enum OnTimeout {
+    /// Exit with 1; the endpoint stays draining
+    #[default]
+    Fail,
+    /// Exit with 0 all the same
+    Proceed,
+}
+
+impl OnTimeout {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Fail => "fail",
+            Self::Proceed => "proceed",
+        }
+    }
+}
+
+#[derive(Debug, Subcommand)]
+enum Token {
+    /// Prints a new token once; only its hash is kept
+    #[command(after_help = "\
+Roles: viewer reads; deployer also sets weights, trips, and changes endpoints; operator also resets.
+Example:
+  serin token new --name jenkins --role deployer --file /etc/serin/tokens
+then tell the daemon to read the file again: systemctl reload serin")]
+    New {
+        /// Whose it is: letters, digits and ._-
+        #[arg(long)]
+        name: String,
+        /// What it may do: viewer, deployer or operator
+        #[arg(long)]
+        role: Role,
+        /// The tokens file to append the hash to; without it the line is printed
+        #[arg(long)]
+        file: Option<PathBuf>,
+    },
+}
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+enum CommandError {
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    #[error(transparent)]
+    Token(#[from] TokenError),
+    #[error("cannot start")]
+    Runtime(#[source] std::io::Error),
+}
+
+/// Runs the command that the arguments ask for.
+pub fn run() -> ExitCode {
+    match Cli::try_parse() {
+        Ok(cli) => dispatch(cli).unwrap_or_else(|error| {
+            eprintln!("error: {}", with_causes(&error));
+            ExitCode::FAILURE
+        }),
+        Err(usage) => {
+            // Help and version come this way too; a closed pipe is nobody's loss.
+            let _ = usage.print();
+            if usage.use_stderr() { ExitCode::from(2) } else { ExitCode::SUCCESS }
+        }
+    }
+}
+
+/// From a command to what does it. Commands that run the daemon itself belong here too.
+fn dispatch(cli: Cli) -> Result<ExitCode, CommandError> {
+    match cli.command {
+        Command::Serve { config, log, log_format } => Ok(serve::serve(&config, &log, log_format.into())),
+        Command::Check { config } => Ok(check::check(&config)),
+        Command::Token(Token::New { name, role, file }) => {
+            let made = token::make(&name, role, file.as_deref())?;
+            eprintln!("{}", made.told);
+            println!("{}", made.token);
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Client(command) => {
+            let client = Client::new(cli.reach.admin, cli.reach.token_file.as_deref())?;
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            let runtime = runtime.map_err(CommandError::Runtime)?;
+            let text = runtime.block_on(commands::answer(&client, command, std::io::stdout().is_terminal()))?;
+            print!("{text}");
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+/// An error and what caused it, in one line.
+fn with_causes(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(deeper) = cause {
+        text = format!("{text}: {deeper}");
+        cause = deeper.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests;

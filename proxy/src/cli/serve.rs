@@ -30,6 +30,6 @@ pub fn serve(config: &Path, filter: &str, format: LogFormat) -> ExitCode {
 }
 
 fn failed(error: &anyhow::Error, code: u8) -> ExitCode {
-    super::complain(&format!("serin: {error:#}"));
+    eprintln!("error: {error:#}");
     ExitCode::from(code)
 }

@@ -61,11 +61,11 @@ pub async fn run(live: Arc<Live>, mut published: watch::Receiver<u64>) {
             keep
         });
         for (key, (target, endpoint)) in wanted {
-            if !running.contains_key(&key) {
-                let name = format!("{}/{}/{}", key.0, key.1, key.2);
+            let name = format!("{}/{}/{}", key.0, key.1, key.2);
+            running.entry(key).or_insert_with(|| {
                 let task = tasks.spawn(watch_endpoint(name, target.clone(), endpoint));
-                running.insert(key, (target, task));
-            }
+                (target, task)
+            });
         }
         while tasks.try_join_next().is_some() {}
         if published.changed().await.is_err() {

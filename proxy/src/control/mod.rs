@@ -6,7 +6,6 @@
 //! through a latch in `live` where the world must not be waited for.
 
 pub mod alert;
-pub mod compile;
 pub mod health;
 pub mod sync;
 pub mod verdict;

@@ -10,8 +10,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use super::alert::{Alert, Mailer, TripAlert};
-use super::compile;
-use crate::live::{Live, Snapshot, StoreHealth};
+use crate::live::{Live, Snapshot, StoreHealth, compile};
 use crate::model::circuit::Circuit;
 use crate::model::spec::{ServiceSpec, Spec};
 use crate::model::split::{Arm, PerArm};

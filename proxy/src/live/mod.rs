@@ -6,6 +6,7 @@
 //! What is known of an endpoint or a service outlives any snapshot.
 //! May know: model, telemetry. Never: store, planes, admin.
 
+pub mod compile;
 pub mod counters;
 pub mod endpoint;
 pub mod metrics;

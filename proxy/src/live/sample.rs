@@ -1,14 +1,13 @@
 //! A small world for tests: a service, and snapshots of it as the control plane would publish them.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{EndpointView, EpisodeView, Health, Live, ServiceView, Snapshot};
+use super::{Live, Snapshot, compile};
 use crate::model::spec::{ErrorMatchers, ServiceSpec, SplitSpec, StatusSet, Sticky, Timeouts, VerdictSpec};
-use crate::model::split::{Arm, PerArm};
-use crate::model::state::{Member, MemberSpec, ServiceState, State};
+use crate::model::split::PerArm;
+use crate::model::state::{ServiceState, State};
 use crate::model::weight::Weight;
 
 /// A service with two stable endpoints and one canary.
@@ -40,34 +39,8 @@ pub(crate) fn publish(live: &Live, services: &[Arc<ServiceSpec>], state: &State)
     let views = services.iter().map(|spec| {
         let state = state.get(&spec.name).unwrap_or(&none);
         live.service(&spec.name).merge_circuit(&state.circuit);
-        Arc::new(view(live, spec, state))
+        compile::service(live, spec, state)
     });
     let revision = live.snapshot().revision + 1;
     live.snapshot_cell().store(Arc::new(Snapshot::new(revision, views.collect())));
-}
-
-fn view(live: &Live, spec: &Arc<ServiceSpec>, state: &ServiceState) -> ServiceView {
-    let known = live.service(&spec.name);
-    let episode = state.episode.map(|e| EpisodeView { id: e.id, salt: e.salt, live: known.episode(e.id) });
-    let pools = PerArm::from_fn(|arm| {
-        let seeds = spec.seeds.get(arm).iter();
-        let mut members: BTreeMap<String, Member> =
-            seeds.map(|address| (address.to_string(), Member::Ready(MemberSpec::new(*address)))).collect();
-        members.extend(state.pools.get(arm).clone());
-        members.iter().filter_map(|(id, member)| endpoint(live, &spec.name, arm, id, member)).collect()
-    });
-    let asked = state.weight.or(spec.split.as_ref().map(|split| split.weight)).unwrap_or_default();
-    ServiceView { spec: Arc::clone(spec), live: known, revision: state.revision, asked, episode, pools }
-}
-
-fn endpoint(live: &Live, service: &str, arm: Arm, id: &str, member: &Member) -> Option<EndpointView> {
-    let spec = member.spec()?;
-    Some(EndpointView {
-        id: id.into(),
-        address: spec.address,
-        weight: spec.weight,
-        draining: matches!(member, Member::Draining(_)),
-        version: spec.version.clone(),
-        live: live.service(service).endpoint(arm, id, Health::Up),
-    })
 }

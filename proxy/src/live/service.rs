@@ -48,8 +48,9 @@ pub struct ServiceLive {
 pub struct ServiceCore {
     arms: PerArm<ArmCore>,
     retries: AtomicU64,
-    /// What the retry budget of this core holds, in fifths of a retry.
-    retry_fifths: AtomicU64,
+    /// What retries took from the budget of this core and requests haven't earned back yet, in
+    /// fifths of a retry.
+    retry_debt: AtomicU64,
 }
 
 /// One core's counters of one arm of a service.
@@ -60,7 +61,7 @@ struct ArmCore {
     latency: Histogram,
 }
 
-/// A core that was quiet for long may retry ten requests at once, no more.
+/// A core may retry ten requests at once; beyond that, one for each five that it serves.
 const RETRY_BUDGET_FIFTHS: u64 = 50;
 
 /// 1xx to 5xx, and one for clients that left before the response head.
@@ -209,18 +210,18 @@ impl ServiceLive {
 
     /// Earns the retry budget of this core its share of one request: a fifth of a retry.
     pub fn earn_retry(&self, core: usize) {
-        let held = &self.cores[core].0.retry_fifths;
-        if held.load(Ordering::Relaxed) < RETRY_BUDGET_FIFTHS {
-            counters::add(held, 1);
+        let debt = &self.cores[core].0.retry_debt;
+        if debt.load(Ordering::Relaxed) > 0 {
+            counters::sub(debt, 1);
         }
     }
 
     /// Takes one retry from the budget of this core and counts it, if there is one.
     pub fn take_retry(&self, core: usize) -> bool {
         let core = &self.cores[core].0;
-        let granted = core.retry_fifths.load(Ordering::Relaxed) >= 5;
+        let granted = core.retry_debt.load(Ordering::Relaxed) + 5 <= RETRY_BUDGET_FIFTHS;
         if granted {
-            counters::sub(&core.retry_fifths, 5);
+            counters::add(&core.retry_debt, 5);
             counters::add(&core.retries, 1);
         }
         granted
@@ -295,5 +296,41 @@ impl EpisodeLive {
     /// Distinct client addresses seen, by estimate; exact while there are few.
     pub fn addresses(&self) -> u64 {
         distinct(&self.addresses)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retries_are_ten_at_once_and_then_one_in_five() {
+        let service = ServiceLive::new("test", 1, Arc::default());
+        let granted = (0..100).filter(|_| service.take_retry(0)).count();
+        assert_eq!(granted, 10);
+        let mut later = 0;
+        for _ in 0..100 {
+            service.earn_retry(0);
+            later += usize::from(service.take_retry(0));
+        }
+        assert_eq!((later, service.retries()), (20, 30));
+    }
+
+    #[test]
+    fn a_trip_latches_at_once_and_is_told_once() {
+        let service = ServiceLive::new("test", 1, Arc::default());
+        let trip = || Trip {
+            cause: crate::model::circuit::Cause::Person,
+            reason: "no".into(),
+            by: "ann".into(),
+            at: crate::model::time::Timestamp::from_millis(1),
+            weight_before: crate::model::weight::Weight::FULL,
+            evidence: None,
+        };
+        assert!(service.trip(None, trip()) && service.is_open());
+        assert!(!service.trip(None, trip()), "it was open already");
+        assert_eq!((service.take_untold(), service.take_untold()), (true, false));
+        service.merge_circuit(&Circuit::default());
+        assert!(service.is_open(), "an empty store closed it");
     }
 }

@@ -18,8 +18,8 @@ const number = (n) => n.toLocaleString('en');
 const percent = (n) => n + ' %';
 
 function evidence(e) {
-  if (e === 0 || (e >= 0.01 && e < 10000)) return String(Number(e.toPrecision(3)));
-  return e.toExponential(1);
+  if (e >= 1e6 || (e > 0 && e < 0.01)) return e.toExponential(1);
+  return e >= 100 ? number(Math.round(e)) : String(Number(e.toPrecision(3)));
 }
 
 // Where E stands between "no evidence" (1) and the threshold, on a log scale.
@@ -63,8 +63,14 @@ function weightPart(service) {
     bar(effective / 100, 'effective weight ' + percent(effective), false));
 }
 
+// A pull ends the episode, and with it the running evidence: then the proof of the pull is what counts.
+function shownEvidence(service) {
+  return service.circuit.evidence || service.verdict.signals.errors;
+}
+
 function verdictPart(service) {
-  const { decision, why, signals: { errors } } = service.verdict;
+  const { decision, why } = service.verdict;
+  const errors = shownEvidence(service);
   const shown = 'E ' + evidence(errors.e) + ' of ' + evidence(errors.threshold);
   return el('section', {}, el('h3', {}, 'Evidence against the canary'),
     el('div', { class: 'big' }, evidence(errors.e), el('small', {}, ' of ' + evidence(errors.threshold) + ' · ' + decision)),
@@ -72,13 +78,17 @@ function verdictPart(service) {
     el('div', { class: 'soft' }, why));
 }
 
+function arms(service) {
+  return service.has_canary ? ['stable', 'canary'] : ['stable'];
+}
+
 function armsPart(service) {
   const row = (arm) => {
-    const units = service.verdict.signals.errors[arm], traffic = service.traffic[arm];
+    const units = shownEvidence(service)[arm], traffic = service.traffic[arm];
     return [dotted(arm, arm), number(units.units), number(units.bad), number(traffic.requests), number(traffic.bad)];
   };
-  return el('section', {}, el('h3', {}, 'Arms'),
-    table(['arm', '#users', '#bad users', '#requests', '#bad'], ['stable', 'canary'].map(row)));
+  return el('section', { class: 'wide' }, el('h3', {}, 'Arms'),
+    table(['arm', '#users', '#bad users', '#requests', '#bad requests'], arms(service).map(row)));
 }
 
 function poolPart(service, arm) {
@@ -98,12 +108,11 @@ function card(service) {
     service.has_canary ? el('span', { class: 'badge' + (open ? ' open' : '') }, 'circuit ' + circuit.state) : null,
     el('span', { class: 'soft' }, service.hosts.join(', ')));
   const why = open ? el('p', { class: 'why' },
-    'Pulled ' + ago(circuit.since) + ' by ' + circuit.by + ' (' + circuit.cause + '): ' + circuit.reason +
+    'Opened ' + ago(circuit.since) + ' by ' + circuit.by + ' (' + circuit.cause + '): ' + circuit.reason +
     '. The canary gets nothing until a person resets the circuit.') : null;
   const judged = service.has_canary ? [weightPart(service), verdictPart(service), armsPart(service)] : [armsPart(service)];
-  const pools = service.has_canary ? ['stable', 'canary'] : ['stable'];
   return el('article', { class: open ? 'open' : '' }, head, why,
-    el('div', { class: 'parts' }, ...judged, ...pools.map((arm) => poolPart(service, arm))));
+    el('div', { class: 'parts' }, ...judged, ...arms(service).map((arm) => poolPart(service, arm))));
 }
 
 function showStore(store) {
@@ -140,12 +149,12 @@ async function look() {
   const token = sessionStorage.getItem(TOKEN);
   const headers = token ? { Authorization: 'Bearer ' + token } : {};
   const response = await fetch('/v1/services', { headers, cache: 'no-store' });
-  if (response.status === 401 || response.status === 403) {
+  if (response.status === 401) {
     sessionStorage.removeItem(TOKEN);
     ask(token ? (await response.json()).detail : '');
     return false;
   }
-  if (!response.ok) throw new Error('HTTP ' + response.status);
+  if (!response.ok) throw new Error((await response.json()).detail);
   show(await response.json());
   $('ask').hidden = true;
   pulse('Updated ' + new Date().toLocaleTimeString(), false);

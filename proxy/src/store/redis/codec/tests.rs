@@ -1,3 +1,5 @@
+//! What the codec makes of good, odd and poisoned values.
+
 use super::super::keys::Keys;
 use super::*;
 use crate::model::split::{EpisodeId, Salt};

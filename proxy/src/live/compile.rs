@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::live::{EndpointView, EpisodeView, Health, Live, ServiceView};
+use super::{EndpointView, EpisodeView, Health, Live, ServiceView};
 use crate::model::spec::ServiceSpec;
 use crate::model::split::{Arm, PerArm};
 use crate::model::state::{Member, MemberSpec, ServiceState};

@@ -1,0 +1,92 @@
+//! Addresses: what is taken, what is left behind, what is in the way.
+
+use std::error::Error as _;
+use std::os::unix::fs::PermissionsExt as _;
+
+use super::super::AdminError;
+use super::*;
+
+async fn bind_error(listen: AdminAddress) -> AdminError {
+    bind(&AdminSpec { listen, tokens_file: None }).await.expect_err("the address can't be used")
+}
+
+#[tokio::test]
+async fn a_taken_tcp_address_is_named() {
+    let world = World::new().await;
+    let error = bind_error(AdminAddress::Tcp(world.tcp())).await;
+    assert!(error.to_string().contains(&world.tcp().to_string()), "{error}");
+    assert!(error.source().expect("a cause").to_string().contains("in use"));
+}
+
+#[tokio::test]
+async fn a_socket_in_use_is_left_alone() {
+    let world = World::operated().await;
+    let error = bind_error(AdminAddress::Unix(world.socket().to_owned())).await;
+    assert!(error.to_string().contains("a running process answers"), "{error}");
+    world.get("/v1/services").await.ok();
+}
+
+#[tokio::test]
+async fn a_socket_left_behind_is_replaced_and_closed_to_others() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("admin.sock");
+    drop(std::os::unix::net::UnixListener::bind(&path).expect("a socket"));
+    assert!(path.exists(), "nothing was left behind");
+    let listen = AdminAddress::Unix(path.clone());
+    let _bound = bind(&AdminSpec { listen, tokens_file: None }).await.expect("the stale one is replaced");
+    let mode = std::fs::metadata(&path).expect("a socket").permissions().mode();
+    assert_eq!(mode & 0o777, 0o660);
+}
+
+#[tokio::test]
+async fn a_file_that_is_no_socket_is_never_removed() {
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    let error = bind_error(AdminAddress::Unix(file.path().to_owned())).await;
+    assert!(error.to_string().contains("no socket"), "{error}");
+    assert!(file.path().exists());
+}
+
+#[tokio::test]
+async fn a_directory_that_is_missing_is_named() {
+    let error = bind_error(AdminAddress::Unix("/nonexistent/serin/admin.sock".into())).await;
+    assert!(error.to_string().contains("unix:/nonexistent/serin/admin.sock"), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_long_drain_does_not_hold_up_the_end() {
+    // given a drain that waits for a request which never ends
+    let directory = tempfile::tempdir().expect("a directory");
+    let listen = AdminAddress::Unix(directory.path().join("admin.sock"));
+    let bound = bind(&AdminSpec { listen: listen.clone(), tokens_file: None }).await.expect("an address");
+    let (live, _reports) = Live::new(1);
+    let services = vec![Arc::new(sample::service("checkbox"))];
+    sample::publish(&live, &services, &State::default());
+    let endpoint =
+        live.service("checkbox").endpoint(crate::model::split::Arm::Stable, "127.0.0.1:3001", crate::live::Health::Up);
+    endpoint.begin(0);
+    let store = Arc::new(MemoryStore::default());
+    tokio::spawn(control(Arc::clone(&live), Arc::clone(&store), services));
+    let state = AdminState {
+        live,
+        store: Arc::clone(&store) as Arc<dyn Store>,
+        registry: Registry::new("test").expect("a fresh registry takes anything"),
+        proxy_name: "p1".into(),
+        access: Arc::new(Access::load(None).expect("no tokens")),
+    };
+    let (shutdown, asked) = oneshot::channel::<()>();
+    let server = tokio::spawn(serve(bound, state, async {
+        let _ = asked.await;
+    }));
+    let AdminAddress::Unix(path) = listen else { panic!("a socket") };
+    let stream = UnixStream::connect(path).await.expect("it listens");
+    let json = [("content-type", "application/json")];
+    let drain = format!("{STABLE}/127.0.0.1:3001/drain");
+    tokio::spawn(async move { exchange(stream, Method::POST, &drain, &json, r#"{"wait":"1h"}"#).await });
+    while store.held("checkbox").revision == 0 {
+        tokio::task::yield_now().await;
+    }
+    // when the daemon ends
+    shutdown.send(()).expect("it listens");
+    // then the server ends too
+    server.await.expect("it didn't panic").expect("it ended well");
+}

@@ -1,0 +1,110 @@
+//! The client commands: what each asks of the admin API, and what it prints.
+
+use std::time::Duration;
+
+use http::Method;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use super::client::{Client, ClientError, PATIENCE, segment};
+use super::render::Page;
+use super::{ClientCommand, Endpoint, Spot};
+use crate::admin::view::{EndpointJson, ServiceJson, ServicesJson};
+use crate::model::span;
+use crate::model::split::Arm;
+
+/// Asks what the command asks for; what comes back is what to print.
+pub(super) async fn answer(client: &Client, command: ClientCommand, colour: bool) -> Result<String, ClientError> {
+    let page = Page::new(colour);
+    match command {
+        ClientCommand::Status { service: None, json } => {
+            show(client, "/v1/services", json, |all: ServicesJson| page.overview(&all)).await
+        }
+        ClientCommand::Status { service: Some(name), json } => {
+            show(client, &service_path(&name), json, |service: ServiceJson| page.service(&service)).await
+        }
+        ClientCommand::Weight { service, percent, reason } => {
+            let body = json!({ "percent": percent.percent(), "reason": reason });
+            let path = format!("{}/canary/weight", service_path(&service));
+            let after: ServiceJson = client.call(Method::PUT, &path, Some(&body), PATIENCE).await?;
+            Ok(page.changed(&after))
+        }
+        ClientCommand::Trip { service, reason } => circuit(client, &page, &service, "trip", &reason).await,
+        ClientCommand::Reset { service, reason } => circuit(client, &page, &service, "reset", &reason).await,
+        ClientCommand::Endpoint(command) => endpoint(client, &page, command).await,
+    }
+}
+
+async fn show<T: DeserializeOwned>(
+    client: &Client,
+    path: &str,
+    as_json: bool,
+    text: impl FnOnce(T) -> String,
+) -> Result<String, ClientError> {
+    if as_json {
+        // As it came: a newer server's fields are shown too.
+        let value: Value = client.call(Method::GET, path, None, PATIENCE).await?;
+        return Ok(format!("{value:#}\n"));
+    }
+    Ok(text(client.call(Method::GET, path, None, PATIENCE).await?))
+}
+
+async fn circuit(client: &Client, page: &Page, service: &str, act: &str, reason: &str) -> Result<String, ClientError> {
+    let path = format!("{}/circuit/{act}", service_path(service));
+    let after: ServiceJson = client.call(Method::POST, &path, Some(&json!({ "reason": reason })), PATIENCE).await?;
+    Ok(page.changed(&after))
+}
+
+async fn endpoint(client: &Client, page: &Page, command: Endpoint) -> Result<String, ClientError> {
+    match command {
+        Endpoint::List { service, json } => {
+            show(client, &service_path(&service), json, |service: ServiceJson| page.endpoints(&service)).await
+        }
+        Endpoint::Add { spot, address, weight, version, ttl, reason } => {
+            let mut body =
+                json!({ "address": address, "weight": weight, "version": version, "ttl": ttl, "reason": reason });
+            leave_out_nulls(&mut body);
+            let after: EndpointJson = client.call(Method::PUT, &spot_path(&spot), Some(&body), PATIENCE).await?;
+            Ok(page.endpoint(&after))
+        }
+        Endpoint::Remove { spot, reason } => {
+            let mut body = json!({ "reason": reason });
+            leave_out_nulls(&mut body);
+            let _: Value = client.call(Method::DELETE, &spot_path(&spot), Some(&body), PATIENCE).await?;
+            Ok(format!("{} removed\n", spot.id))
+        }
+        Endpoint::Drain { spot, wait, min_ready, on_timeout, reason } => {
+            // A span that makes no sense is the server's to refuse, in its own words.
+            let waits = wait.as_deref().and_then(|wait| span::parse(wait).ok()).unwrap_or(Duration::from_secs(60));
+            let on_timeout = on_timeout.name();
+            let mut body = json!({ "wait": wait, "min_ready": min_ready, "on_timeout": on_timeout, "reason": reason });
+            leave_out_nulls(&mut body);
+            let path = format!("{}/drain", spot_path(&spot));
+            let after: EndpointJson =
+                client.call(Method::POST, &path, Some(&body), waits.saturating_add(PATIENCE)).await?;
+            Ok(page.endpoint(&after))
+        }
+        Endpoint::Ready { spot, reason } => {
+            let mut body = json!({ "reason": reason });
+            leave_out_nulls(&mut body);
+            let path = format!("{}/ready", spot_path(&spot));
+            let after: EndpointJson = client.call(Method::POST, &path, Some(&body), PATIENCE).await?;
+            Ok(page.endpoint(&after))
+        }
+    }
+}
+
+fn leave_out_nulls(body: &mut Value) {
+    if let Some(fields) = body.as_object_mut() {
+        fields.retain(|_, value| !value.is_null());
+    }
+}
+
+fn service_path(service: &str) -> String {
+    format!("/v1/services/{}", segment(service))
+}
+
+fn spot_path(spot: &Spot) -> String {
+    let pool = Arm::from(spot.pool);
+    format!("{}/pools/{pool}/endpoints/{}", service_path(&spot.service), segment(&spot.id))
+}
