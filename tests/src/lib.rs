@@ -1,9 +1,10 @@
 //! The harness of serin's suite: real processes, real sockets, real time, and no sleeps.
 //!
 //! [`checkbox`] is a stand-in for the application in front of which serin runs, [`standin`] runs it
-//! as a process, and [`serin`] does so with the daemon; both stand on [`process`]. [`client`] is one
-//! user, [`traffic`] many of them, and [`eventually`] waits for what must come true. The tests are
-//! in `suite/`. Harness code returns errors with all they need to be understood; tests unwrap them.
+//! as a process, and [`serin`] does so with the daemon; both stand on [`process`]. [`redis`] and
+//! [`smtp`] are the real servers that serin talks to. [`client`] is one user, [`traffic`] many of
+//! them, and [`eventually`] waits for what must come true. The tests are in `suite/`. Harness code
+//! returns errors with all they need to be understood; tests unwrap them.
 
 pub mod checkbox;
 pub mod client;

@@ -95,7 +95,7 @@ pub struct Evidence {
     /// The smallest `e` with any one address left out; absent where it can't be asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub e_without_any_address: Option<f64>,
-    /// The first bad outcomes of the canary.
+    /// The latest bad outcomes of the canary, the oldest first.
     #[serde(default)]
     pub samples: Vec<BadSample>,
     /// When the canary's first bad response of the episode was seen.

@@ -128,7 +128,7 @@ impl TripAlert {
         if let Some(evidence) = &self.trip.evidence {
             letter.section("The proof", proof(evidence, self.trip.cause));
             if !evidence.samples.is_empty() {
-                letter.section("First failing requests", vec![samples(evidence)]);
+                letter.section("Last failing requests", vec![samples(evidence)]);
             }
         }
         letter.section("What serin did", vec![text(&self.deed())]);
