@@ -54,10 +54,19 @@ fn view(live: &Live, spec: &Arc<ServiceSpec>, state: &ServiceState) -> ServiceVi
         let mut members: BTreeMap<String, Member> =
             seeds.map(|address| (address.to_string(), Member::Ready(MemberSpec::new(*address)))).collect();
         members.extend(state.pools.get(arm).clone());
-        members.iter().filter_map(|(id, member)| endpoint(live, &spec.name, arm, id, member)).collect()
+        let endpoints = members.iter().filter_map(|(id, member)| endpoint(live, &spec.name, arm, id, member));
+        EndpointView::with_shares(endpoints.collect())
     });
     let asked = state.weight.or(spec.split.as_ref().map(|split| split.weight)).unwrap_or_default();
-    ServiceView { spec: Arc::clone(spec), live: known, revision: state.revision, asked, episode, pools }
+    ServiceView {
+        spec: Arc::clone(spec),
+        revision: state.revision,
+        canary_withdrawn: state.pools.canary.values().any(|member| !matches!(member, Member::Ready(_))),
+        live: known,
+        asked,
+        episode,
+        pools,
+    }
 }
 
 fn endpoint(live: &Live, service: &str, arm: Arm, id: &str, member: &Member) -> Option<EndpointView> {
@@ -66,6 +75,7 @@ fn endpoint(live: &Live, service: &str, arm: Arm, id: &str, member: &Member) -> 
         id: id.into(),
         address: spec.address,
         weight: spec.weight,
+        share_end: 0,
         draining: matches!(member, Member::Draining(_)),
         version: spec.version.clone(),
         live: live.service(service).endpoint(arm, id, Health::Up),

@@ -271,6 +271,7 @@ mod tests {
                 id: id.into(),
                 address: ([127, 0, 0, 1], 1).into(),
                 weight: 1,
+                share_end: 0,
                 draining: false,
                 version: None,
                 live: live.endpoint(Arm::Stable, id, Health::Up),
@@ -282,6 +283,7 @@ mod tests {
                 asked: Weight::ZERO,
                 episode: None,
                 pools: PerArm { stable: vec![endpoint("a"), endpoint("b")], canary: vec![] },
+                canary_withdrawn: false,
             };
             self.live.snapshot_cell().store(Arc::new(Snapshot::new(revision, vec![Arc::new(view)])));
         }
