@@ -2,4 +2,6 @@
 
 mod checkbox;
 mod mail;
+mod pull;
+mod split;
 mod store;
