@@ -202,7 +202,7 @@ fn proof(evidence: &Evidence, cause: Cause) -> Vec<Block> {
         let without = evidence.e_without_any_address.map_or_else(String::new, |e| {
             format!(" With any one address left out the evidence is still at least {}.", words::odds(e))
         });
-        blocks.push(text(&format!("The bad units came from {addresses}.{without}")));
+        blocks.push(text(&format!("Users came from {addresses}.{without}")));
     }
     blocks
 }
