@@ -35,8 +35,8 @@ advisories:
 
 # serin beside its peers; see tests/bench/README.md for how to get them.
 bench *ARGS:
-    cargo build --release --package serin
-    tests/bench/compare.py --bin serin={{justfile_directory()}}/target/release/serin {{ARGS}}
+    cargo build --profile dist --package serin
+    tests/bench/compare.py --bin serin={{justfile_directory()}}/target/dist/serin {{ARGS}}
 
 # All that must pass.
 ci:

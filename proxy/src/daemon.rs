@@ -169,6 +169,16 @@ fn restart_needed(before: &Spec, after: &Spec) -> [(&'static str, bool); 5] {
     ]
 }
 
+/// Each connection is a file descriptor: takes as many as the system lets this process have.
+fn raise_file_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let wanted = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    if limit.current != limit.maximum && setrlimit(Resource::Nofile, wanted).is_err() {
+        tracing::warn!(limit = limit.current, "The limit of open files can't be raised");
+    }
+}
+
 /// Runs the daemon until SIGTERM or SIGINT; SIGHUP reloads the configuration from `path`.
 ///
 /// # Errors
@@ -181,6 +191,7 @@ pub async fn serve(path: &Path) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hang_up = signal(SignalKind::hangup())?;
+    raise_file_limit();
     let daemon = Daemon::start(spec).await?;
     for (name, address) in daemon.listeners() {
         tracing::info!(listener = name, %address, "Listening");

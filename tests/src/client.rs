@@ -142,6 +142,15 @@ impl Client {
         self
     }
 
+    /// Becomes another user on the same connection: claims to come from this address from now on,
+    /// and has no cookies.
+    pub fn become_another(&mut self, address: Ipv4Addr) {
+        self.cookies.clear();
+        if let Ok(value) = HeaderValue::from_str(&address.to_string()) {
+            self.headers.insert("x-forwarded-for", value);
+        }
+    }
+
     /// The value of a cookie that the user was given.
     pub fn cookie(&self, name: &str) -> Option<&str> {
         self.cookies.get(name).map(String::as_str)

@@ -1,15 +1,21 @@
 //! The harness of serin's suite: real processes, real sockets, real time, and no sleeps.
 //!
 //! [`checkbox`] is a stand-in for the application in front of which serin runs, [`standin`] runs it
-//! as a process, and [`serin`] does so with the daemon; both stand on [`process`]. [`client`] is one
-//! user, [`traffic`] many of them, and [`eventually`] waits for what must come true. The tests are
-//! in `suite/`. Harness code returns errors with all they need to be understood; tests unwrap them.
+//! as a process, and [`serin`] does so with the daemon; both stand on [`process`]. [`redis`] and
+//! [`smtp`] are the real servers that serin talks to. [`scene`] is the usual start of a test. [`client`]
+//! is one user, [`traffic`] many of them with what such users do, [`crowd`] very many at little cost,
+//! and [`eventually`] waits for what must come true. [`pull`] breaks canaries and measures how soon they
+//! are gone. The tests are in `suite/`. Harness code returns errors with all they need to be
+//! understood; tests unwrap them.
 
 pub mod checkbox;
 pub mod client;
+pub mod crowd;
 pub mod eventually;
 pub mod process;
+pub mod pull;
 pub mod redis;
+pub mod scene;
 pub mod serin;
 pub mod smtp;
 pub mod standin;

@@ -1,8 +1,8 @@
 //! The daemon as a process that a test holds by a handle.
 //!
 //! A test says in its configuration what matters to it; the harness adds what is about place: the
-//! listener, the admin address, the state file. `@http@`, `@admin@` and `@dir@` in the text stand
-//! for the two addresses and a folder of the test's own.
+//! listener, the admin address with an operator's token, the state file. `@http@`, `@admin@` and
+//! `@dir@` in the text stand for the two addresses and a folder of the test's own.
 
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
@@ -11,7 +11,8 @@ use std::process::ExitStatus;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use serde_json::Value;
+use serde_json::{Value, json};
+use serin::admin::auth::{self, Role};
 use tempfile::TempDir;
 use tokio::process::Command;
 use tokio::time::{Instant, sleep};
@@ -24,6 +25,8 @@ use crate::process::{Build, Process, Signal, serin_binary};
 const READY: Duration = Duration::from_secs(20);
 /// How long it may take to drain after SIGTERM.
 const STOP: Duration = Duration::from_secs(40);
+/// The token that the harness calls the admin API with. What it opens is gone with the test.
+const TOKEN: &str = "the suite's own";
 /// How often other ports are tried when someone took a free one first.
 const TRIES: usize = 5;
 
@@ -100,7 +103,49 @@ impl Serin {
     /// # Errors
     /// When there is none.
     pub async fn ask(&self, path: &str) -> anyhow::Result<Reply> {
-        Ok(Client::to(self.admin()).get(path).await?)
+        Ok(self.operator().get(path).await?)
+    }
+
+    /// A caller of the admin API who may do everything.
+    pub fn operator(&self) -> Client {
+        Client::to(self.admin()).header("authorization", &format!("Bearer {TOKEN}"))
+    }
+
+    /// Sets the canary weight of a service.
+    ///
+    /// # Errors
+    /// When that is refused, with the reason.
+    pub async fn set_weight(&self, service: &str, percent: f64) -> anyhow::Result<()> {
+        let path = format!("/v1/services/{service}/canary/weight");
+        accepted(&self.operator().put_json(&path, &json!({ "percent": percent })).await?)
+    }
+
+    /// Opens the circuit of a service.
+    ///
+    /// # Errors
+    /// When that is refused, with the reason.
+    pub async fn trip(&self, service: &str, reason: &str) -> anyhow::Result<()> {
+        let path = format!("/v1/services/{service}/circuit/trip");
+        accepted(&self.operator().post_json(&path, &json!({ "reason": reason })).await?)
+    }
+
+    /// Closes the circuit of a service.
+    ///
+    /// # Errors
+    /// When that is refused, with the reason.
+    pub async fn reset(&self, service: &str, reason: &str) -> anyhow::Result<()> {
+        let path = format!("/v1/services/{service}/circuit/reset");
+        accepted(&self.operator().post_json(&path, &json!({ "reason": reason })).await?)
+    }
+
+    /// The value of a metric; `series` is its name with its labels, as Prometheus writes them.
+    ///
+    /// # Errors
+    /// When there is no such series.
+    pub async fn metric(&self, series: &str) -> anyhow::Result<f64> {
+        let text = self.ask("/metrics").await?.text();
+        let value = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        Ok(value.with_context(|| format!("no {series} in:\n{text}"))?.parse()?)
     }
 
     /// A service as the admin API shows it.
@@ -209,11 +254,16 @@ impl Place {
         Process::start_logging_to("serin", command, self.dir.path().join("stderr.log"))
     }
 
+    fn tokens(&self) -> PathBuf {
+        self.dir.path().join("tokens")
+    }
+
     fn config(&self) -> PathBuf {
         self.dir.path().join("serin.toml")
     }
 
     fn write(&self, config: &str) -> anyhow::Result<()> {
+        fs::write(self.tokens(), auth::line("suite", Role::Operator, &auth::hash(TOKEN)))?;
         Ok(fs::write(self.config(), self.complete(config)?)?)
     }
 
@@ -224,6 +274,7 @@ impl Place {
         let text = config.replace("@http@", &http).replace("@admin@", &admin).replace("@dir@", &dir);
         let mut table: Table = text.parse().context("the test's configuration is no TOML")?;
         put(&mut table, "admin", "listen", &admin);
+        put(&mut table, "admin", "tokens_file", &self.tokens().display().to_string());
         put(&mut table, "store", "url", "embedded");
         put(&mut table, "store", "state_file", &format!("{dir}/state.json"));
         let listener = Table::from_iter([("name", "http"), ("address", &http)].map(|(k, v)| (k.to_owned(), v.into())));
@@ -240,6 +291,14 @@ impl Drop for Serin {
             eprintln!("serin's files are kept in {}", self.place.dir.path().display());
         }
     }
+}
+
+/// Whether the admin API did as asked.
+fn accepted(reply: &Reply) -> anyhow::Result<()> {
+    if reply.status != 200 {
+        bail!("refused with {}: {}", reply.status, reply.text());
+    }
+    Ok(())
 }
 
 /// Sets a key of a table unless it is set.

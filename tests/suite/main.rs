@@ -3,4 +3,6 @@
 mod checkbox;
 mod demo;
 mod mail;
+mod pull;
+mod split;
 mod store;

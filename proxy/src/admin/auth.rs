@@ -196,6 +196,17 @@ mod tests {
     }
 
     #[test]
+    fn hashes_that_differ_in_any_one_byte_differ() {
+        let one = hash("one");
+        assert!(same(&one, &one));
+        for byte in 0..one.len() {
+            let mut other = one;
+            other[byte] ^= 1;
+            assert!(!same(&one, &other), "byte {byte} isn't looked at");
+        }
+    }
+
+    #[test]
     fn a_malformed_line_is_named_by_number_and_never_shown() {
         let good = line("ann", Role::Viewer, &hash("x"));
         for (bad, says) in [

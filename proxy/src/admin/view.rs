@@ -119,7 +119,7 @@ pub struct SignalJson {
     pub e_without_any_address: Option<f64>,
     /// When the canary's first bad response of the episode was seen, RFC 3339.
     pub first_bad: Option<String>,
-    /// The first bad outcomes of the canary.
+    /// The latest bad outcomes of the canary, the oldest first.
     pub samples: Vec<SampleJson>,
 }
 

@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use crate::model::span;
 use crate::model::spec::StatusSet;
 use crate::model::weight::{Weight, WeightError};
 
@@ -42,33 +43,8 @@ fn duration_text(text: &str) -> Result<Duration, Reason> {
     if text == "0" {
         return Ok(Duration::ZERO);
     }
-    let mut rest = text;
-    let mut millis = 0.0;
-    // Units must fall ("1m30s", never "30s1m" or "1s1s"): the unit of the part before, in milliseconds.
-    let mut larger = f64::INFINITY;
-    loop {
-        let (number, after) = leading_number(rest).ok_or(DURATION_HELP)?;
-        let unit_end = after.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(after.len());
-        let (unit, tail) = after.split_at(unit_end);
-        let unit = match unit {
-            "ms" => 1.0,
-            "s" => 1e3,
-            "m" => 60e3,
-            "h" => 3_600e3,
-            "d" => 86_400e3,
-            _ => return Err(DURATION_HELP.to_owned()),
-        };
-        if unit >= larger {
-            return Err(DURATION_HELP.to_owned());
-        }
-        millis += number * unit;
-        if tail.is_empty() {
-            break;
-        }
-        (rest, larger) = (tail, unit);
-    }
-    match Duration::try_from_secs_f64((millis / 1e3 * 1e9).round() / 1e9) {
-        Ok(span) if span <= LONGEST => Ok(span),
+    match span::parse(text).map_err(|_| DURATION_HELP)? {
+        span if span <= LONGEST => Ok(span),
         _ => Err("this duration is too long: at most 366 days".to_owned()),
     }
 }
@@ -100,16 +76,6 @@ fn size_text(text: &str) -> Result<u64, Reason> {
         return Err(SIZE_HELP.to_owned());
     }
     number.parse::<u64>().ok().and_then(|n| n.checked_mul(factor)).ok_or_else(|| "this size is too large".to_owned())
-}
-
-/// A decimal number at the start of a text (digits, at most one point between digits), and what follows.
-fn leading_number(text: &str) -> Option<(f64, &str)> {
-    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
-    let (number, rest) = text.split_at(end);
-    if number.starts_with('.') || number.ends_with('.') {
-        return None;
-    }
-    Some((number.parse().ok()?, rest))
 }
 
 /// A whole number within bounds, both included.

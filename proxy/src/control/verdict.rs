@@ -127,8 +127,11 @@ impl Court {
     }
 
     fn look_at_readiness(&mut self, service: &Arc<ServiceView>, episode: &EpisodeView) {
-        if service.ready(Arm::Canary) > 0 {
+        // Asked of the endpoints themselves: one may come and go between two looks.
+        if service.pools.canary.iter().any(|endpoint| endpoint.live.was_up_since(episode.live.known_since())) {
             self.had_ready.insert(episode.id);
+        }
+        if service.ready(Arm::Canary) > 0 {
             return;
         }
         let lost = self.had_ready.contains(&episode.id)

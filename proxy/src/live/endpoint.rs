@@ -3,6 +3,8 @@
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use super::counters::{self, Padded};
+use crate::model::time::Timestamp;
+use crate::telemetry;
 
 /// What the probes say of an endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +21,8 @@ pub enum Health {
 #[derive(Debug)]
 pub struct EndpointLive {
     health: AtomicU8,
+    /// When it was last seen to stop being up, in milliseconds since the Unix epoch; 0 = never.
+    left_up: AtomicU64,
     cores: Box<[Padded<EndpointCore>]>,
 }
 
@@ -31,7 +35,11 @@ pub struct EndpointCore {
 
 impl EndpointLive {
     pub(super) fn new(cores: usize, health: Health) -> Self {
-        let live = Self { health: AtomicU8::new(0), cores: (0..cores).map(|_| Padded::default()).collect() };
+        let live = Self {
+            health: AtomicU8::new(0),
+            left_up: AtomicU64::new(0),
+            cores: (0..cores).map(|_| Padded::default()).collect(),
+        };
         live.set_health(health);
         live
     }
@@ -45,8 +53,16 @@ impl EndpointLive {
         }
     }
 
+    /// Whether it was up at that instant or any time since.
+    pub fn was_up_since(&self, instant: Timestamp) -> bool {
+        self.health() == Health::Up || self.left_up.load(Ordering::Relaxed) >= instant.as_millis().max(1)
+    }
+
     /// Says what the probes found.
     pub fn set_health(&self, health: Health) {
+        if self.health() == Health::Up && health != Health::Up {
+            self.left_up.store(telemetry::now().as_millis(), Ordering::Relaxed);
+        }
         let code = match health {
             Health::Unknown => 0,
             Health::Up => 1,
@@ -81,5 +97,24 @@ impl EndpointLive {
     /// How many of this core's own requests are with the endpoint: what a pick compares.
     pub fn in_flight_on(&self, core: usize) -> u64 {
         self.cores[core].0.in_flight.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn an_endpoint_that_went_down_was_up_until_then() {
+        let endpoint = EndpointLive::new(1, Health::Unknown);
+        let start = telemetry::now();
+        endpoint.set_health(Health::Down);
+        assert!(!endpoint.was_up_since(start), "it never was up");
+        endpoint.set_health(Health::Up);
+        assert!(endpoint.was_up_since(start));
+        endpoint.set_health(Health::Down);
+        assert!(endpoint.was_up_since(start));
+        assert!(!endpoint.was_up_since(telemetry::now() + Duration::from_secs(1)));
     }
 }

@@ -14,6 +14,8 @@ use super::sketch::{Sketch, distinct};
 use crate::model::circuit::{Circuit, Evidence, Trip};
 use crate::model::outcome::BadReason;
 use crate::model::split::{Arm, EpisodeId, PerArm, Unit};
+use crate::model::time::Timestamp;
+use crate::telemetry;
 
 /// What the verdict says of the running episode, for people and programs to read.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -265,6 +267,7 @@ impl ServiceLive {
 #[derive(Debug)]
 pub struct EpisodeLive {
     id: EpisodeId,
+    known_since: Timestamp,
     seen: Box<[PerArm<Sketch>]>,
     addresses: Box<[Sketch]>,
 }
@@ -273,9 +276,15 @@ impl EpisodeLive {
     fn new(id: EpisodeId, cores: usize) -> Self {
         Self {
             id,
+            known_since: telemetry::now(),
             seen: (0..cores).map(|_| PerArm::default()).collect(),
             addresses: (0..cores).map(|_| Sketch::default()).collect(),
         }
+    }
+
+    /// When this process first heard of it.
+    pub const fn known_since(&self) -> Timestamp {
+        self.known_since
     }
 
     /// Notes on a core that a unit was on this arm.

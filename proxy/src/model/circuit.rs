@@ -90,12 +90,12 @@ pub struct Evidence {
     /// Each arm's units.
     #[serde(flatten)]
     pub arms: PerArm<ArmEvidence>,
-    /// Distinct client addresses among the bad units.
+    /// Distinct client addresses seen in the episode, good outcomes included, by estimate.
     pub addresses: u64,
     /// The smallest `e` with any one address left out; absent where it can't be asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub e_without_any_address: Option<f64>,
-    /// The first bad outcomes of the canary.
+    /// The latest bad outcomes of the canary, the oldest first.
     #[serde(default)]
     pub samples: Vec<BadSample>,
     /// When the canary's first bad response of the episode was seen.

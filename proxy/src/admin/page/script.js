@@ -69,7 +69,8 @@ function shownEvidence(service) {
 }
 
 function verdictPart(service) {
-  const { decision, why } = service.verdict;
+  const { decision, why } = service.circuit.evidence
+    ? { decision: 'when the circuit opened', why: '' } : service.verdict;
   const errors = shownEvidence(service);
   const shown = 'E ' + evidence(errors.e) + ' of ' + evidence(errors.threshold);
   return el('section', {}, el('h3', {}, 'Evidence against the canary'),

@@ -127,6 +127,14 @@ async fn a_reset_closes_a_circuit_that_the_store_never_heard_of() {
     assert!(!world.live.service("checkbox").is_open());
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_reset_closes_here_without_waiting_for_control() {
+    let world = World::with(Setup { unix: true, without_control: true, ..Setup::default() }).await;
+    world.post(TRIP, "{}").await.ok();
+    assert_eq!(world.post(RESET, r#"{"reason":"fixed"}"#).await.ok()["circuit"]["state"], "closed");
+    assert!(!world.live.service("checkbox").is_open());
+}
+
 #[tokio::test]
 async fn a_reset_needs_a_reason_and_keeps_to_its_revision() {
     let world = World::operated().await;

@@ -68,9 +68,11 @@ async fn a_drain_answers_when_the_last_request_is_done() {
         async move { world.post(&format!("{STABLE}/127.0.0.1:3001/drain"), r#"{"wait":"60s"}"#).await }
     });
     // then it gets no new work, but the answer waits
-    while !matches!(world.store.held("checkbox").pools.stable.get("127.0.0.1:3001"), Some(Member::Draining(_))) {
-        tokio::task::yield_now().await;
-    }
+    let drains = || {
+        let state = world.store.held("checkbox");
+        matches!(state.pools.stable.get("127.0.0.1:3001"), Some(Member::Draining(_)))
+    };
+    eventually("the endpoint drains", drains).await;
     assert!(!drain.is_finished(), "the drain didn't wait for the request in flight");
     // until the request is done
     known.end(0);

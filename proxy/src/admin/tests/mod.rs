@@ -201,6 +201,17 @@ impl World {
     }
 }
 
+/// Waits until something is so, and gives up in the end.
+async fn eventually(what: &str, is_so: impl Fn() -> bool) {
+    let waiting = async {
+        while !is_so() {
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        }
+    };
+    let waited = tokio::time::timeout(std::time::Duration::from_secs(10), waiting).await;
+    assert!(waited.is_ok(), "waited in vain until {what}");
+}
+
 async fn control(live: Arc<Live>, store: Arc<MemoryStore>, services: Vec<Arc<ServiceSpec>>) {
     loop {
         store.changed().await;

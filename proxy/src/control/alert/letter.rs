@@ -128,7 +128,7 @@ impl TripAlert {
         if let Some(evidence) = &self.trip.evidence {
             letter.section("The proof", proof(evidence, self.trip.cause));
             if !evidence.samples.is_empty() {
-                letter.section("First failing requests", vec![samples(evidence)]);
+                letter.section("Last failing requests", vec![samples(evidence)]);
             }
         }
         letter.section("What serin did", vec![text(&self.deed())]);
@@ -202,7 +202,7 @@ fn proof(evidence: &Evidence, cause: Cause) -> Vec<Block> {
         let without = evidence.e_without_any_address.map_or_else(String::new, |e| {
             format!(" With any one address left out the evidence is still at least {}.", words::odds(e))
         });
-        blocks.push(text(&format!("The bad units came from {addresses}.{without}")));
+        blocks.push(text(&format!("Users came from {addresses}.{without}")));
     }
     blocks
 }

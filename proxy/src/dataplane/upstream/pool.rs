@@ -34,16 +34,22 @@ impl Connection {
         Self { stream, input: BytesMut::new() }
     }
 
-    /// Reads once, at least room for `want` bytes offered. Zero means that the endpoint closed.
+    /// Reads once, with room for more than `want` bytes: only a read that leaves room tells the
+    /// reactor that the socket is empty. Zero means that the endpoint closed.
     pub(crate) fn poll_fill(&mut self, context: &mut Context<'_>, want: usize) -> Poll<io::Result<usize>> {
-        self.input.reserve(want.max(MIN_READ));
+        self.input.reserve((want + 1).max(MIN_READ));
         pin!(self.stream.read_buf(&mut self.input)).poll(context)
     }
 
-    /// Whether nothing arrived that was not asked for, a close included. No system call: what
-    /// the reactor has seen by now is what counts.
+    /// Whether nothing arrived that was not asked for, a close included. Mostly no system call:
+    /// only where the reactor thinks that there may be something.
     fn is_quiet(&self) -> bool {
-        self.stream.poll_read_ready(&mut Context::from_waker(Waker::noop())).is_pending()
+        match self.stream.poll_read_ready(&mut Context::from_waker(Waker::noop())) {
+            Poll::Pending => true,
+            Poll::Ready(_) => {
+                matches!(self.stream.try_read(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+            }
+        }
     }
 
     /// Writes from several buffers at once.

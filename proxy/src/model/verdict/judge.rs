@@ -1,5 +1,7 @@
 //! One episode's judge: takes bad outcomes, says whether the canary must go.
 
+use std::collections::VecDeque;
+
 use super::addresses::{ClientNet, WithoutOne};
 use super::eprocess::EProcess;
 use super::units::BadUnits;
@@ -13,7 +15,8 @@ use crate::model::weight::Weight;
 /// Bad units remembered in one episode; see [`BadUnits`].
 const UNITS: usize = 65_536;
 
-/// Bad outcomes of the canary kept for people.
+/// Bad outcomes of the canary kept for people: the latest, since those are the ones that decide. After
+/// a long healthy time the first ones would be of everyday errors, and prove nothing.
 const SAMPLES: usize = 10;
 
 /// Below this many client addresses seen in the episode, leaving one out can't be asked:
@@ -41,7 +44,7 @@ pub struct Judge {
     /// The canary's bad units beyond what stable's let expect.
     excess: f64,
     addresses_seen: u64,
-    samples: Vec<BadSample>,
+    samples: VecDeque<BadSample>,
     first_bad: Option<Timestamp>,
 }
 
@@ -57,7 +60,7 @@ impl Judge {
             bad: PerArm::default(),
             excess: 0.0,
             addresses_seen: 0,
-            samples: Vec::new(),
+            samples: VecDeque::with_capacity(SAMPLES),
             first_bad: None,
         }
     }
@@ -72,9 +75,10 @@ impl Judge {
         }
         if outcome.arm == Arm::Canary {
             self.first_bad.get_or_insert(outcome.sample.at);
-            if self.samples.len() < SAMPLES {
-                self.samples.push(outcome.sample.clone());
+            if self.samples.len() == SAMPLES {
+                self.samples.pop_front();
             }
+            self.samples.push_back(outcome.sample.clone());
         }
         if self.units.insert(outcome.unit) {
             self.newly_bad(outcome);
@@ -116,7 +120,7 @@ impl Judge {
             }),
             addresses: self.addresses_seen,
             e_without_any_address: self.least_without_one(),
-            samples: self.samples.clone(),
+            samples: self.samples.iter().cloned().collect(),
             first_bad: self.first_bad,
         }
     }
@@ -190,6 +194,19 @@ mod tests {
         assert!(evidence.e >= 1_000.0 && evidence.e_without_any_address.is_some_and(|e| e >= 1_000.0));
         assert_eq!(evidence.arms.canary.units, 10);
         assert_eq!(evidence.first_bad, evidence.samples.first().map(|s| s.at));
+    }
+
+    #[test]
+    fn the_proof_shows_the_requests_that_decided() {
+        let mut judge = Judge::new(&spec());
+        let keys: Vec<u32> = canary_keys().take(15).collect();
+        for key in &keys {
+            judge.observe(&outcome(*key, 10.0, *key), 1_000);
+        }
+        let evidence = judge.evidence(PerArm::default());
+        let shown: Vec<String> = evidence.samples.into_iter().map(|sample| sample.request_id).collect();
+        assert_eq!(shown, keys[5..].iter().map(|key| format!("{key:x}")).collect::<Vec<_>>());
+        assert_eq!(evidence.first_bad, Some(Timestamp::from_millis(keys[0].into())));
     }
 
     #[test]
