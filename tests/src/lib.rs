@@ -2,14 +2,16 @@
 //!
 //! [`checkbox`] is a stand-in for the application in front of which serin runs, [`standin`] runs it
 //! as a process, and [`serin`] does so with the daemon; both stand on [`process`]. [`client`] is one
-//! user, [`traffic`] many of them, and [`eventually`] waits for what must come true. The tests are
-//! in `suite/`. Harness code returns errors with all they need to be understood; tests unwrap them.
+//! user, [`traffic`] many of them, and [`eventually`] waits for what must come true. [`wire`] is one
+//! end of a connection, byte by byte, and [`origin`] an endpoint made of it. The tests are in `suite/`. Harness code returns errors with all they need to be understood; tests unwrap them.
 
 pub mod checkbox;
 pub mod client;
 pub mod eventually;
+pub mod origin;
 pub mod process;
 pub mod serin;
 pub mod smtp;
 pub mod standin;
 pub mod traffic;
+pub mod wire;

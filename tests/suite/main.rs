@@ -1,3 +1,4 @@
 //! The suite: serin and what it needs, as real processes over real sockets. A file to a subject.
 mod checkbox;
 mod mail;
+mod wire;
