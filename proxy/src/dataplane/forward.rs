@@ -92,6 +92,8 @@ pub(crate) async fn forward(
                 };
                 index = other;
                 terms.endpoint = pool[index].address;
+                // The last try shall not end on a stale connection.
+                terms.reuse = false;
                 record.attempt(&pool[index].id, &pool[index].live);
             }
             Next::GiveUp => return Err(ProxyError::Exchange(error)),
@@ -130,6 +132,7 @@ pub(crate) fn framing(parts: &Parts, body: &Incoming) -> RequestFraming {
 /// Judges an answer by what the service calls bad, and makes the client's response of it.
 pub(crate) fn relay(downstream: &Rc<Downstream>, mut record: Record, mut answer: Answer) -> Response<Body> {
     let core = &downstream.core;
+    downstream.request_is_read(!answer.body.waits_for_request());
     core.return_head_buffer(std::mem::take(&mut answer.spare));
     let status = answer.status.as_u16();
     record.head(status, core.clock.refresh());
