@@ -62,7 +62,7 @@ pub(crate) async fn forward(
     let total = deadline(core.clock.now(), timeouts.total);
     let mut terms = Terms { endpoint: pool[index].address, timeouts, total, to_head, reuse: true };
     let mut tries = 0;
-    record.attempt(&pool[index].id, &pool[index].live);
+    record.attempt(index);
     loop {
         let (error, unsent) = match exchange(&core.pool, &downstream.alarm, &terms, sender).await {
             Ok(answer) => return Ok(answer),
@@ -82,7 +82,7 @@ pub(crate) async fn forward(
                 terms.reuse = false;
                 // A connection that was found dead before anything was sent was no attempt.
                 if !untouched {
-                    record.attempt(&pool[index].id, &pool[index].live);
+                    record.attempt(index);
                 }
             }
             Next::Elsewhere => {
@@ -94,7 +94,7 @@ pub(crate) async fn forward(
                 terms.endpoint = pool[index].address;
                 // The last try shall not end on a stale connection.
                 terms.reuse = false;
-                record.attempt(&pool[index].id, &pool[index].live);
+                record.attempt(index);
             }
             Next::GiveUp => return Err(ProxyError::Exchange(error)),
         }
