@@ -115,7 +115,8 @@ async fn an_endpoint_that_refuses_is_replaced_within_the_budget_for_what_may_be_
     }
     let retries = metric(&serin, "serin_retries_total", &[]).await;
     let refused = bad(&serin, "refused").await;
-    assert!((30..=40).contains(&retries), "{retries} retries of 200 requests are not a fifth");
+    // ten at once, and one for each five requests
+    assert!((30..=50).contains(&retries), "{retries} retries of 200 requests are beyond the budget");
     assert_eq!(refused, retries + failed, "each first attempt that was refused is scored");
     assert_eq!(served + failed, 200);
 
