@@ -26,7 +26,7 @@ const READY: Duration = Duration::from_secs(20);
 /// How long it may take to drain after SIGTERM.
 const STOP: Duration = Duration::from_secs(40);
 /// The token that the harness calls the admin API with. What it opens is gone with the test.
-const TOKEN: &str = "the suite's own";
+const TOKEN: &str = "the-suites-own";
 /// How often other ports are tried when someone took a free one first.
 const TRIES: usize = 5;
 
@@ -104,6 +104,11 @@ impl Serin {
     /// When there is none.
     pub async fn ask(&self, path: &str) -> anyhow::Result<Reply> {
         Ok(self.operator().get(path).await?)
+    }
+
+    /// The token of an operator.
+    pub const fn token(&self) -> &'static str {
+        TOKEN
     }
 
     /// A caller of the admin API who may do everything.
@@ -225,6 +230,11 @@ impl Serin {
     /// When it has ended.
     pub fn peak_memory(&self) -> anyhow::Result<u64> {
         self.process.peak_memory()
+    }
+
+    /// Whether its state file holds this text.
+    pub fn has_on_disk(&self, text: &str) -> bool {
+        fs::read_to_string(self.dir().join("state.json")).is_ok_and(|file| file.contains(text))
     }
 
     /// All that it logged, restarts included.

@@ -2,10 +2,12 @@
 
 use std::net::SocketAddr;
 use std::process::ExitStatus;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 use serde_json::Value;
+use tokio::net::TcpSocket;
 use tokio::process::Command;
 
 use crate::client::Client;
@@ -59,6 +61,8 @@ pub struct Checkbox {
     process: Process,
     address: SocketAddr,
     control: SocketAddr,
+    /// Holds the port of one that was killed.
+    grave: Mutex<Option<TcpSocket>>,
 }
 
 impl Checkbox {
@@ -83,7 +87,7 @@ impl Checkbox {
             let text = hello[field].as_str().with_context(|| format!("checkbox says no {field}: {hello}"))?;
             text.parse().with_context(|| format!("checkbox listens on {text}"))
         };
-        Ok(Self { address: address("address")?, control: address("control")?, process })
+        Ok(Self { address: address("address")?, control: address("control")?, process, grave: Mutex::default() })
     }
 
     /// Where the application listens.
@@ -169,6 +173,11 @@ impl Checkbox {
     pub async fn kill(&self) -> anyhow::Result<()> {
         self.signal(Signal::KILL)?;
         self.wait(Duration::from_secs(10)).await?;
+        // Bound and not listening: it refuses, and no server of another test can come to be there.
+        let socket = if self.address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        socket.set_reuseaddr(true)?;
+        socket.bind(self.address)?;
+        *self.grave.lock().unwrap_or_else(PoisonError::into_inner) = Some(socket);
         Ok(())
     }
 }

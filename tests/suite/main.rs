@@ -1,9 +1,13 @@
 //! The suite: serin and what it needs, as real processes over real sockets. A file to a subject.
 
 mod checkbox;
+mod cli;
 mod demo;
+mod fleet;
 mod mail;
 mod pull;
+mod query_of_death;
+mod redis_outage;
 mod split;
 mod store;
 mod wire;

@@ -72,8 +72,8 @@ async fn a_weight_of_ten_percent_is_a_tenth_of_the_users_and_each_stays_on_its_a
     is_share(on_canary(&first).len(), 20_000, 10.0);
 
     // when the weight goes up, nobody leaves the canary; when it goes down, nobody joins it
-    let mut some = crowd.first(2_000);
-    let (mut before, mut weight) = (on_canary(&first[..2_000]), 10.0);
+    let mut some = crowd.first(1_000);
+    let (mut before, mut weight) = (on_canary(&first[..1_000]), 10.0);
     for percent in [25.0, 60.0, 30.0, 2.0] {
         one.set_weight(SERVICE, percent).await.unwrap();
         let now = on_canary(&some.ask(one.http(), &PATHS).await.unwrap());
@@ -81,7 +81,7 @@ async fn a_weight_of_ten_percent_is_a_tenth_of_the_users_and_each_stays_on_its_a
         assert_eq!(now, on_canary(&some.ask(other.http(), &PATHS).await.unwrap()));
         let (fewer, more) = if percent > weight { (&before, &now) } else { (&now, &before) };
         assert!(fewer.is_subset(more), "from {weight} to {percent} % users were exchanged");
-        is_share(now.len(), 2_000, percent);
+        is_share(now.len(), 1_000, percent);
         (before, weight) = (now, percent);
     }
 
@@ -143,10 +143,6 @@ async fn when_all_of_the_canary_dies_stable_serves_and_the_circuit_opens() {
     let serin = Serin::start(&pools.config(&(scene::weight(90.0) + PROBED))).await.unwrap();
     let mut crowd = Crowd::of(50);
     crowd.ask(serin.http(), &PATHS).await.unwrap();
-    eventually(SOON, "the canary is known to have been ready", async || {
-        (serin.service(SERVICE).await.ok()?["verdict"]["episode"].is_string()).then_some(())
-    })
-    .await;
     pools.canary.kill().await.unwrap();
     ready(&serin, "canary", 0).await;
     assert_eq!(on_canary(&crowd.ask(serin.http(), &PATHS).await.unwrap()), BTreeSet::new());

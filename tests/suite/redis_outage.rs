@@ -1,0 +1,246 @@
+//! Redis goes away, comes back, forgets, or holds nonsense: users never notice, and no circuit closes.
+
+#![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use serin_tests::client::Reply;
+use serin_tests::crowd::{Crowd, Strangers, Visit};
+use serin_tests::eventually::eventually;
+use serin_tests::redis::Redis;
+use serin_tests::scene::{self, CANARY, SERVICE, STABLE, config};
+use serin_tests::serin::Serin;
+use serin_tests::standin::Checkbox;
+
+/// By when all must be back once Redis is.
+const BACK: Duration = Duration::from_secs(2);
+const SOON: Duration = Duration::from_secs(20);
+const LISTING: &str = "/api/study/listing";
+const HASH: &str = "serin:{test}:service:checkbox";
+const CANARY_POOL: &str = "serin:{test}:service:checkbox:pool:canary";
+
+struct World {
+    redis: Redis,
+    serin: Serin,
+    stable: Checkbox,
+    canary: Checkbox,
+}
+
+impl World {
+    async fn start(weight: f64, redis_options: &[&str]) -> Self {
+        let redis = Redis::start_with(redis_options).await.unwrap();
+        let (stable, canary) = (scene::stable().await.unwrap(), scene::canary().await.unwrap());
+        let more = scene::weight(weight) + &scene::store(&redis.url());
+        let serin = Serin::start(&config(&[&stable], &[&canary], &more)).await.unwrap();
+        Self { redis, serin, stable, canary }
+    }
+
+    async fn put_weight(&self, percent: f64) -> Reply {
+        let path = format!("/v1/services/{SERVICE}/canary/weight");
+        self.serin.operator().put_json(&path, &json!({ "percent": percent })).await.unwrap()
+    }
+
+    /// Adds an endpoint to a pool: the one of this stand-in, under another name.
+    async fn add(&self, pool: &str, id: &str, standin: &Checkbox) {
+        let path = format!("/v1/services/{SERVICE}/pools/{pool}/endpoints/{id}");
+        let wish = json!({ "address": standin.address().to_string() });
+        let reply = self.serin.operator().put_json(&path, &wish).await.unwrap();
+        assert_eq!(reply.status, 200, "{}", reply.text());
+    }
+
+    async fn service(&self) -> Value {
+        self.serin.service(SERVICE).await.unwrap()
+    }
+
+    async fn until_reachable(&self, reachable: bool, within: Duration) {
+        eventually(within, "serin knows how Redis is", async || {
+            (self.serin.service(SERVICE).await.ok()?["store"]["reachable"] == reachable).then_some(())
+        })
+        .await;
+    }
+
+    async fn in_redis(&self, field: &str) -> Option<String> {
+        self.redis.command(&["HGET", HASH, field]).await.unwrap()
+    }
+
+    /// Waits until Redis holds the circuit as open.
+    async fn until_open_in_redis(&self, within: Duration) {
+        eventually(within, "Redis is told of the open circuit", async || {
+            let circuit: Value = serde_json::from_str(&self.in_redis("circuit").await?).unwrap();
+            (circuit["state"] == "open").then_some(())
+        })
+        .await;
+    }
+
+    /// Waits until users were answered so many more times.
+    async fn until_answered(&self, more: u64) {
+        let answered = async || self.stable.requests().await.unwrap() + self.canary.requests().await.unwrap();
+        let wanted = answered().await + more;
+        eventually(SOON, "users are answered", async || (answered().await >= wanted).then_some(())).await;
+    }
+}
+
+fn all_were_served(visits: &[Visit]) {
+    let unserved: Vec<_> = visits.iter().filter(|visit| visit.status != Some(200)).collect();
+    assert!(unserved.is_empty(), "{} of {}: {:?}", unserved.len(), visits.len(), &unserved[..1]);
+    assert!(visits.len() > 100, "{} visits are no load", visits.len());
+}
+
+#[tokio::test]
+async fn a_redis_that_dies_under_load_costs_no_request_and_is_told_when_it_is_back() {
+    let mut world = World::start(30.0, &["--appendonly", "yes"]).await;
+    let users = Strangers::come(world.serin.http(), 100.0, LISTING);
+    world.until_answered(50).await;
+    assert_eq!(world.serin.metric("serin_store_reachable").await.unwrap(), 1.0);
+
+    // when Redis dies
+    world.redis.stop().await.unwrap();
+    world.until_reachable(false, SOON).await;
+    // then everything says so, with the reason
+    let ready = world.serin.ask("/readyz").await.unwrap();
+    assert_eq!(ready.status, 200, "{}", ready.text());
+    let store = ready.json().unwrap()["store"].take();
+    assert!(store["detail"].as_str().unwrap().contains("Redis can't be reached"), "{store}");
+    assert!(store["age_seconds"].is_number(), "{store}");
+    assert_eq!(world.serin.metric("serin_store_reachable").await.unwrap(), 0.0);
+    assert!(world.serin.logs().contains("The store can't be reached: serving the last good state"));
+    // and a change is refused with what to do next
+    let refused = world.put_weight(50.0).await;
+    assert_eq!((refused.status, refused.header("content-type")), (503, Some("application/problem+json")));
+    let detail = refused.json().unwrap()["detail"].as_str().unwrap().to_owned();
+    assert!(detail.contains("a trip works all the same") && detail.contains("try again when /readyz"), "{detail}");
+    assert_eq!(world.service().await["weight"]["asked"], 30.0);
+    // and the canary still gets its share
+    let before = world.canary.requests().await.unwrap();
+    world.until_answered(100).await;
+    assert!(world.canary.requests().await.unwrap() > before);
+
+    // when a person trips the circuit, it holds at once
+    world.serin.trip(SERVICE, "users report lost answers").await.unwrap();
+    assert!(Crowd::of(50).ask(world.serin.http(), &[LISTING]).await.unwrap().iter().all(|version| version == STABLE));
+
+    // when Redis is back, it is told of the trip and takes changes
+    world.redis.restart().await.unwrap();
+    world.until_open_in_redis(BACK).await;
+    world.until_reachable(true, BACK).await;
+    assert_eq!(world.put_weight(50.0).await.status, 200);
+    assert_eq!(world.serin.metric("serin_store_reachable").await.unwrap(), 1.0);
+    assert_eq!(world.in_redis("weight").await.as_deref(), Some("50"));
+    world.serin.reset(SERVICE, "they were found").await.unwrap();
+    assert_eq!(world.service().await["weight"]["effective"], 50.0);
+    all_were_served(&users.leave().await.unwrap());
+}
+
+#[tokio::test]
+async fn a_daemon_that_starts_without_redis_serves_as_it_last_did() {
+    // given users who know their arms, and an endpoint that only the store knows
+    let mut world = World::start(10.0, &[]).await;
+    let second = scene::canary().await.unwrap();
+    world.add("canary", "second", &second).await;
+    assert_eq!(world.put_weight(40.0).await.status, 200);
+    let mut crowd = Crowd::of(200);
+    let met = crowd.ask(world.serin.http(), &[LISTING]).await.unwrap();
+    assert!(met.iter().any(|version| version == CANARY));
+    // when serin starts again and Redis is gone
+    world.serin.kill().await.unwrap();
+    world.redis.stop().await.unwrap();
+    world.serin.start_again().await.unwrap();
+    // then everybody is where they were, served by all endpoints
+    let before = second.requests().await.unwrap();
+    assert_eq!(crowd.ask(world.serin.http(), &[LISTING]).await.unwrap(), met);
+    assert!(second.requests().await.unwrap() > before);
+    let service = world.service().await;
+    assert_eq!((&service["weight"]["effective"], &service["store"]["reachable"]), (&json!(40.0), &json!(false)));
+}
+
+#[tokio::test]
+async fn a_trip_made_without_redis_outlives_a_crash_and_is_told_later() {
+    let mut world = World::start(50.0, &[]).await;
+    world.redis.stop().await.unwrap();
+    world.serin.trip(SERVICE, "it smells").await.unwrap();
+    eventually(SOON, "the trip is on disk", async || world.serin.has_on_disk("it smells").then_some(())).await;
+    world.serin.kill().await.unwrap();
+    world.serin.start_again().await.unwrap();
+    assert_eq!(world.service().await["circuit"]["state"], "open");
+    world.redis.restart().await.unwrap();
+    world.until_open_in_redis(BACK).await;
+    assert_eq!(world.service().await["circuit"]["reason"], "it smells");
+}
+
+#[tokio::test]
+async fn a_flushed_redis_closes_no_circuit_and_loses_no_weight_and_no_endpoint() {
+    let world = World::start(10.0, &[]).await;
+    let users = Strangers::come(world.serin.http(), 100.0, LISTING);
+    assert_eq!(world.put_weight(35.0).await.status, 200);
+    let extra = scene::stable().await.unwrap();
+    world.add("stable", "extra", &extra).await;
+    world.serin.trip(SERVICE, "it smells").await.unwrap();
+    world.until_open_in_redis(SOON).await;
+    world.until_answered(20).await;
+    let canary_before = world.canary.requests().await.unwrap();
+
+    let _: String = world.redis.command(&["FLUSHALL"]).await.unwrap();
+
+    world.until_open_in_redis(BACK).await;
+    assert_eq!(world.in_redis("weight").await.as_deref(), Some("35"));
+    world.until_answered(100).await;
+    let service = world.service().await;
+    assert_eq!((&service["circuit"]["state"], &service["weight"]["asked"]), (&json!("open"), &json!(35.0)));
+    let ids = |service: &Value| service["pools"]["stable"]["endpoints"].to_string();
+    assert!(ids(&service).contains("\"extra\""), "{service}");
+    assert_eq!(world.canary.requests().await.unwrap(), canary_before, "the canary got traffic");
+    all_were_served(&users.leave().await.unwrap());
+    // and it can be reset as ever
+    world.serin.reset(SERVICE, "fixed").await.unwrap();
+    assert_eq!(world.service().await["weight"]["effective"], 35.0);
+}
+
+#[tokio::test]
+async fn a_flush_while_the_canary_runs_moves_nobody() {
+    let world = World::start(10.0, &[]).await;
+    assert_eq!(world.put_weight(40.0).await.status, 200);
+    let mut crowd = Crowd::of(200);
+    let met = crowd.ask(world.serin.http(), &[LISTING]).await.unwrap();
+    let _: String = world.redis.command(&["FLUSHALL"]).await.unwrap();
+    eventually(BACK, "Redis has the weight again", async || world.in_redis("weight").await).await;
+    assert_eq!(crowd.ask(world.serin.http(), &[LISTING]).await.unwrap(), met);
+}
+
+#[tokio::test]
+async fn nonsense_in_redis_is_named_and_passed_over_and_the_rest_counts() {
+    let world = World::start(10.0, &[]).await;
+    assert_eq!(world.put_weight(25.0).await.status, 200);
+    let second = scene::canary().await.unwrap();
+    let set = async |words: &[&str]| {
+        let _: redis::Value = world.redis.command(words).await.unwrap();
+    };
+    // given a weight, a member and a whole pool that make no sense, and one change that does
+    set(&["HSET", HASH, "weight", "abc"]).await;
+    set(&["HSET", CANARY_POOL, "broken", "{\"state\":\"ready\""]).await;
+    let member = json!({ "state": "ready", "address": second.address().to_string() }).to_string();
+    set(&["HSET", CANARY_POOL, "second", &member]).await;
+    let stable_pool = "serin:{test}:service:checkbox:pool:stable";
+    set(&["DEL", stable_pool]).await;
+    set(&["SET", stable_pool, "a string"]).await;
+    // then each is named in the metric, the status and the log
+    eventually(BACK, "serin finds all three", async || {
+        (world.serin.metric("serin_store_poisoned_values").await.ok()? == 3.0).then_some(())
+    })
+    .await;
+    let service = world.service().await;
+    let (told, log) = (service["store"]["poisoned"].to_string(), world.serin.logs());
+    for key in [format!("{HASH} weight"), format!("{CANARY_POOL} broken"), stable_pool.to_owned()] {
+        assert!(told.contains(&key) && log.contains(&key), "{key} isn't named in {told} and\n{log}");
+    }
+    assert!(!told.contains("abc") && !log.contains("abc"), "values may be secrets");
+    // and the rest holds: the last good weight, the seeds, the new endpoint
+    assert_eq!(service["weight"]["effective"], 25.0);
+    let met = Crowd::of(400).ask(world.serin.http(), &[LISTING]).await.unwrap();
+    let on_canary = met.iter().filter(|version| *version == CANARY).count();
+    assert!((60..140).contains(&on_canary), "{on_canary} of 400 at 25 %");
+    assert!(second.requests().await.unwrap() > 0, "the sound member gets nothing");
+    // and the next change puts things right
+    assert_eq!(world.put_weight(5.0).await.status, 200);
+    assert_eq!(world.in_redis("weight").await.as_deref(), Some("5"));
+}
