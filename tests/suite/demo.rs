@@ -67,7 +67,7 @@ async fn demo_once_tells_the_whole_story() {
         "Every user came back, and met the same version again.",
         "requests to the canary, ",
         "│ Evidence ",
-        "│ First failing requests",
+        " failing requests\n",
         "│   serin reset shop --reason",
         "Summary",
     ] {
