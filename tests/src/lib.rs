@@ -5,13 +5,15 @@
 //! [`smtp`] are the real servers that serin talks to. [`scene`] is the usual start of a test. [`client`]
 //! is one user, [`traffic`] many of them with what such users do, [`crowd`] very many at little cost,
 //! and [`eventually`] waits for what must come true. [`pull`] breaks canaries and measures how soon they
-//! are gone. The tests are in `suite/`. Harness code returns errors with all they need to be
+//! are gone. [`wire`] is one end of a connection, byte by byte, and [`origin`] an endpoint made of it.
+//! The tests are in `suite/`. Harness code returns errors with all they need to be
 //! understood; tests unwrap them.
 
 pub mod checkbox;
 pub mod client;
 pub mod crowd;
 pub mod eventually;
+pub mod origin;
 pub mod process;
 pub mod pull;
 pub mod redis;
@@ -20,3 +22,4 @@ pub mod serin;
 pub mod smtp;
 pub mod standin;
 pub mod traffic;
+pub mod wire;

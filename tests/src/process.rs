@@ -107,6 +107,16 @@ impl Process {
             .map_err(|_| anyhow!("{} still runs after {deadline:?}; its log:\n{}", self.name, self.log_tail()))
     }
 
+    /// The most memory that the child ever held, in bytes.
+    ///
+    /// # Errors
+    /// When it has ended, or the system doesn't say.
+    pub fn peak_memory(&self) -> anyhow::Result<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid.as_raw_nonzero()))?;
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("no VmHWM")?;
+        Ok(peak.trim().trim_end_matches("kB").trim().parse::<u64>()? * 1024)
+    }
+
     /// Sends a signal. Nothing happens if the child has ended.
     ///
     /// # Errors

@@ -182,6 +182,14 @@ impl Serin {
     /// When it still runs long after.
     pub async fn stop(&self) -> anyhow::Result<ExitStatus> {
         self.signal(Signal::TERM)?;
+        self.ended().await
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Errors
+    /// When it still runs long after.
+    pub async fn ended(&self) -> anyhow::Result<ExitStatus> {
         self.process.wait(STOP).await
     }
 
@@ -209,6 +217,14 @@ impl Serin {
     /// Whether the process runs.
     pub fn is_alive(&self) -> bool {
         self.process.exited().is_none()
+    }
+
+    /// The most memory that the process ever held, in bytes.
+    ///
+    /// # Errors
+    /// When it has ended.
+    pub fn peak_memory(&self) -> anyhow::Result<u64> {
+        self.process.peak_memory()
     }
 
     /// All that it logged, restarts included.

@@ -6,3 +6,4 @@ mod mail;
 mod pull;
 mod split;
 mod store;
+mod wire;

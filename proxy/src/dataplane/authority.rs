@@ -18,6 +18,7 @@ pub(crate) fn host<'a>(uri: &'a Uri, headers: &'a HeaderMap, version: Version) -
         (None, _) => "",
     };
     let authority = match uri.authority() {
+        Some(_) if uri.scheme().is_none() => return Err("a request target that is no path"),
         Some(authority) if !field.is_empty() && !authority.as_str().eq_ignore_ascii_case(field) => {
             return Err("a Host field that contradicts the request target");
         }
@@ -79,5 +80,6 @@ mod tests {
         assert!(read("/", &["a", "b"], Version::HTTP_11).is_err());
         assert!(read("/", &[], Version::HTTP_11).is_err());
         assert!(read("http://a/", &["b"], Version::HTTP_11).is_err());
+        assert!(read("a:80", &["a:80"], Version::HTTP_11).is_err());
     }
 }

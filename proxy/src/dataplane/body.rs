@@ -65,7 +65,9 @@ impl Relay {
             }
             Some(Err(error)) => {
                 tracing::debug!(error = error as &dyn std::error::Error, "Response broke off");
-                self.record.bad(reason_of(error), None);
+                if let Some(reason) = reason_of(error) {
+                    self.record.bad(reason, None);
+                }
             }
             None => {}
         }
@@ -73,11 +75,13 @@ impl Relay {
     }
 }
 
-const fn reason_of(error: &BodyError) -> BadReason {
+/// What a broken body counts as against its endpoint; none where the client is to blame.
+const fn reason_of(error: &BodyError) -> Option<BadReason> {
     match error {
-        BodyError::Truncated(_) => BadReason::Truncated,
-        BodyError::Timeout => BadReason::Timeout,
-        BodyError::Malformed(_) => BadReason::Malformed,
+        BodyError::Truncated(_) => Some(BadReason::Truncated),
+        BodyError::Timeout => Some(BadReason::Timeout),
+        BodyError::Malformed(_) => Some(BadReason::Malformed),
+        BodyError::Request(_) => None,
     }
 }
 

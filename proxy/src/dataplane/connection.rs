@@ -7,10 +7,11 @@ use std::net::{IpAddr, SocketAddr};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use http::header::HeaderMap;
-use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper::rt::{Read, ReadBuf, ReadBufCursor, Write};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -22,8 +23,10 @@ use super::core::Core;
 use super::handle::handle;
 use crate::model::spec::ListenerSpec;
 
-/// The most fields in a request head.
-const MAX_FIELDS: usize = 128;
+/// The most fields in a request head: as many as hyper parses without a trip to the heap.
+const MAX_FIELDS: usize = 100;
+/// How long a client is heard out that may still be sending what nobody will read.
+const LINGER: Duration = Duration::from_secs(2);
 /// Writes of several parts up to this size are put together into one.
 const JOINED: usize = 8 * 1024;
 
@@ -40,6 +43,8 @@ pub(crate) struct Downstream {
     pub(crate) trusted: bool,
     listener: Arc<ListenerSpec>,
     phase: Cell<Phase>,
+    /// Whether the client may be in the middle of a request body.
+    sending_body: Cell<bool>,
 }
 
 /// What a connection waits for, and until when.
@@ -65,6 +70,7 @@ impl Downstream {
             trusted: listener.trusted.iter().any(|range| range.contains(peer)),
             listener: Arc::clone(listener),
             phase: Cell::new(Phase::Idle(idle)),
+            sending_body: Cell::new(false),
         })
     }
 
@@ -78,10 +84,21 @@ impl Downstream {
         self.trusted && headers.get("x-forwarded-proto").is_some_and(|proto| proto == "https")
     }
 
-    /// A request was read: from here on the exchange watches the time.
-    pub(crate) fn request_began(&self) {
+    /// A request head was read: from here on the exchange watches the time.
+    pub(crate) fn request_began(&self, with_body: bool) {
         self.core.clock.refresh();
         self.phase.set(Phase::Busy);
+        self.sending_body.set(with_body);
+    }
+
+    /// Says whether all of the request was read by the time that its response begins.
+    pub(crate) fn request_is_read(&self, read: bool) {
+        self.sending_body.set(!read);
+    }
+
+    /// Whether the client may still be sending when serin has nothing more to say.
+    fn may_be_sending(&self) -> bool {
+        self.sending_body.get() || matches!(self.phase.get(), Phase::Head(_))
     }
 
     /// The response is handed over: the connection waits for the next request.
@@ -114,7 +131,8 @@ pub(crate) async fn serve(core: Rc<Core>, listener: Arc<ListenerSpec>, stream: T
             async move { Ok::<_, std::convert::Infallible>(handle(downstream, request).await) }
         })
     };
-    let socket = Socket { stream: TokioIo::new(stream), downstream: Rc::clone(&downstream), write_until: None };
+    let stream = TokioIo::new(stream);
+    let socket = Socket { stream, downstream: Rc::clone(&downstream), write_until: None, linger_until: None };
     let mut http = http1::Builder::new();
     http.max_headers(MAX_FIELDS).max_buf_size(listener.max_header_bytes).half_close(false);
     let mut connection = pin!(http.serve_connection(socket, service));
@@ -138,6 +156,8 @@ struct Socket {
     downstream: Rc<Downstream>,
     /// Until when the client must have taken some of what is being written.
     write_until: Option<Instant>,
+    /// Until when the client is heard out; none before serin has closed its half.
+    linger_until: Option<Instant>,
 }
 
 impl Socket {
@@ -154,6 +174,22 @@ impl Socket {
         let until = self.write_until.or_else(|| deadline(now, downstream.listener.idle_timeout));
         self.write_until = until;
         if downstream.alarm.passed(until, context) { Poll::Ready(Err(io::ErrorKind::TimedOut.into())) } else { result }
+    }
+}
+
+impl Socket {
+    /// Takes and drops what the client still sends. A socket that is closed with bytes unread
+    /// resets the connection, and the reset may overtake the answer that says why.
+    fn poll_linger(&mut self, until: Instant, context: &mut Context<'_>) -> Poll<()> {
+        let mut room = [0; 4 * 1024];
+        loop {
+            let mut buffer = ReadBuf::new(&mut room);
+            match Pin::new(&mut self.stream).poll_read(context, buffer.unfilled()) {
+                Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {}
+                Poll::Pending if !self.downstream.alarm.passed(Some(until), context) => return Poll::Pending,
+                _ => return Poll::Ready(()),
+            }
+        }
     }
 }
 
@@ -186,7 +222,15 @@ impl Write for Socket {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
+        let until = match self.linger_until {
+            Some(until) => until,
+            None => {
+                ready!(Pin::new(&mut self.stream).poll_shutdown(context))?;
+                let until = self.downstream.core.clock.now() + LINGER;
+                *self.linger_until.insert(until)
+            }
+        };
+        if self.downstream.may_be_sending() { self.poll_linger(until, context).map(Ok) } else { Poll::Ready(Ok(())) }
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -62,7 +62,7 @@ pub(crate) async fn forward(
     let total = deadline(core.clock.now(), timeouts.total);
     let mut terms = Terms { endpoint: pool[index].address, timeouts, total, to_head, reuse: true };
     let mut tries = 0;
-    record.attempt(&pool[index].id, &pool[index].live);
+    record.attempt(index);
     loop {
         let (error, unsent) = match exchange(&core.pool, &downstream.alarm, &terms, sender).await {
             Ok(answer) => return Ok(answer),
@@ -82,7 +82,7 @@ pub(crate) async fn forward(
                 terms.reuse = false;
                 // A connection that was found dead before anything was sent was no attempt.
                 if !untouched {
-                    record.attempt(&pool[index].id, &pool[index].live);
+                    record.attempt(index);
                 }
             }
             Next::Elsewhere => {
@@ -92,7 +92,9 @@ pub(crate) async fn forward(
                 };
                 index = other;
                 terms.endpoint = pool[index].address;
-                record.attempt(&pool[index].id, &pool[index].live);
+                // The last try shall not end on a stale connection.
+                terms.reuse = false;
+                record.attempt(index);
             }
             Next::GiveUp => return Err(ProxyError::Exchange(error)),
         }
@@ -130,6 +132,7 @@ pub(crate) fn framing(parts: &Parts, body: &Incoming) -> RequestFraming {
 /// Judges an answer by what the service calls bad, and makes the client's response of it.
 pub(crate) fn relay(downstream: &Rc<Downstream>, mut record: Record, mut answer: Answer) -> Response<Body> {
     let core = &downstream.core;
+    downstream.request_is_read(!answer.body.waits_for_request());
     core.return_head_buffer(std::mem::take(&mut answer.spare));
     let status = answer.status.as_u16();
     record.head(status, core.clock.refresh());

@@ -23,8 +23,8 @@ use crate::model::split::Arm;
 
 /// Answers one request.
 pub(crate) async fn handle(downstream: Rc<Downstream>, request: Request<Incoming>) -> Response<Body> {
-    downstream.request_began();
     let (parts, body) = request.into_parts();
+    downstream.request_began(!body.is_end_stream());
     let request_id = request_id(&downstream, &parts.headers);
     let service = match route(&downstream, &parts).and_then(|service| admit(&service, &body).map(|()| service)) {
         Ok(service) => service,
@@ -76,13 +76,24 @@ fn route(downstream: &Downstream, parts: &Parts) -> Result<ServiceRef, ProxyErro
     if parts.method == Method::CONNECT {
         return Err(ProxyError::BadRequest("CONNECT is not for this server"));
     }
-    if parts.headers.contains_key(header::TRANSFER_ENCODING) && parts.headers.contains_key(header::CONTENT_LENGTH) {
-        return Err(ProxyError::BadRequest("both Content-Length and Transfer-Encoding"));
-    }
+    check_framing(&parts.headers)?;
     let host = authority::host(&parts.uri, &parts.headers, parts.version).map_err(ProxyError::BadRequest)?;
     let snapshot = downstream.core.snapshot();
     let index = snapshot.route(&host).ok_or(ProxyError::NoService)?;
     Ok(ServiceRef::new(snapshot, index))
+}
+
+/// Refuses what the HTTP reader in front of us takes though it has two readings.
+fn check_framing(headers: &HeaderMap) -> Result<(), ProxyError> {
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    let Some(coding) = codings.next() else { return Ok(()) };
+    if codings.next().is_some() || !coding.as_bytes().eq_ignore_ascii_case(b"chunked") {
+        return Err(ProxyError::BadRequest("a Transfer-Encoding that isn't chunked alone"));
+    }
+    if headers.contains_key(header::CONTENT_LENGTH) {
+        return Err(ProxyError::BadRequest("both Content-Length and Transfer-Encoding"));
+    }
+    Ok(())
 }
 
 /// Whether the service takes the request at all.

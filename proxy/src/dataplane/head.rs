@@ -9,9 +9,8 @@ use http::request::Parts;
 use super::core::Core;
 use super::upstream::head::{self as wire, RequestFraming};
 
-/// Fields that only serin may set; a client's own are dropped, under any alias.
-const OURS: [&str; 6] =
-    ["x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip", "x-request-id", "x-serin-flags"];
+/// Fields that only serin sets: a client's own are dropped, a trusted peer's are taken in.
+const OURS: [&str; 5] = ["x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-request-id", "x-serin-flags"];
 
 /// What serin says of the client to the endpoint.
 #[derive(Debug)]
@@ -29,49 +28,67 @@ pub(crate) fn write(core: &Core, parts: &Parts, framing: RequestFraming, forward
     let mut out = core.head_buffer();
     let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
     wire::write_request_line(&mut out, &parts.method, target);
-    if !parts.headers.contains_key(header::HOST) {
-        let authority = parts.uri.authority().map_or("", |authority| authority.as_str());
-        wire::write_field(&mut out, "host", authority.as_bytes());
-    }
+    let host = host(parts);
+    wire::write_field(&mut out, "host", host);
     let named = wire::named_by_connection(&parts.headers);
     for (name, value) in &parts.headers {
-        if is_passed_on(name) && !named.contains(name) {
+        if is_passed_on(name, forwarded.trusted) && !named.contains(name) {
             wire::write_field(&mut out, name.as_str(), value.as_bytes());
         }
     }
-    write_forwarded(&mut out, &parts.headers, forwarded);
+    write_forwarded(&mut out, host, &parts.headers, forwarded);
     wire::write_end(&mut out, framing);
     out
 }
 
-fn is_passed_on(name: &HeaderName) -> bool {
-    let passed = match name.as_str() {
-        // Framing is written anew; hyper's server has answered the expectation.
-        "content-length" | "expect" => false,
-        name if name.starts_with("x-") => !OURS.contains(&name),
+/// The host by which the request was routed: of the target, where it names one, or of the field.
+fn host(parts: &Parts) -> &[u8] {
+    match parts.uri.authority() {
+        Some(authority) => authority.as_str().as_bytes(),
+        None => parts.headers.get(header::HOST).map_or(b"".as_slice(), HeaderValue::as_bytes),
+    }
+}
+
+fn is_passed_on(name: &HeaderName, trusted: bool) -> bool {
+    let text = name.as_str();
+    let passed = match text {
+        // Host and framing are written anew; hyper's server has answered the expectation.
+        "content-length" | "expect" | "host" => false,
+        _ if OURS.contains(&text) => false,
+        _ if speaks_of_client(text) => trusted,
         _ => !wire::is_hop_by_hop(name),
     };
-    passed && !is_alias(name.as_str())
+    passed && !is_alias(text)
 }
 
-/// Whether an application that folds `_` or `.` to `-` would take this for a field of ours.
+/// Whether a field says where a request comes from, beside [`OURS`]: that is a trusted peer's to say.
+fn speaks_of_client(name: &str) -> bool {
+    name.starts_with("x-forwarded-") || matches!(name, "x-real-ip" | "forwarded")
+}
+
+/// Whether an application that folds `_` or `.` to `-` would take this for a field that isn't
+/// the client's to set.
 fn is_alias(name: &str) -> bool {
-    let folded = |byte: u8| if matches!(byte, b'_' | b'.') { b'-' } else { byte };
-    name.bytes().any(|byte| matches!(byte, b'_' | b'.'))
-        && OURS.iter().any(|ours| ours.len() == name.len() && ours.bytes().eq(name.bytes().map(folded)))
+    if !name.bytes().any(|byte| matches!(byte, b'_' | b'.')) {
+        return false;
+    }
+    let folded = name.replace(['_', '.'], "-");
+    OURS.contains(&&*folded) || speaks_of_client(&folded) || matches!(&*folded, "content-length" | "transfer-encoding")
 }
 
-fn write_forwarded(out: &mut Vec<u8>, headers: &HeaderMap, forwarded: &Forwarded<'_>) {
-    let believed = |name: &str| if forwarded.trusted { headers.get(name).map(HeaderValue::as_bytes) } else { None };
-    match believed("x-forwarded-for") {
-        Some(chain) => {
-            let value = [chain, b", ", forwarded.for_.as_bytes()].concat();
-            wire::write_field(out, "x-forwarded-for", &value);
+fn write_forwarded(out: &mut Vec<u8>, host: &[u8], headers: &HeaderMap, forwarded: &Forwarded<'_>) {
+    out.extend_from_slice(b"x-forwarded-for: ");
+    if forwarded.trusted {
+        // Some peers add a line of their own instead of adding to the first.
+        for chain in headers.get_all("x-forwarded-for") {
+            out.extend_from_slice(chain.as_bytes());
+            out.extend_from_slice(b", ");
         }
-        None => wire::write_field(out, "x-forwarded-for", forwarded.for_.as_bytes()),
     }
+    out.extend_from_slice(forwarded.for_.as_bytes());
+    out.extend_from_slice(b"\r\n");
+    let believed = |name: &str| if forwarded.trusted { headers.get(name).map(HeaderValue::as_bytes) } else { None };
     wire::write_field(out, "x-forwarded-proto", believed("x-forwarded-proto").unwrap_or(b"http"));
-    let host = headers.get(header::HOST).map_or(b"".as_slice(), HeaderValue::as_bytes);
     wire::write_field(out, "x-forwarded-host", believed("x-forwarded-host").unwrap_or(host));
     wire::write_field(out, "x-request-id", forwarded.request_id.as_bytes());
 }
@@ -121,7 +138,7 @@ mod tests {
     fn what_speaks_of_one_connection_stays_behind() {
         let request = Request::get("/")
             .header("host", "a")
-            .header("connection", "keep-alive, x-private, x-forwarded-for")
+            .header("connection", "keep-alive, x-private, x-forwarded-for, host")
             .header("x-private", "1")
             .header("te", "trailers")
             .header("upgrade", "h2c")
@@ -133,18 +150,30 @@ mod tests {
             assert!(!head.contains(gone), "{gone} in {head}");
         }
         assert!(head.contains("x-forwarded-for: 203.0.113.9"), "a client took it away: {head}");
+        assert!(head.contains("\r\nhost: a\r\n"), "a client took it away: {head}");
     }
 
     #[test]
     fn a_stranger_can_say_nothing_in_serins_name() {
         let mut request = Request::get("/").header("host", "a");
-        for name in
-            ["X-Forwarded-For", "X_Forwarded_For", "x.forwarded.for", "X-Real-IP", "x_serin-flags", "X-Request-Id"]
-        {
+        for name in [
+            "X-Forwarded-For",
+            "X_Forwarded_For",
+            "x.forwarded.for",
+            "X-Real-IP",
+            "x_serin-flags",
+            "X-Request-Id",
+            "Forwarded",
+            "X-Forwarded-Prefix",
+            "X_Real_IP",
+            "Content_Length",
+            "Transfer.Encoding",
+        ] {
             request = request.header(name, "forged");
         }
-        let head = written(request, false);
+        let head = written(request.header("x_kept", "1"), false);
         assert!(!head.contains("forged"), "{head}");
+        assert!(head.contains("x_kept: 1"), "{head}");
     }
 
     #[test]
@@ -152,9 +181,12 @@ mod tests {
         let request = Request::get("/")
             .header("host", "a")
             .header("x-forwarded-for", "198.51.100.1")
+            .header("x-forwarded-for", "198.51.100.2")
+            .header("x-forwarded-port", "443")
             .header("x-forwarded-proto", "https");
         let head = written(request, true);
-        assert!(head.contains("x-forwarded-for: 198.51.100.1, 203.0.113.9\r\nx-forwarded-proto: https\r\n"), "{head}");
+        let chain = "x-forwarded-for: 198.51.100.1, 198.51.100.2, 203.0.113.9\r\nx-forwarded-proto: https\r\n";
+        assert!(head.contains(chain) && head.contains("x-forwarded-port: 443"), "{head}");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
@@ -35,6 +35,8 @@ pub struct ListenError {
 pub(crate) struct BoundListener {
     spec: Arc<ListenerSpec>,
     socket: std::net::TcpListener,
+    /// The listener's open connections, over all cores.
+    open: Arc<AtomicUsize>,
 }
 
 /// Opens a listener once for each core. Port 0 is resolved by the first and shared by the rest.
@@ -43,9 +45,11 @@ pub(crate) fn bind(spec: &ListenerSpec, cores: usize) -> Result<(SocketAddr, Vec
     let spec = Arc::new(spec.clone());
     let first = open(spec.address).map_err(failed)?;
     let address = first.local_addr().map_err(failed)?;
-    let mut listeners = vec![BoundListener { spec: Arc::clone(&spec), socket: first }];
+    let count = Arc::new(AtomicUsize::new(0));
+    let bound = |socket| BoundListener { spec: Arc::clone(&spec), socket, open: Arc::clone(&count) };
+    let mut listeners = vec![bound(first)];
     for _ in 1..cores {
-        listeners.push(BoundListener { spec: Arc::clone(&spec), socket: open(address).map_err(failed)? });
+        listeners.push(bound(open(address).map_err(failed)?));
     }
     Ok((address, listeners))
 }
@@ -64,16 +68,17 @@ fn open(address: SocketAddr) -> io::Result<std::net::TcpListener> {
 
 /// Accepts connections until `stop` resolves, then takes in what was already queued.
 pub(crate) async fn accept(core: Rc<Core>, bound: BoundListener, stop: impl Future<Output = ()>) -> io::Result<()> {
-    let listener = TcpListener::from_std(bound.socket)?;
+    let BoundListener { spec, socket, open } = bound;
+    let listener = TcpListener::from_std(socket)?;
     let mut stop = std::pin::pin!(stop);
     loop {
         tokio::select! {
             biased;
             () = &mut stop => break,
             accepted = listener.accept() => match accepted {
-                Ok((stream, peer)) => admit(&core, &bound.spec, stream, peer),
+                Ok((stream, peer)) => admit(&core, &spec, &open, stream, peer),
                 Err(error) => {
-                    tracing::warn!(listener = %bound.spec.name, %error, "Accept failed");
+                    tracing::warn!(listener = %spec.name, %error, "Accept failed");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             },
@@ -81,7 +86,7 @@ pub(crate) async fn accept(core: Rc<Core>, bound: BoundListener, stop: impl Futu
     }
     // Closing the socket would reset these.
     while let Some(Ok((stream, peer))) = poll_once(listener.accept()) {
-        admit(&core, &bound.spec, stream, peer);
+        admit(&core, &spec, &open, stream, peer);
     }
     Ok(())
 }
@@ -94,26 +99,37 @@ fn poll_once<T>(future: impl Future<Output = T>) -> Option<T> {
     }
 }
 
-fn admit(core: &Rc<Core>, spec: &Arc<ListenerSpec>, stream: TcpStream, peer: SocketAddr) {
-    let share = (spec.max_connections / core.live.cores()).max(1) as u64;
-    let open = core.live.connections_of(core.id);
-    if open.load(Ordering::Relaxed) >= share {
+fn admit(core: &Rc<Core>, spec: &Arc<ListenerSpec>, open: &Arc<AtomicUsize>, stream: TcpStream, peer: SocketAddr) {
+    let counted = OpenConnection::count(core, open);
+    if open.load(Ordering::Relaxed) > spec.max_connections {
         tracing::debug!(listener = %spec.name, %peer, "Connection refused: too many are open");
         return;
     }
-    counters::add(open, 1);
     let (core, spec) = (Rc::clone(core), Arc::clone(spec));
     tokio::task::spawn_local(async move {
-        let _open = OpenConnection(Rc::clone(&core));
+        let _counted = counted;
         connection::serve(core, spec, stream, peer).await;
     });
 }
 
 /// Counts a connection as long as it is open, however it ends.
-struct OpenConnection(Rc<Core>);
+struct OpenConnection {
+    core: Rc<Core>,
+    /// Of its listener, over all cores: touched once when it opens and once when it ends.
+    of_listener: Arc<AtomicUsize>,
+}
+
+impl OpenConnection {
+    fn count(core: &Rc<Core>, of_listener: &Arc<AtomicUsize>) -> Self {
+        counters::add(core.live.connections_of(core.id), 1);
+        of_listener.fetch_add(1, Ordering::Relaxed);
+        Self { core: Rc::clone(core), of_listener: Arc::clone(of_listener) }
+    }
+}
 
 impl Drop for OpenConnection {
     fn drop(&mut self) {
-        counters::sub(self.0.live.connections_of(self.0.id), 1);
+        counters::sub(self.core.live.connections_of(self.core.id), 1);
+        self.of_listener.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -3,7 +3,6 @@
 
 use std::net::IpAddr;
 use std::rc::Rc;
-use std::sync::Arc;
 
 use http::Method;
 use http::uri::PathAndQuery;
@@ -11,8 +10,8 @@ use tokio::time::Instant;
 
 use super::core::{Core, ServiceRef};
 use super::sticky::Drawn;
+use crate::live::Report;
 use crate::live::service::Ending;
-use crate::live::{EndpointLive, Report};
 use crate::model::outcome::{BadOutcome, BadReason, BadSample};
 use crate::model::split::{Arm, Unit};
 use crate::model::verdict::addresses::ClientNet;
@@ -34,8 +33,9 @@ pub(crate) struct Record {
     start: Instant,
     head_at: Option<Instant>,
     status: Option<u16>,
-    first_endpoint: Option<Arc<str>>,
-    with_endpoint: Option<Arc<EndpointLive>>,
+    /// The endpoint tried first, and the one that has the request now: places in the arm's pool.
+    first_endpoint: Option<usize>,
+    with_endpoint: Option<usize>,
     attempts: u32,
     judged: bool,
 }
@@ -82,12 +82,12 @@ impl Record {
         }
     }
 
-    /// An attempt begins with this endpoint.
-    pub(crate) fn attempt(&mut self, id: &Arc<str>, endpoint: &Arc<EndpointLive>) {
+    /// An attempt begins with the endpoint at this place in the arm's pool.
+    pub(crate) fn attempt(&mut self, endpoint: usize) {
         self.leave_endpoint();
-        endpoint.begin(self.core.id);
-        self.with_endpoint = Some(Arc::clone(endpoint));
-        self.first_endpoint.get_or_insert_with(|| Arc::clone(id));
+        self.service.pools.get(self.arm)[endpoint].live.begin(self.core.id);
+        self.with_endpoint = Some(endpoint);
+        self.first_endpoint.get_or_insert(endpoint);
         self.attempts += 1;
     }
 
@@ -113,7 +113,7 @@ impl Record {
             path: self.target.as_ref().map_or("*", |target| target.path()).to_owned(),
             status,
             reason,
-            endpoint: self.first_endpoint.as_deref().unwrap_or_default().to_owned(),
+            endpoint: self.first_endpoint_id().unwrap_or_default().to_owned(),
             at: telemetry::now(),
         };
         let outcome =
@@ -128,8 +128,12 @@ impl Record {
 
     fn leave_endpoint(&mut self) {
         if let Some(endpoint) = self.with_endpoint.take() {
-            endpoint.end(self.core.id);
+            self.service.pools.get(self.arm)[endpoint].live.end(self.core.id);
         }
+    }
+
+    fn first_endpoint_id(&self) -> Option<&str> {
+        Some(&*self.service.pools.get(self.arm)[self.first_endpoint?].id)
     }
 
     fn log_access(&self) {
@@ -142,7 +146,7 @@ impl Record {
             // The query may hold secrets: it is never logged.
             path = self.target.as_ref().map_or("*", |target| target.path()),
             status = self.status.unwrap_or(499),
-            endpoint = self.first_endpoint.as_deref().unwrap_or("-"),
+            endpoint = self.first_endpoint_id().unwrap_or("-"),
             seconds = self.start.elapsed().as_secs_f64(),
             request_id = &*self.request_id,
         );

@@ -45,6 +45,7 @@ impl ProxyError {
             Self::Exchange(error) => match error {
                 ExchangeError::Timeout | ExchangeError::ConnectTimeout => StatusCode::GATEWAY_TIMEOUT,
                 ExchangeError::Request(SendError::Client(_)) => StatusCode::BAD_REQUEST,
+                ExchangeError::Request(SendError::Slow) => StatusCode::REQUEST_TIMEOUT,
                 ExchangeError::Request(SendError::TooLarge) => StatusCode::PAYLOAD_TOO_LARGE,
                 _ => StatusCode::BAD_GATEWAY,
             },
@@ -80,7 +81,7 @@ pub(crate) const fn bad_reason(error: &ExchangeError) -> Option<BadReason> {
         ExchangeError::Closed { .. } | ExchangeError::Request(SendError::Endpoint(_)) => BadReason::Reset,
         ExchangeError::Timeout => BadReason::Timeout,
         ExchangeError::Malformed(_) => BadReason::Malformed,
-        ExchangeError::Request(SendError::Client(_) | SendError::TooLarge) => return None,
+        ExchangeError::Request(SendError::Client(_) | SendError::Slow | SendError::TooLarge) => return None,
     })
 }
 

@@ -4,6 +4,7 @@
 //! response ends hand one user another's answer. What is in doubt is refused.
 
 use bytes::{Buf as _, Bytes, BytesMut};
+use http::header::HeaderName;
 
 /// A response that breaks the rules, or leaves room for two readings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -67,6 +68,12 @@ impl FramingHeaders {
         }
         self.chunked = true;
         Ok(())
+    }
+
+    /// Whether a response of this status says of a body what can't be: then more may come than
+    /// its end allows.
+    pub(crate) const fn contradicts(self, status: u16) -> bool {
+        status == 204 && (self.chunked || !matches!(self.length, None | Some(0)))
     }
 
     /// How the body ends, for a response of this status to a `HEAD` or another request.
@@ -146,7 +153,7 @@ impl ChunkDecoder {
                     let Some(line) = take_line(input, MAX_LINE)? else { return Ok(Decoded::NeedMore) };
                     if line.is_empty() {
                         *self = Self::Done;
-                    } else if read + line.len() > MAX_TRAILERS {
+                    } else if read + line.len() > MAX_TRAILERS || !is_field(&line) {
                         return Err(Malformed::Chunk);
                     } else {
                         *self = Self::Trailers(read + line.len());
@@ -172,6 +179,12 @@ fn take_line(input: &mut BytesMut, max: usize) -> Result<Option<BytesMut>, Malfo
         return Err(Malformed::Chunk);
     }
     Ok(Some(line))
+}
+
+/// Whether a line has a field's name and a colon.
+fn is_field(line: &[u8]) -> bool {
+    let colon = line.iter().position(|byte| *byte == b':').unwrap_or(0);
+    colon > 0 && HeaderName::from_bytes(&line[..colon]).is_ok()
 }
 
 /// The size at the head of a chunk: 1 to 16 hex digits, then nothing or an extension.
@@ -244,6 +257,10 @@ mod tests {
             "4;a\nb\r\nserF\r\n",
             "g\r\n",
             "0\r\nA: b\n\r\n",
+            "0\r\nno trailer\r\n\r\n",
+            "0\r\n A: b\r\n\r\n",
+            "0\r\n: b\r\n\r\n",
+            "0\r\nHTTP/1.1 200 OK\r\n\r\n",
         ] {
             assert!(decode(&[wire.as_bytes()]).is_err(), "{wire:?}");
         }

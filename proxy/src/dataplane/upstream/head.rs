@@ -1,6 +1,7 @@
 //! Heads on the upstream wire: a request's written in one pass, a response's parsed
 //! into slices of the buffer it came in.
 
+use std::io::Write as _;
 use std::mem::MaybeUninit;
 
 use bytes::{Bytes, BytesMut};
@@ -84,7 +85,9 @@ pub(crate) fn write_request_line(out: &mut Vec<u8>, method: &Method, target: &st
 pub(crate) fn write_end(out: &mut Vec<u8>, framing: RequestFraming) {
     match framing {
         RequestFraming::None => {}
-        RequestFraming::Length(length) => write_field(out, "content-length", length.to_string().as_bytes()),
+        RequestFraming::Length(length) => {
+            let _a_vec_takes_anything = write!(out, "content-length: {length}\r\n");
+        }
         RequestFraming::Chunked => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
     }
     out.extend_from_slice(b"\r\n");
@@ -178,7 +181,8 @@ fn final_head(
         }
     }
     let body = framing.body_end(status.as_u16(), to_head, http_11)?;
-    let keep_alive = !close && (http_11 || keep) && body != BodyEnd::Close;
+    let certain = body != BodyEnd::Close && !framing.contradicts(status.as_u16());
+    let keep_alive = !close && (http_11 || keep) && certain;
     Ok(ResponseHead { status, headers, body, keep_alive })
 }
 
@@ -230,6 +234,10 @@ mod tests {
             ("HTTP/1.0 200 OK\r\nContent-Length: 0\r\n\r\n", false),
             ("HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 0\r\n\r\n", true),
             ("HTTP/1.1 204 No Content\r\nConnection: Close\r\n\r\n", false),
+            ("HTTP/1.1 204 No Content\r\nContent-Length: 0\r\n\r\n", true),
+            ("HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\n", false),
+            ("HTTP/1.1 204 No Content\r\nTransfer-Encoding: chunked\r\n\r\n", false),
+            ("HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n", true),
         ] {
             assert_eq!(head(wire).keep_alive, keep_alive, "{wire:?}");
         }

@@ -111,7 +111,8 @@ pub(crate) async fn exchange(
             Err(error) => return Err((error, sender)),
         },
     };
-    let mut exchange = Exchange { connection, reused, sending: true, quiet_until: None, interim: 0 };
+    let mut exchange =
+        Exchange { connection, reused, sending: true, send_failure: None, quiet_until: None, interim: 0 };
     let head = match poll_fn(|context| exchange.poll(&mut sender, alarm, terms, context)).await {
         Ok(head) => head,
         Err(error) => return Err((error, sender)),
@@ -139,7 +140,10 @@ async fn connect(alarm: &Alarm, terms: &Terms) -> Result<Connection, ExchangeErr
 struct Exchange {
     connection: Connection,
     reused: bool,
+    /// Whether the request isn't written in full yet.
     sending: bool,
+    /// Why it never will be.
+    send_failure: Option<io::Error>,
     quiet_until: Option<Instant>,
     interim: usize,
 }
@@ -152,11 +156,15 @@ impl Exchange {
         terms: &Terms,
         context: &mut Context<'_>,
     ) -> Poll<Result<head::ResponseHead, ExchangeError>> {
-        let send_failure = match self.poll_send(sender, alarm, terms, context) {
-            Ok(()) => None,
-            Err(SendError::Endpoint(error)) => Some(error),
+        match self.poll_send(sender, alarm, terms, context) {
+            Ok(()) => {}
+            // It may have answered before it hung up: what it said is still there to be read.
+            Err(SendError::Endpoint(error)) => {
+                self.send_failure = Some(error);
+                self.quiet_until = deadline(alarm.clock().now(), terms.timeouts.header);
+            }
             Err(error) => return Poll::Ready(Err(ExchangeError::Request(error))),
-        };
+        }
         loop {
             match self.parse(terms) {
                 Ok(Parsed::Final(head)) => return Poll::Ready(Ok(head)),
@@ -164,20 +172,32 @@ impl Exchange {
                 Ok(Parsed::NeedMore) => {}
                 Err(malformed) => return Poll::Ready(Err(ExchangeError::Malformed(malformed))),
             }
-            let answered = !self.connection.input.is_empty();
-            let closed = |source| ExchangeError::Closed { source, reused: self.reused, answered };
             match self.connection.poll_fill(context, 0) {
-                Poll::Ready(Ok(0)) => return Poll::Ready(Err(closed(send_failure))),
+                Poll::Ready(Ok(0)) => return Poll::Ready(Err(self.closed(None))),
                 Poll::Ready(Ok(_)) => {}
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(closed(Some(error)))),
-                // An endpoint that takes no more and says nothing either is gone.
-                Poll::Pending if send_failure.is_some() => return Poll::Ready(Err(closed(send_failure))),
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(self.closed(Some(error)))),
                 Poll::Pending if alarm.passed(earlier(self.quiet_until, terms.total), context) => {
-                    return Poll::Ready(Err(ExchangeError::Timeout));
+                    return Poll::Ready(Err(self.overdue(sender)));
                 }
                 Poll::Pending => return Poll::Pending,
             }
         }
+    }
+
+    fn closed(&mut self, source: Option<io::Error>) -> ExchangeError {
+        let answered = !self.connection.input.is_empty() || self.interim > 0;
+        ExchangeError::Closed { source: self.send_failure.take().or(source), reused: self.reused, answered }
+    }
+
+    /// What it means that nothing moved for too long.
+    fn overdue(&mut self, sender: &Sender) -> ExchangeError {
+        if self.send_failure.is_some() {
+            return self.closed(None);
+        }
+        if self.sending && sender.waits_for_client() {
+            return ExchangeError::Request(SendError::Slow);
+        }
+        ExchangeError::Timeout
     }
 
     fn poll_send(
@@ -187,7 +207,7 @@ impl Exchange {
         terms: &Terms,
         context: &mut Context<'_>,
     ) -> Result<(), SendError> {
-        if !self.sending {
+        if !self.sending || self.send_failure.is_some() {
             return Ok(());
         }
         let done = match sender.poll_send(&mut self.connection, context) {

@@ -6,7 +6,7 @@ use std::future::Future as _;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 
 use bytes::BytesMut;
 use tokio::io::AsyncReadExt as _;
@@ -41,15 +41,10 @@ impl Connection {
         pin!(self.stream.read_buf(&mut self.input)).poll(context)
     }
 
-    /// Whether nothing arrived that was not asked for, a close included. Mostly no system call:
-    /// only where the reactor thinks that there may be something.
+    /// Whether nothing arrived that was not asked for, a close included. A system call only where
+    /// the reactor can't tell: after a read that filled its buffer there may be more or not.
     fn is_quiet(&self) -> bool {
-        match self.stream.poll_read_ready(&mut Context::from_waker(Waker::noop())) {
-            Poll::Pending => true,
-            Poll::Ready(_) => {
-                matches!(self.stream.try_read(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
-            }
-        }
+        matches!(self.stream.try_read(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
     }
 
     /// Writes from several buffers at once.
@@ -107,11 +102,14 @@ impl Pool {
         }
     }
 
-    /// Closes what has been idle for too long, and what the endpoint closed.
-    pub(crate) fn sweep(&self, now: Instant) {
-        self.idle.borrow_mut().retain(|_, connections| {
+    /// Closes what has been idle for too long, and what the endpoint closed. Returns whether any
+    /// connection is left.
+    pub(crate) fn sweep(&self, now: Instant) -> bool {
+        let mut idle = self.idle.borrow_mut();
+        idle.retain(|_, connections| {
             connections.retain(|idle| idle.until > now && idle.connection.is_quiet());
             !connections.is_empty()
         });
+        !idle.is_empty()
     }
 }

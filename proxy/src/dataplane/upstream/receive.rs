@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::framing::{BodyEnd, ChunkDecoder, Decoded, Malformed};
 use super::head::ResponseHead;
 use super::pool::{Connection, Pool};
-use super::send::Sender;
+use super::send::{SendError, Sender};
 use super::{Alarm, Terms};
 use crate::dataplane::clock::{deadline, earlier};
 
@@ -32,6 +32,9 @@ pub(crate) enum BodyError {
     /// The coding of the body is broken.
     #[error("the endpoint's response body can't be understood")]
     Malformed(#[source] Malformed),
+    /// The rest of the request couldn't be taken from the client.
+    #[error(transparent)]
+    Request(SendError),
 }
 
 /// The body of a response.
@@ -135,6 +138,11 @@ impl ResponseBody {
         }
     }
 
+    /// Whether the endpoint answered before it had the whole request.
+    pub(crate) fn waits_for_request(&self) -> bool {
+        matches!(&self.state, State::Relay(relay) if relay.unsent.is_some())
+    }
+
     /// The bytes still to come, where that is known.
     pub(crate) fn remaining(&self) -> Option<u64> {
         match &self.state {
@@ -172,7 +180,7 @@ impl ResponseBody {
 
 impl Relay {
     fn poll_piece(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<Bytes>, BodyError>> {
-        self.poll_unsent(context);
+        self.poll_unsent(context)?;
         loop {
             if let Some(piece) = self.take_piece().map_err(BodyError::Malformed)? {
                 self.quiet_until = deadline(self.alarm.clock().now(), self.idle);
@@ -192,24 +200,33 @@ impl Relay {
                 Poll::Ready(Ok(_)) => {}
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(BodyError::Truncated(Some(error)))),
                 Poll::Pending if self.alarm.passed(earlier(self.quiet_until, self.total), context) => {
-                    return Poll::Ready(Err(BodyError::Timeout));
+                    let slow_client = self.unsent.as_ref().is_some_and(Sender::waits_for_client);
+                    let error = if slow_client { BodyError::Request(SendError::Slow) } else { BodyError::Timeout };
+                    return Poll::Ready(Err(error));
                 }
                 Poll::Pending => return Poll::Pending,
             }
         }
     }
 
-    /// Goes on with the rest of the request. If that fails the response decides what becomes of it.
-    fn poll_unsent(&mut self, context: &mut Context<'_>) {
-        let Some(sender) = &mut self.unsent else { return };
-        match sender.poll_send(&mut self.connection, context) {
+    /// Goes on with the rest of the request. If the endpoint takes no more of it, the response
+    /// decides what becomes of that; if the client broke off, the endpoint waits in vain.
+    fn poll_unsent(&mut self, context: &mut Context<'_>) -> Result<(), BodyError> {
+        let Some(sender) = &mut self.unsent else { return Ok(()) };
+        let sent = sender.poll_send(&mut self.connection, context);
+        if sender.take_progress() {
+            self.quiet_until = deadline(self.alarm.clock().now(), self.idle);
+        }
+        match sent {
             Poll::Ready(Ok(())) => self.unsent = None,
-            Poll::Ready(Err(_)) => {
+            Poll::Ready(Err(SendError::Endpoint(_))) => {
                 self.unsent = None;
                 self.home.welcome = false;
             }
+            Poll::Ready(Err(error)) => return Err(BodyError::Request(error)),
             Poll::Pending => {}
         }
+        Ok(())
     }
 
     fn take_piece(&mut self) -> Result<Option<Bytes>, Malformed> {

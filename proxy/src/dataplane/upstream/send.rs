@@ -1,6 +1,6 @@
 //! The sending half of an exchange: the head, and the body as the client delivers it.
 
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, Write as _};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -25,6 +25,9 @@ pub(crate) enum SendError {
     /// The client broke off.
     #[error("the client broke off its request body")]
     Client(#[source] hyper::Error),
+    /// The client didn't go on.
+    #[error("the client didn't go on with its request body in time")]
+    Slow,
     /// The body is larger than the service allows.
     #[error("the request body is larger than allowed")]
     TooLarge,
@@ -81,6 +84,11 @@ impl Sender {
 
     fn has_no_body(&self) -> bool {
         matches!(self.framing, RequestFraming::None | RequestFraming::Length(0))
+    }
+
+    /// Whether all that the client delivered is written, and more is to come from it.
+    pub(crate) fn waits_for_client(&self) -> bool {
+        self.body.is_some() && self.pending() == 0
     }
 
     /// The buffer that held the head, to be used again.
@@ -172,7 +180,7 @@ impl Sender {
         self.allowed = self.allowed.checked_sub(length).ok_or(SendError::TooLarge)?;
         self.progress = true;
         if self.framing == RequestFraming::Chunked {
-            self.output.extend_from_slice(format!("{length:x}\r\n").as_bytes());
+            let _a_vec_takes_anything = write!(self.output, "{length:x}\r\n");
             self.tail = Bytes::from_static(b"\r\n");
         }
         if data.len() <= COPIED {

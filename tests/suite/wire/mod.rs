@@ -1,0 +1,18 @@
+//! The daemon on the wire: raw bytes from clients on one side, endpoints that say what a test
+//! says on the other.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests, which fail by it")]
+
+mod attacks;
+mod bodies;
+mod drain;
+mod early;
+mod fields;
+mod given;
+mod leaving;
+mod limits;
+mod misbehaviour;
+mod retries;
+mod reuse;
+mod sticky;
+mod timeouts;
