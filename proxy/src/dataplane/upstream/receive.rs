@@ -176,10 +176,8 @@ impl Relay {
             if self.decoder.is_complete() {
                 return Poll::Ready(Ok(None));
             }
-            let want = self
-                .decoder
-                .remaining()
-                .map_or(0, |left| usize::try_from(left).map_or(MAX_READ, |left| left.min(MAX_READ)));
+            let left = self.decoder.remaining().unwrap_or(0);
+            let want = usize::try_from(left).unwrap_or(MAX_READ).min(MAX_READ);
             match self.connection.poll_fill(context, want) {
                 Poll::Ready(Ok(0)) if matches!(self.decoder, BodyDecoder::Close) => return Poll::Ready(Ok(None)),
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(BodyError::Truncated(None))),
