@@ -5,11 +5,14 @@
 //! half ([`receive`]) and the per-core [`pool`]. Strict: what is in doubt is
 //! refused and the connection closed.
 
+mod decode;
 mod framing;
 pub(crate) mod head;
 mod pool;
 mod receive;
 mod send;
+#[cfg(test)]
+mod tests;
 
 use std::future::{Future as _, poll_fn};
 use std::io;

@@ -10,7 +10,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::framing::{BodyEnd, ChunkDecoder, Decoded, Malformed};
+use super::decode::BodyDecoder;
+use super::framing::{BodyEnd, Malformed};
 use super::head::ResponseHead;
 use super::pool::{Connection, Pool};
 use super::send::{SendError, Sender};
@@ -18,7 +19,7 @@ use super::{Alarm, Terms};
 use crate::dataplane::clock::{deadline, earlier};
 
 /// The most one read of a long body asks for.
-const MAX_READ: u64 = 64 * 1024;
+const MAX_READ: usize = 64 * 1024;
 
 /// Why a response body ended before its end.
 #[derive(Debug, thiserror::Error)]
@@ -56,7 +57,7 @@ enum State {
 #[derive(Debug)]
 struct Relay {
     connection: Connection,
-    end: End,
+    decoder: BodyDecoder,
     /// The rest of the request: an endpoint may answer before it has all of it.
     unsent: Option<Sender>,
     home: Home,
@@ -64,13 +65,6 @@ struct Relay {
     idle: Duration,
     quiet_until: Option<Instant>,
     total: Option<Instant>,
-}
-
-#[derive(Debug)]
-enum End {
-    Length(u64),
-    Chunked(ChunkDecoder),
-    Close,
 }
 
 /// Where the connection goes when the body is complete.
@@ -107,23 +101,19 @@ impl ResponseBody {
             keep: terms.timeouts.keep_alive,
             welcome: head.keep_alive && !terms.timeouts.keep_alive.is_zero(),
         };
-        let end = match head.body {
-            BodyEnd::Length(length) if unsent.is_none() => match usize::try_from(length) {
-                Ok(length) if length <= connection.input.len() => {
-                    let whole = connection.input.split_to(length).freeze();
-                    home.receive(connection, now);
-                    return Self { state: State::Whole(whole) };
-                }
-                _ => End::Length(length),
-            },
-            BodyEnd::Length(length) => End::Length(length),
-            BodyEnd::Chunked => End::Chunked(ChunkDecoder::Size),
-            BodyEnd::Close => End::Close,
-        };
+        if let (BodyEnd::Length(length), None) = (head.body, &unsent)
+            && let Ok(length) = usize::try_from(length)
+            && length <= connection.input.len()
+        {
+            let whole = connection.input.split_to(length).freeze();
+            home.receive(connection, now);
+            return Self { state: State::Whole(whole) };
+        }
+        let (decoder, alarm) = (BodyDecoder::new(head.body), Rc::clone(alarm));
         let (idle, total) = (terms.timeouts.idle, terms.total);
         let quiet_until = deadline(now, idle);
-        let alarm = Rc::clone(alarm);
-        Self { state: State::Relay(Box::new(Relay { connection, end, unsent, home, alarm, idle, quiet_until, total })) }
+        let relay = Relay { connection, decoder, unsent, home, alarm, idle, quiet_until, total };
+        Self { state: State::Relay(Box::new(relay)) }
     }
 
     /// The whole body, if it came with the head; then it is taken out.
@@ -147,10 +137,7 @@ impl ResponseBody {
     pub(crate) fn remaining(&self) -> Option<u64> {
         match &self.state {
             State::Whole(bytes) => Some(bytes.len() as u64),
-            State::Relay(relay) => match relay.end {
-                End::Length(left) => Some(left),
-                _ => None,
-            },
+            State::Relay(relay) => relay.decoder.remaining(),
             State::Done => Some(0),
         }
     }
@@ -182,20 +169,17 @@ impl Relay {
     fn poll_piece(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<Bytes>, BodyError>> {
         self.poll_unsent(context)?;
         loop {
-            if let Some(piece) = self.take_piece().map_err(BodyError::Malformed)? {
+            if let Some(piece) = self.decoder.take(&mut self.connection.input).map_err(BodyError::Malformed)? {
                 self.quiet_until = deadline(self.alarm.clock().now(), self.idle);
                 return Poll::Ready(Ok(Some(piece)));
             }
-            if self.is_complete() {
+            if self.decoder.is_complete() {
                 return Poll::Ready(Ok(None));
             }
-            let want = match self.end {
-                End::Length(left) => left.min(MAX_READ),
-                _ => 0,
-            };
-            #[expect(clippy::cast_possible_truncation, reason = "at most MAX_READ")]
-            match self.connection.poll_fill(context, want as usize) {
-                Poll::Ready(Ok(0)) if matches!(self.end, End::Close) => return Poll::Ready(Ok(None)),
+            let left = self.decoder.remaining().unwrap_or(0);
+            let want = usize::try_from(left).unwrap_or(MAX_READ).min(MAX_READ);
+            match self.connection.poll_fill(context, want) {
+                Poll::Ready(Ok(0)) if matches!(self.decoder, BodyDecoder::Close) => return Poll::Ready(Ok(None)),
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(BodyError::Truncated(None))),
                 Poll::Ready(Ok(_)) => {}
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(BodyError::Truncated(Some(error)))),
@@ -227,26 +211,5 @@ impl Relay {
             Poll::Pending => {}
         }
         Ok(())
-    }
-
-    fn take_piece(&mut self) -> Result<Option<Bytes>, Malformed> {
-        let input = &mut self.connection.input;
-        match &mut self.end {
-            End::Chunked(decoder) => match decoder.decode(input)? {
-                Decoded::Data(data) => Ok(Some(data)),
-                Decoded::End | Decoded::NeedMore => Ok(None),
-            },
-            _ if input.is_empty() => Ok(None),
-            End::Close => Ok(Some(input.split().freeze())),
-            End::Length(left) => {
-                let n = usize::try_from(*left).map_or(input.len(), |left| left.min(input.len()));
-                *left -= n as u64;
-                Ok((n > 0).then(|| input.split_to(n).freeze()))
-            }
-        }
-    }
-
-    const fn is_complete(&self) -> bool {
-        matches!(self.end, End::Length(0) | End::Chunked(ChunkDecoder::Done))
     }
 }

@@ -1,0 +1,58 @@
+//! A response body, taken off the buffer that it arrives in, however its end is found.
+
+use bytes::{Bytes, BytesMut};
+
+use super::framing::{BodyEnd, ChunkDecoder, Decoded, Malformed};
+
+/// Takes a body off a buffer.
+#[derive(Debug)]
+pub(super) enum BodyDecoder {
+    /// So many bytes are to come.
+    Length(u64),
+    /// In chunks.
+    Chunked(ChunkDecoder),
+    /// All that comes until the endpoint closes.
+    Close,
+}
+
+impl BodyDecoder {
+    /// A decoder for a body that ends in this way.
+    pub(super) const fn new(end: BodyEnd) -> Self {
+        match end {
+            BodyEnd::Length(length) => Self::Length(length),
+            BodyEnd::Chunked => Self::Chunked(ChunkDecoder::Size),
+            BodyEnd::Close => Self::Close,
+        }
+    }
+
+    /// Takes the next piece off the front of `input`; none if more bytes are needed or the body
+    /// is complete.
+    pub(super) fn take(&mut self, input: &mut BytesMut) -> Result<Option<Bytes>, Malformed> {
+        match self {
+            Self::Chunked(decoder) => match decoder.decode(input)? {
+                Decoded::Data(data) => Ok(Some(data)),
+                Decoded::End | Decoded::NeedMore => Ok(None),
+            },
+            _ if input.is_empty() => Ok(None),
+            Self::Close => Ok(Some(input.split().freeze())),
+            Self::Length(left) => {
+                let n = usize::try_from(*left).map_or(input.len(), |left| left.min(input.len()));
+                *left -= n as u64;
+                Ok((n > 0).then(|| input.split_to(n).freeze()))
+            }
+        }
+    }
+
+    /// Whether the end was found. Never true of a body that ends with its connection.
+    pub(super) const fn is_complete(&self) -> bool {
+        matches!(self, Self::Length(0) | Self::Chunked(ChunkDecoder::Done))
+    }
+
+    /// The bytes still to come, where that is known.
+    pub(super) const fn remaining(&self) -> Option<u64> {
+        match self {
+            Self::Length(left) => Some(*left),
+            Self::Chunked(_) | Self::Close => None,
+        }
+    }
+}
