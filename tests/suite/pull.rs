@@ -7,10 +7,10 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use serin_tests::crowd::rush;
+use serin_tests::crowd::Strangers;
 use serin_tests::eventually::eventually;
 use serin_tests::process::Build;
-use serin_tests::pull::{Pull, Trial, all_error_bodies, all_errors, median};
+use serin_tests::pull::{Pull, RATE, Trial, all_error_bodies, all_errors, median};
 use serin_tests::scene::SERVICE;
 use serin_tests::smtp::{Behaviour, Received, SmtpServer};
 
@@ -102,17 +102,17 @@ async fn a_fault_on_both_arms_pulls_nothing() {
     for arm in [&trial.stable, &trial.canary] {
         arm.fault(all_errors()).await.unwrap();
     }
-    let met = rush(trial.serin.http(), "/api/study/listing", 3_000).await;
-    assert!(met.keys().all(|(_, status)| *status == 500), "{met:?}");
-    let seen = async || {
+    let users = Strangers::come(trial.serin.http(), RATE, "/api/study/listing");
+    let many_erred = async || {
         let service = trial.serin.service(SERVICE).await.ok()?;
         let signal = &service["verdict"]["signals"]["errors"];
         let bad = signal["stable"]["bad"].as_u64()? + signal["canary"]["bad"].as_u64()?;
-        (bad == 3_000).then_some(service)
+        (bad >= 1_000 || service["circuit"]["state"] == "open").then_some(service)
     };
-    let service = eventually(SOON, "every user counts", seen).await;
+    let service = eventually(SOON, "a thousand users err", many_erred).await;
     assert_eq!(service["circuit"]["state"], "closed", "{service}");
     assert_eq!(service["weight"]["effective"], 10.0);
+    assert!(users.leave().await.unwrap().iter().all(|visit| visit.status == Some(500)));
 }
 
 #[tokio::test]
