@@ -54,16 +54,17 @@ fn is_passed_on(name: &HeaderName, trusted: bool) -> bool {
     let passed = match text {
         // Host and framing are written anew; hyper's server has answered the expectation.
         "content-length" | "expect" | "host" => false,
-        _ if OURS.contains(&text) => false,
-        _ if speaks_of_client(text) => trusted,
+        "forwarded" => trusted,
+        _ if text.starts_with("x-") => !OURS.contains(&text) && (trusted || !speaks_of_client(text)),
         _ => !wire::is_hop_by_hop(name),
     };
     passed && !is_alias(text)
 }
 
-/// Whether a field says where a request comes from, beside [`OURS`]: that is a trusted peer's to say.
+/// Whether a field says where a request comes from, beside [`OURS`] and `Forwarded`: that is a
+/// trusted peer's to say.
 fn speaks_of_client(name: &str) -> bool {
-    name.starts_with("x-forwarded-") || matches!(name, "x-real-ip" | "forwarded")
+    name.starts_with("x-forwarded-") || name == "x-real-ip"
 }
 
 /// Whether an application that folds `_` or `.` to `-` would take this for a field that isn't

@@ -51,6 +51,18 @@ async fn an_endpoint_that_hangs_before_the_head_is_a_504() {
 }
 
 #[tokio::test]
+async fn the_time_for_the_whole_exchange_holds_before_the_head_too() {
+    let origin = Origin::bind().await.unwrap();
+    let serin = serin(&[origin.address()], "timeouts = { total = \"200ms\", header = \"60s\" }").await;
+    let mut user = user(&serin).await;
+    user.send(get("/")).await.unwrap();
+    let (mut wire, _) = origin.request().await.unwrap();
+    assert_eq!(user.response().await.unwrap().status(), 504);
+    wire.ended().await.unwrap();
+    is_blamed(&serin, "timeout", 1).await;
+}
+
+#[tokio::test]
 async fn an_endpoint_that_hangs_in_the_middle_of_a_body_cuts_the_connection() {
     let origin = Origin::bind().await.unwrap();
     let serin = serin(&[origin.address()], "timeouts.idle = \"200ms\"").await;

@@ -113,3 +113,68 @@ impl Pool {
         !idle.is_empty()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::time::Duration;
+
+    use tokio::io::AsyncWriteExt as _;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    const KEEP: Duration = Duration::from_secs(4);
+
+    /// A connection, and the endpoint's end of it.
+    async fn connected() -> (SocketAddr, Connection, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("an address");
+        let (near, far) = tokio::join!(TcpStream::connect(address), listener.accept());
+        (address, Connection::new(near.expect("a connection")), far.expect("its other end").0)
+    }
+
+    #[tokio::test]
+    async fn a_connection_serves_again_also_after_a_read_that_filled_its_buffer() {
+        let (address, mut connection, mut far) = connected().await;
+        far.write_all(&[b'x'; MIN_READ]).await.expect("the near end takes it");
+        connection.stream.readable().await.expect("it arrives");
+        while connection.input.len() < MIN_READ {
+            poll_fn(|context| connection.poll_fill(context, 0)).await.expect("it is read");
+        }
+        connection.input.clear();
+        let pool = Pool::default();
+        pool.put(address, connection, Instant::now() + KEEP);
+        assert!(pool.sweep(Instant::now()), "it is kept");
+        assert!(pool.take(address, Instant::now()).is_some());
+        assert!(pool.take(address, Instant::now()).is_none(), "it is out");
+    }
+
+    #[tokio::test]
+    async fn a_connection_on_which_something_came_or_ended_serves_no_more() {
+        for bytes in [b"".as_slice(), b"HTTP/1.1 200 OK\r\n\r\n"] {
+            for swept in [false, true] {
+                let (address, connection, mut far) = connected().await;
+                far.write_all(bytes).await.expect("the near end takes it");
+                if bytes.is_empty() {
+                    drop(far);
+                }
+                connection.stream.readable().await.expect("the reactor sees it");
+                let pool = Pool::default();
+                pool.put(address, connection, Instant::now() + KEEP);
+                if swept {
+                    assert!(!pool.sweep(Instant::now()), "it is closed");
+                }
+                assert!(pool.take(address, Instant::now()).is_none(), "{bytes:?}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_idled_for_too_long_serves_no_more() {
+        let (address, connection, _far) = connected().await;
+        let (pool, until) = (Pool::default(), Instant::now() + KEEP);
+        pool.put(address, connection, until);
+        assert!(pool.take(address, until).is_none());
+    }
+}
