@@ -245,13 +245,13 @@ impl Write for Socket {
         let length: usize = parts.iter().map(|part| part.len()).sum();
         let result = if parts.len() > 1 && length <= JOINED {
             // One plain send of a copy costs less than a vectored one of the parts.
-            let mut joined = [0; JOINED];
-            let mut end = 0;
+            let core = Rc::clone(&self.downstream.core);
+            let mut joined = core.scratch.borrow_mut();
+            joined.clear();
             for part in parts {
-                joined[end..end + part.len()].copy_from_slice(part);
-                end += part.len();
+                joined.extend_from_slice(part);
             }
-            Pin::new(&mut self.stream).poll_write(context, &joined[..end])
+            Pin::new(&mut self.stream).poll_write(context, &joined)
         } else {
             Pin::new(&mut self.stream).poll_write_vectored(context, parts)
         };

@@ -28,6 +28,8 @@ pub(crate) struct Core {
     pub(crate) clock: Rc<Clock>,
     /// Whether connections shall end after the request at hand.
     pub(crate) draining: Cell<bool>,
+    /// Where a write puts its parts together; nobody holds it for longer than that.
+    pub(crate) scratch: RefCell<Vec<u8>>,
     snapshots: RefCell<SnapshotReader>,
     rng: RefCell<StdRng>,
     heads: RefCell<Vec<Vec<u8>>>,
@@ -43,6 +45,7 @@ impl Core {
             pool: Rc::default(),
             clock: Clock::new(),
             draining: Cell::new(false),
+            scratch: RefCell::default(),
             snapshots: RefCell::new(reader),
             rng: RefCell::new(StdRng::from_rng(&mut rand::rng())),
             heads: RefCell::default(),
