@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use serin_tests::crowd::Strangers;
 use serin_tests::eventually::eventually;
-use serin_tests::process::Build;
+use serin_tests::process::{Build, Signal};
 use serin_tests::pull::{Pull, RATE, Trial, all_error_bodies, all_errors, median};
 use serin_tests::scene::SERVICE;
 use serin_tests::smtp::{Behaviour, Received, SmtpServer};
@@ -96,23 +96,43 @@ async fn a_healthy_canary_stays_and_when_it_breaks_late_it_is_gone_as_soon() {
     in_time(&[pull]);
 }
 
-#[tokio::test]
-async fn a_fault_on_both_arms_pulls_nothing() {
+/// Both arms fail everybody under load, until a thousand users have erred.
+async fn is_not_pulled_by_a_common_outage(stall: Option<Signal>) {
     let trial = Trial::start(Build::Dev, "").await.unwrap();
     for arm in [&trial.stable, &trial.canary] {
         arm.fault(all_errors()).await.unwrap();
     }
     let users = Strangers::come(trial.serin.http(), RATE, "/api/study/listing");
-    let many_erred = async || {
-        let service = trial.serin.service(SERVICE).await.ok()?;
-        let signal = &service["verdict"]["signals"]["errors"];
-        let bad = signal["stable"]["bad"].as_u64()? + signal["canary"]["bad"].as_u64()?;
-        (bad >= 1_000 || service["circuit"]["state"] == "open").then_some(service)
-    };
-    let service = eventually(SOON, "a thousand users err", many_erred).await;
+    if let Some(stop) = stall {
+        trial.canary.signal(stop).unwrap();
+        erred(&trial, 200).await;
+        trial.canary.signal(Signal::CONT).unwrap();
+    }
+    let service = erred(&trial, 1_000).await;
     assert_eq!(service["circuit"]["state"], "closed", "{service}");
     assert_eq!(service["weight"]["effective"], 10.0);
     assert!(users.leave().await.unwrap().iter().all(|visit| visit.status == Some(500)));
+}
+
+/// Waits until so many users have erred, or the canary was pulled.
+async fn erred(trial: &Trial, users: u64) -> Value {
+    eventually(SOON, "users err", async || {
+        let service = trial.serin.service(SERVICE).await.ok()?;
+        let signal = &service["verdict"]["signals"]["errors"];
+        let bad = signal["stable"]["bad"].as_u64()? + signal["canary"]["bad"].as_u64()?;
+        (bad >= users || service["circuit"]["state"] == "open").then_some(service)
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_fault_on_both_arms_pulls_nothing() {
+    is_not_pulled_by_a_common_outage(None).await;
+}
+
+#[tokio::test]
+async fn a_canary_that_stalls_while_both_arms_fail_and_then_fails_all_at_once_is_not_pulled() {
+    is_not_pulled_by_a_common_outage(Some(Signal::STOP)).await;
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::live::{EpisodeView, Live, Report, ServiceView, VerdictStatus};
 use crate::model::circuit::{Cause, Trip};
@@ -18,6 +18,9 @@ use crate::telemetry;
 /// How often the status is brought up to date where no outcome does so, and hard rules that
 /// wait for no outcome are looked at.
 const LOOK: Duration = Duration::from_millis(500);
+/// For how long a pull waits for answers of stable that might yet refute the evidence. Where stable
+/// answers none of them for so long, as a service of long polls may, the canary goes without.
+const WAIT: Duration = Duration::from_millis(600);
 /// Outcomes taken in before the status is brought up to date.
 const BATCH: usize = 256;
 
@@ -29,12 +32,14 @@ pub struct Court {
     judges: HashMap<String, (EpisodeId, Judge)>,
     /// Episodes in which the canary had a ready endpoint.
     had_ready: HashSet<EpisodeId>,
+    /// Episodes whose pull waits for stable's answers, and since when.
+    waiting: HashMap<EpisodeId, Instant>,
 }
 
 impl Court {
     /// A court without judges.
     pub fn new(live: Arc<Live>, proxy_name: String) -> Self {
-        Self { live, proxy_name, judges: HashMap::new(), had_ready: HashSet::new() }
+        Self { live, proxy_name, judges: HashMap::new(), had_ready: HashSet::new(), waiting: HashMap::new() }
     }
 
     /// Judges outcomes until there can be no more.
@@ -72,10 +77,28 @@ impl Court {
         // A late outcome of an episode that is over, or of a canary already pulled, is no news.
         let Some(episode) = self.running_episode(service) else { return };
         let addresses = episode.live.addresses();
-        let judge = self.judge(service, episode.id);
-        if let Ruling::Pull(cause) = judge.observe(outcome, addresses) {
-            self.pull(service, &episode, cause);
+        let ruling = self.judge(service, episode.id).observe(outcome, addresses);
+        self.follow(ruling, service, &episode);
+    }
+
+    /// Does as the judge says, once stable had its chance to speak.
+    fn follow(&mut self, ruling: Ruling, service: &Arc<ServiceView>, episode: &EpisodeView) {
+        match ruling {
+            Ruling::Hold => drop(self.waiting.remove(&episode.id)),
+            Ruling::Pull(Cause::Evidence) if self.must_wait(service, episode.id) => {}
+            Ruling::Pull(cause) => self.pull(service, episode, cause),
         }
+    }
+
+    /// Whether stable's answers that are awaited could refute the evidence, and have not been awaited
+    /// for long. An arm that is faster to fail isn't worse.
+    fn must_wait(&mut self, service: &ServiceView, episode: EpisodeId) -> bool {
+        let awaited = service.pools.stable.iter().map(|endpoint| endpoint.live.in_flight()).sum();
+        let judge = self.judge(service, episode);
+        if judge.stands_if_stable_errs(awaited) {
+            return false;
+        }
+        self.waiting.entry(episode).or_insert_with(Instant::now).elapsed() < WAIT
     }
 
     /// The episode of an outcome's service, if it still runs.
@@ -118,12 +141,21 @@ impl Court {
         for service in snapshot.services() {
             if let Some(episode) = &service.episode {
                 running.insert(episode.id);
-                self.judge(service, episode.id);
+                self.look_at_ruling(service, episode);
                 self.look_at_readiness(service, episode);
             }
             self.update_status(service);
         }
         self.had_ready.retain(|episode| running.contains(episode));
+        self.waiting.retain(|episode, _| running.contains(episode));
+    }
+
+    /// A pull that waits for stable must not wait for another bad outcome too.
+    fn look_at_ruling(&mut self, service: &Arc<ServiceView>, episode: &EpisodeView) {
+        let ruling = self.judge(service, episode.id).ruling();
+        if !service.live.is_open() {
+            self.follow(ruling, service, episode);
+        }
     }
 
     fn look_at_readiness(&mut self, service: &Arc<ServiceView>, episode: &EpisodeView) {

@@ -107,6 +107,7 @@ impl Record {
         }
         self.service.live.count_bad(self.core.id, self.arm, reason);
         let Some(drawn) = self.evidence else { return };
+        let at = telemetry::now();
         let sample = BadSample {
             request_id: self.request_id.to_string(),
             method: self.method.to_string(),
@@ -114,10 +115,16 @@ impl Record {
             status,
             reason,
             endpoint: self.first_endpoint_id().unwrap_or_default().to_owned(),
-            at: telemetry::now(),
+            at,
         };
-        let outcome =
-            BadOutcome { arm: self.arm, unit: drawn.unit, weight: drawn.weight, address: self.address, sample };
+        let outcome = BadOutcome {
+            arm: self.arm,
+            unit: drawn.unit,
+            drawn_at: at - self.start.elapsed(),
+            weight: drawn.weight,
+            address: self.address,
+            sample,
+        };
         self.core.live.report(Report { service: self.service.shared(), outcome });
     }
 

@@ -67,6 +67,8 @@ pub struct BadOutcome {
     pub arm: Arm,
     /// The sticky key's unit.
     pub unit: Unit,
+    /// When the request came and its arm was drawn.
+    pub drawn_at: Timestamp,
     /// The weight in the snapshot that routed the request.
     pub weight: Weight,
     /// The client's address: the forwarded one where the peer is trusted.

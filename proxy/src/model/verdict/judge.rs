@@ -2,8 +2,8 @@
 
 use std::collections::VecDeque;
 
-use super::addresses::{ClientNet, WithoutOne};
-use super::eprocess::EProcess;
+use super::addresses::ClientNet;
+use super::ledger::{Fact, Ledger};
 use super::units::BadUnits;
 use crate::model::circuit::{ArmEvidence, Cause, Evidence};
 use crate::model::outcome::{BadOutcome, BadSample};
@@ -37,8 +37,7 @@ pub enum Ruling {
 pub struct Judge {
     threshold: f64,
     max_excess: u64,
-    all: EProcess,
-    without_one: WithoutOne,
+    ledger: Ledger,
     units: BadUnits,
     bad: PerArm<u64>,
     /// The canary's bad units beyond what stable's let expect.
@@ -54,8 +53,7 @@ impl Judge {
         Self {
             threshold: 1.0 / spec.false_pull_rate,
             max_excess: spec.max_excess_errors,
-            all: EProcess::default(),
-            without_one: WithoutOne::default(),
+            ledger: Ledger::default(),
             units: BadUnits::new(UNITS),
             bad: PerArm::default(),
             excess: 0.0,
@@ -83,13 +81,16 @@ impl Judge {
         if self.units.insert(outcome.unit) {
             self.newly_bad(outcome);
         }
+        if self.ruling() == Ruling::Pull(Cause::Evidence) {
+            self.ledger.put_in_order();
+        }
         self.ruling()
     }
 
     fn newly_bad(&mut self, outcome: &BadOutcome) {
         let (weight, canary) = (outcome.weight.fraction(), outcome.arm == Arm::Canary);
-        self.without_one.observe(ClientNet::from(outcome.address), canary, weight, &self.all);
-        self.all.observe(canary, weight);
+        let (drawn_at, from) = (outcome.drawn_at, ClientNet::from(outcome.address));
+        self.ledger.note(Fact { drawn_at, from, canary, weight });
         *self.bad.get_mut(outcome.arm) += 1;
         self.excess += if canary { 1.0 } else { -weight / (1.0 - weight) };
     }
@@ -97,8 +98,8 @@ impl Judge {
     /// What the evidence so far says.
     #[expect(clippy::cast_precision_loss, reason = "a limit far below 2^52")]
     pub fn ruling(&self) -> Ruling {
-        let stands =
-            self.all.value() >= self.threshold && self.least_without_one().is_none_or(|least| least >= self.threshold);
+        let stands = self.ledger.value() >= self.threshold
+            && self.least_without_one().is_none_or(|least| least >= self.threshold);
         if stands {
             Ruling::Pull(Cause::Evidence)
         } else if self.max_excess > 0 && self.excess > self.max_excess as f64 {
@@ -108,10 +109,16 @@ impl Judge {
         }
     }
 
+    /// Whether the evidence would stand also if so many more units of stable went bad: those whose
+    /// answers are still awaited.
+    pub fn stands_if_stable_errs(&self, units: u64) -> bool {
+        self.ledger.stands_if_stable_errs(self.threshold, units)
+    }
+
     /// The evidence, `units` being how many of each arm were seen.
     pub fn evidence(&self, units: PerArm<u64>) -> Evidence {
         Evidence {
-            e: self.all.value(),
+            e: self.ledger.value(),
             threshold: self.threshold,
             // A sketch may read low: there are never fewer units than bad ones.
             arms: PerArm::from_fn(|arm| {
@@ -127,7 +134,7 @@ impl Judge {
 
     /// The ruling as a sentence.
     pub fn why(&self) -> String {
-        let e = self.all.value();
+        let e = self.ledger.value();
         match self.ruling() {
             Ruling::Pull(cause) => cause.sentence().to_owned(),
             Ruling::Hold if e >= self.threshold => {
@@ -140,7 +147,7 @@ impl Judge {
 
     /// None where it can't be asked.
     fn least_without_one(&self) -> Option<f64> {
-        (self.addresses_seen >= ADDRESSES).then(|| self.without_one.least()).flatten()
+        (self.addresses_seen >= ADDRESSES).then(|| self.ledger.least_without_one()).flatten()
     }
 }
 
@@ -175,7 +182,8 @@ mod tests {
             endpoint: "a".into(),
             at: Timestamp::from_millis(key.into()),
         };
-        BadOutcome { arm: unit.arm(weight), unit, weight, address: address.to_be_bytes().into(), sample }
+        let drawn_at = sample.at;
+        BadOutcome { arm: unit.arm(weight), unit, drawn_at, weight, address: address.to_be_bytes().into(), sample }
     }
 
     /// The keys that are on the canary at 10 %.
@@ -207,6 +215,59 @@ mod tests {
         let shown: Vec<String> = evidence.samples.into_iter().map(|sample| sample.request_id).collect();
         assert_eq!(shown, keys[5..].iter().map(|key| format!("{key:x}")).collect::<Vec<_>>());
         assert_eq!(evidence.first_bad, Some(Timestamp::from_millis(keys[0].into())));
+    }
+
+    /// Outcomes of an outage that fails everybody: one unit each millisecond.
+    fn outage(units: u32) -> Vec<BadOutcome> {
+        (0..units).map(|key| outcome(key, 10.0, key)).collect()
+    }
+
+    #[test]
+    fn an_arm_that_stalls_in_a_common_outage_is_no_worse() {
+        // given an outage of both arms, in which the canary is silent for half a second and then
+        // answers all that waited at once
+        let mut judge = Judge::new(&spec());
+        let stalled = |outcome: &BadOutcome| (300..800).contains(&outcome.drawn_at.as_millis());
+        let (mut late, mut met): (Vec<_>, Vec<_>) =
+            outage(1_000).into_iter().partition(|outcome| outcome.arm == Arm::Canary && stalled(outcome));
+        assert!(late.len() > 30);
+        let back = met.partition_point(|outcome| outcome.drawn_at.as_millis() < 800);
+        met.splice(back..back, late.drain(..));
+        for outcome in &met {
+            assert_eq!(judge.observe(outcome, 1_000), Ruling::Hold, "at {:?}", outcome.drawn_at);
+        }
+    }
+
+    #[test]
+    fn evidence_that_stable_may_yet_refute_is_known_as_such() {
+        // given an outage of both arms, in which stable falls silent
+        let mut judge = Judge::new(&spec());
+        let (heard, silent) = outage(600)
+            .into_iter()
+            .partition::<Vec<_>, _>(|outcome| outcome.arm == Arm::Canary || outcome.drawn_at.as_millis() < 300);
+        let last = heard.iter().map(|outcome| judge.observe(outcome, 1_000)).last();
+        assert_eq!(last, Some(Ruling::Pull(Cause::Evidence)));
+        assert!(judge.stands_if_stable_errs(0) && !judge.stands_if_stable_errs(silent.len() as u64));
+        // when it speaks again
+        let last = silent.iter().map(|outcome| judge.observe(outcome, 1_000)).last();
+        assert_eq!(last, Some(Ruling::Hold));
+        // and a canary that errs alone needs no word of a few
+        let mut judge = Judge::new(&spec());
+        for key in canary_keys().take(10) {
+            judge.observe(&outcome(key, 10.0, key), 1_000);
+        }
+        assert!(judge.stands_if_stable_errs(5));
+    }
+
+    #[test]
+    fn facts_beyond_those_remembered_still_count() {
+        let mut judge = Judge::new(&spec());
+        for outcome in outage(6_000) {
+            assert_eq!(judge.observe(&outcome, 1_000), Ruling::Hold);
+        }
+        let after = canary_keys().skip_while(|key| *key < 6_000).take(40);
+        let last = after.map(|key| judge.observe(&outcome(key, 10.0, key), 1_000)).last();
+        assert_eq!(last, Some(Ruling::Pull(Cause::Evidence)));
     }
 
     #[test]
