@@ -5,7 +5,7 @@
 //! e-process over these facts ([`eprocess`]) stays honest however often one
 //! looks; [`judge`] keeps one per episode, counts each unit once ([`units`]) and
 //! asks whether the evidence survives leaving out any one address ([`addresses`]).
-//! [`ledger`] holds the facts in the order in which arms were drawn.
+//! `ledger` holds the facts in the order in which arms were drawn.
 
 pub mod addresses;
 pub mod eprocess;
