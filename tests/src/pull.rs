@@ -18,6 +18,8 @@ use crate::traffic::{Load, Mix, drive};
 pub const RATE: f64 = 200.0;
 /// What users ask for.
 const PATH: &str = "/api/study/listing";
+/// The share of requests that fail on either arm while all is well.
+const EVERYDAY: f64 = 0.005;
 /// How long a canary that broke may stay before the trial is given up.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How often the circuit is looked at meanwhile.
@@ -80,14 +82,15 @@ impl Trial {
     /// nothing was pulled.
     ///
     /// # Errors
-    /// When the canary was pulled, or hardly any user met an error, so that it was no trial.
+    /// When the canary was pulled, or when the errors that users met aren't those that were asked for.
     pub async fn healthy(&self, users: usize) -> anyhow::Result<()> {
         for arm in [&self.stable, &self.canary] {
-            arm.fault(json!({ "error_rate": 0.005 })).await?;
+            arm.fault(json!({ "error_rate": EVERYDAY })).await?;
         }
         let met = rush(self.serin.http(), PATH, users).await;
         let bad: usize = met.iter().filter(|((_, status), _)| *status != 200).map(|(_, count)| count).sum();
-        ensure!(bad > users / 400 && bad < users / 100, "{users} users met {met:?}");
+        let expected = users as f64 * EVERYDAY;
+        ensure!((bad as f64 - expected).powi(2) < 36.0 * expected, "{users} users met {met:?}");
         ensure!(!self.is_open().await?, "a healthy canary was pulled: {}", self.circuit().await?);
         Ok(())
     }

@@ -17,8 +17,6 @@ use serin_tests::serin::Serin;
 use serin_tests::standin::Checkbox;
 use serin_tests::traffic::{Load, Mix, drive};
 
-/// By when proxies must agree on a change.
-const SECOND: Duration = Duration::from_secs(1);
 const SOON: Duration = Duration::from_secs(20);
 /// What visitors, participants and researchers ask for.
 const PATHS: [&str; 4] = ["/api/study/listing", "/", "/studies.html", "/api/study/status/5e7f3a9c1d2b4c6e8f000001"];
@@ -51,7 +49,7 @@ fn is_share(on_canary: usize, users: usize, percent: f64) {
 }
 
 async fn weight_arrives(serin: &Serin, percent: f64) {
-    eventually(SECOND, "the other proxy hears of the weight", async || {
+    eventually(SOON, "the other proxy hears of the weight", async || {
         (serin.service(SERVICE).await.ok()?["weight"]["effective"] == percent).then_some(())
     })
     .await;
