@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Live, Snapshot, compile};
-use crate::model::spec::{ErrorMatchers, ServiceSpec, SplitSpec, StatusSet, Sticky, Timeouts, VerdictSpec};
+use crate::model::spec::{ServiceSpec, SplitSpec, Sticky, Timeouts, VerdictSpec};
 use crate::model::split::PerArm;
 use crate::model::state::{ServiceState, State};
 use crate::model::weight::Weight;
@@ -19,13 +19,7 @@ pub(crate) fn service(name: &str) -> ServiceSpec {
         hosts: vec![format!("{name}.example")],
         seeds: PerArm { stable: vec![seed(3001), seed(3002)], canary: vec![seed(4001)] },
         split: Some(SplitSpec { weight: Weight::ZERO, sticky: Sticky::Cookie }),
-        verdict: VerdictSpec {
-            false_pull_rate: 0.001,
-            pass_error: 0.05,
-            pass_margin: 0.005,
-            max_excess_errors: 0,
-            errors: ErrorMatchers { status: StatusSet::EMPTY, body_contains: vec![], exclude_paths: vec![] },
-        },
+        verdict: VerdictSpec::default(),
         health: None,
         timeouts: Timeouts { connect: second, header: second, idle: second, total: second, keep_alive: second },
         max_body_bytes: 1,

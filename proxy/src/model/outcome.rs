@@ -1,5 +1,6 @@
 //! What became of one attempt, and whether it counts against its arm.
 
+use std::fmt;
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
@@ -7,6 +8,91 @@ use serde::{Deserialize, Serialize};
 use super::split::{Arm, Unit};
 use super::time::Timestamp;
 use super::weight::Weight;
+
+/// What a bad outcome tells of. Each signal has evidence of its own; a unit goes bad for each at most once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Signal {
+    /// The answer was wrong, or there was none.
+    Errors,
+    /// The answer began later than almost all answers do.
+    Slow,
+    /// The client was told that it had erred: 4xx.
+    ClientErrors,
+    /// The client left before the answer, later than almost all answers begin.
+    Missing,
+}
+
+impl Signal {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Errors, Self::Slow, Self::ClientErrors, Self::Missing];
+
+    /// Its name in JSON, labels, the store and mails.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Errors => "errors",
+            Self::Slow => "slow",
+            Self::ClientErrors => "client_errors",
+            Self::Missing => "missing",
+        }
+    }
+}
+
+impl fmt::Display for Signal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// One value for each signal.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PerSignal<T> {
+    /// Of [`Signal::Errors`].
+    pub errors: T,
+    /// Of [`Signal::Slow`].
+    pub slow: T,
+    /// Of [`Signal::ClientErrors`].
+    pub client_errors: T,
+    /// Of [`Signal::Missing`].
+    pub missing: T,
+}
+
+impl<T> PerSignal<T> {
+    /// The signal's value.
+    pub const fn get(&self, signal: Signal) -> &T {
+        match signal {
+            Signal::Errors => &self.errors,
+            Signal::Slow => &self.slow,
+            Signal::ClientErrors => &self.client_errors,
+            Signal::Missing => &self.missing,
+        }
+    }
+
+    /// The signal's value, to change.
+    pub const fn get_mut(&mut self, signal: Signal) -> &mut T {
+        match signal {
+            Signal::Errors => &mut self.errors,
+            Signal::Slow => &mut self.slow,
+            Signal::ClientErrors => &mut self.client_errors,
+            Signal::Missing => &mut self.missing,
+        }
+    }
+
+    /// A value made for each signal.
+    pub fn from_fn(mut make: impl FnMut(Signal) -> T) -> Self {
+        Self {
+            errors: make(Signal::Errors),
+            slow: make(Signal::Slow),
+            client_errors: make(Signal::ClientErrors),
+            missing: make(Signal::Missing),
+        }
+    }
+
+    /// The signals and their values.
+    pub fn iter(&self) -> impl Iterator<Item = (Signal, &T)> {
+        Signal::ALL.into_iter().map(|signal| (signal, self.get(signal)))
+    }
+}
 
 /// Why an attempt was bad.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -28,11 +114,21 @@ pub enum BadReason {
     Truncated,
     /// The response broke HTTP's rules.
     Malformed,
+    /// A response header is one that the service calls bad.
+    Header,
+    /// The request carried a session, and the answer began another: the session was lost.
+    Session,
+    /// The response head came later than the threshold of the service, or not yet.
+    Slow,
+    /// The status is a 4xx that no other rule calls bad.
+    ClientError,
+    /// The client left before the response head, later than the threshold of the service.
+    Missing,
 }
 
 impl BadReason {
     /// All of them, for tables of counters.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 13] = [
         Self::Status,
         Self::Body,
         Self::ConnectTimeout,
@@ -41,6 +137,11 @@ impl BadReason {
         Self::Timeout,
         Self::Truncated,
         Self::Malformed,
+        Self::Header,
+        Self::Session,
+        Self::Slow,
+        Self::ClientError,
+        Self::Missing,
     ];
 
     /// Its name in labels, logs and mails.
@@ -54,6 +155,21 @@ impl BadReason {
             Self::Timeout => "timeout",
             Self::Truncated => "truncated",
             Self::Malformed => "malformed",
+            Self::Header => "header",
+            Self::Session => "session",
+            Self::Slow => "slow",
+            Self::ClientError => "client_error",
+            Self::Missing => "missing",
+        }
+    }
+
+    /// The signal that it belongs to.
+    pub const fn signal(self) -> Signal {
+        match self {
+            Self::Slow => Signal::Slow,
+            Self::ClientError => Signal::ClientErrors,
+            Self::Missing => Signal::Missing,
+            _ => Signal::Errors,
         }
     }
 }

@@ -11,6 +11,7 @@ use std::time::Duration;
 use http::header::HeaderName;
 
 use super::alert::RuleSpec;
+use super::outcome::PerSignal;
 use super::split::PerArm;
 use super::weight::Weight;
 
@@ -185,10 +186,58 @@ pub struct VerdictSpec {
     pub max_excess_errors: u64,
     /// What counts as bad, beside what broke on the way.
     pub errors: ErrorMatchers,
+    /// Which signals count, and how.
+    pub signals: PerSignal<SignalSpec>,
+    /// From when on an answer is slow.
+    pub slow: SlowThreshold,
+}
+
+impl Default for VerdictSpec {
+    /// As a service is judged that says nothing of it, but that no status is bad.
+    fn default() -> Self {
+        Self {
+            false_pull_rate: 0.001,
+            pass_error: 0.05,
+            pass_margin: 0.005,
+            max_excess_errors: 0,
+            errors: ErrorMatchers::default(),
+            signals: SignalSpec::DEFAULT,
+            slow: SlowThreshold::Learned,
+        }
+    }
+}
+
+/// How one signal counts.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct SignalSpec {
+    /// Whether it is evidence at all.
+    pub enabled: bool,
+    /// How many times stable's risk the canary's may be before it counts as worse: 1 or more.
+    pub tolerance: f64,
+}
+
+impl SignalSpec {
+    /// The signals as they are by default: all but `client_errors`, and `slow` with a tolerance, since
+    /// one cold host among many is no worse release.
+    pub const DEFAULT: PerSignal<Self> = PerSignal {
+        errors: Self { enabled: true, tolerance: 1.0 },
+        slow: Self { enabled: true, tolerance: 1.25 },
+        client_errors: Self { enabled: false, tolerance: 1.0 },
+        missing: Self { enabled: true, tolerance: 1.0 },
+    };
+}
+
+/// From when on an answer is slow: the time from the request to the response head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SlowThreshold {
+    /// The 99.9th percentile over both arms in the window before.
+    Learned,
+    /// A fixed time.
+    Fixed(Duration),
 }
 
 /// What counts as a bad response.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct ErrorMatchers {
     /// Bad statuses.
     pub status: StatusSet,
@@ -196,10 +245,26 @@ pub struct ErrorMatchers {
     pub body_contains: Vec<String>,
     /// Paths that are no evidence: exact, or everything below where it ends in `/`.
     pub exclude_paths: Vec<String>,
+    /// Response headers that mean an error.
+    pub headers: Vec<HeaderMatch>,
+    /// Cookies that name a session of the application: a request that carries one and whose answer
+    /// sets another has lost its session.
+    pub session_cookies: Vec<String>,
+    /// Media types whose bodies are looked at beside JSON and text, such as `application/xhtml+xml`.
+    pub content_types: Vec<String>,
+}
+
+/// A header that means an error.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeaderMatch {
+    /// Its name.
+    pub name: HeaderName,
+    /// Text that its value holds; none = any value.
+    pub contains: Option<String>,
 }
 
 /// A set of HTTP statuses, 100 to 599.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct StatusSet([u64; 8]);
 
 impl StatusSet {

@@ -5,10 +5,6 @@ use crate::config::raw::{RawErrors, RawVerdict};
 use crate::config::{units, values};
 use crate::model::spec::{ErrorMatchers, StatusSet, VerdictSpec};
 
-const FALSE_PULL_RATE: f64 = 0.001;
-const PASS_ERROR: f64 = 0.05;
-const PASS_MARGIN: f64 = 0.005;
-
 /// How a canary is judged.
 pub(super) fn verdict(raw: &RawVerdict, findings: &mut Findings<'_>) -> VerdictSpec {
     for (key, value) in [("pass_error", &raw.pass_error), ("pass_margin", &raw.pass_margin)] {
@@ -17,14 +13,15 @@ pub(super) fn verdict(raw: &RawVerdict, findings: &mut Findings<'_>) -> VerdictS
             findings.note_at(&value.span(), text);
         }
     }
+    let default = VerdictSpec::default();
     let mut fraction = |raw: &Option<_>, default| findings.read_or(raw.as_ref(), default, units::open_fraction);
-    let false_pull_rate = fraction(&raw.false_pull_rate, FALSE_PULL_RATE);
-    let pass_error = fraction(&raw.pass_error, PASS_ERROR);
-    let pass_margin = fraction(&raw.pass_margin, PASS_MARGIN);
+    let false_pull_rate = fraction(&raw.false_pull_rate, default.false_pull_rate);
+    let pass_error = fraction(&raw.pass_error, default.pass_error);
+    let pass_margin = fraction(&raw.pass_margin, default.pass_margin);
     let max_excess_errors =
         findings.read_or(raw.max_excess_errors.as_ref(), 0, |value| units::count(value, 0, u64::MAX));
     let errors = errors(&raw.errors, findings);
-    VerdictSpec { false_pull_rate, pass_error, pass_margin, max_excess_errors, errors }
+    VerdictSpec { false_pull_rate, pass_error, pass_margin, max_excess_errors, errors, ..default }
 }
 
 fn errors(raw: &RawErrors, findings: &mut Findings<'_>) -> ErrorMatchers {
@@ -40,5 +37,5 @@ fn errors(raw: &RawErrors, findings: &mut Findings<'_>) -> ErrorMatchers {
     let items = |list: Vec<(_, String)>| list.into_iter().map(|(_, item)| item).collect();
     let body_contains = items(findings.read_distinct(&raw.body_contains, values::needle));
     let exclude_paths = items(findings.read_distinct(&raw.exclude_paths, values::request_path));
-    ErrorMatchers { status, body_contains, exclude_paths }
+    ErrorMatchers { status, body_contains, exclude_paths, ..ErrorMatchers::default() }
 }

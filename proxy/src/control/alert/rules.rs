@@ -209,7 +209,7 @@ mod tests {
     use crate::live::{EndpointView, Health};
     use crate::model::alert::Condition;
     use crate::model::outcome::BadReason;
-    use crate::model::spec::{ErrorMatchers, ServiceSpec, StatusSet, Timeouts, VerdictSpec};
+    use crate::model::spec::{ServiceSpec, Timeouts, VerdictSpec};
     use crate::model::split::PerArm;
     use crate::model::weight::Weight;
 
@@ -218,20 +218,13 @@ mod tests {
     }
 
     fn spec(alerts: Vec<RuleSpec>) -> Arc<ServiceSpec> {
-        let errors = ErrorMatchers { status: StatusSet::EMPTY, body_contains: vec![], exclude_paths: vec![] };
         let no_limit = Duration::ZERO;
         Arc::new(ServiceSpec {
             name: "checkbox".into(),
             hosts: vec!["*".into()],
             seeds: PerArm::default(),
             split: None,
-            verdict: VerdictSpec {
-                false_pull_rate: 0.001,
-                pass_error: 0.05,
-                pass_margin: 0.005,
-                max_excess_errors: 0,
-                errors,
-            },
+            verdict: VerdictSpec::default(),
             health: None,
             timeouts: Timeouts {
                 connect: no_limit,

@@ -155,19 +155,12 @@ impl Judge {
 mod tests {
     use super::*;
     use crate::model::outcome::BadReason;
-    use crate::model::spec::{ErrorMatchers, StatusSet};
     use crate::model::split::{Salt, Unit};
     use rand::rngs::StdRng;
     use rand::{RngExt as _, SeedableRng as _};
 
     fn spec() -> VerdictSpec {
-        VerdictSpec {
-            false_pull_rate: 0.001,
-            pass_error: 0.05,
-            pass_margin: 0.005,
-            max_excess_errors: 0,
-            errors: ErrorMatchers { status: StatusSet::EMPTY, body_contains: vec![], exclude_paths: vec![] },
-        }
+        VerdictSpec::default()
     }
 
     fn outcome(key: u32, percent: f64, address: u32) -> BadOutcome {
