@@ -74,7 +74,7 @@ impl Daemon {
             Sync::new(Arc::clone(&live), Arc::clone(&store), mailer.clone(), name.clone(), spec_receiver);
         sync.step().await;
         tasks.spawn(sync.run());
-        tasks.spawn(Court::new(Arc::clone(&live), name.clone()).run(reports));
+        tasks.spawn(Court::new(Arc::clone(&live), mailer.clone(), name.clone()).run(reports));
         tasks.spawn(health::run(Arc::clone(&live), published));
         tasks.spawn(watch_rules(Arc::clone(&live), mailer));
         first_checks(&live).await;

@@ -58,7 +58,7 @@ fn person_trip(service: &ServiceView, caller: &Caller, reason: &str) -> Trip {
         by: caller.name.clone(),
         at: telemetry::now(),
         weight_before: service.effective(),
-        evidence: of_this_episode.then(|| verdict.errors.clone()),
+        evidence: of_this_episode.then(|| verdict.evidence.clone()),
     }
 }
 

@@ -2,14 +2,21 @@
 //!
 //! The CLI reads the same types back, so unknown fields are passed over.
 
+mod verdict;
+
 use serde::{Deserialize, Serialize};
 
 use crate::live::service::{ArmTotals, CLASS_NAMES};
 use crate::live::{EndpointView, Health, Live, ServiceView};
-use crate::model::circuit::{Circuit, CircuitState, Evidence};
-use crate::model::outcome::{BadReason, BadSample};
+use crate::model::circuit::{Circuit, CircuitState};
+use crate::model::outcome::BadReason;
 use crate::model::split::{Arm, PerArm};
 use crate::telemetry;
+
+pub use verdict::{
+    ExpectedJson, OutlookJson, PassJson, ProofJson, RatioJson, SampleJson, SampleOf, ShareJson, SignalJson,
+    SignalsJson, UnitsJson, VerdictJson,
+};
 
 /// All services.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -77,86 +84,9 @@ pub struct CircuitJson {
     /// The weight in effect until then, in percent.
     pub weight_before: Option<f64>,
     /// The proof.
-    pub evidence: Option<SignalJson>,
+    pub evidence: Option<ProofJson>,
     /// Rises by one with each trip and each reset.
     pub epoch: u64,
-}
-
-/// The verdict on the running episode.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct VerdictJson {
-    /// `hold` or `pull`.
-    pub decision: String,
-    /// Why, in a sentence.
-    pub why: String,
-    /// The episode it speaks of.
-    pub episode: Option<String>,
-    /// The evidence.
-    pub signals: SignalsJson,
-}
-
-/// Each signal's evidence.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct SignalsJson {
-    /// Bad responses.
-    pub errors: SignalJson,
-}
-
-/// The evidence of one signal.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct SignalJson {
-    /// The evidence that the canary is worse.
-    pub e: f64,
-    /// What `e` must reach for a pull.
-    pub threshold: f64,
-    /// Stable's units.
-    pub stable: UnitsJson,
-    /// The canary's units.
-    pub canary: UnitsJson,
-    /// Distinct client addresses among the bad units.
-    pub addresses: u64,
-    /// The smallest `e` with any one address left out.
-    pub e_without_any_address: Option<f64>,
-    /// When the canary's first bad response of the episode was seen, RFC 3339.
-    pub first_bad: Option<String>,
-    /// The latest bad outcomes of the canary, the oldest first.
-    pub samples: Vec<SampleJson>,
-}
-
-/// The units of an arm.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub struct UnitsJson {
-    /// Distinct units seen, by estimate.
-    pub units: u64,
-    /// Units that went bad.
-    pub bad: u64,
-}
-
-/// A bad outcome.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct SampleJson {
-    /// Its moment, RFC 3339.
-    pub at: String,
-    /// What came of it, for people and programs.
-    #[serde(flatten)]
-    pub what: SampleOf,
-}
-
-/// What was asked, and what came of it.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct SampleOf {
-    /// The request's `X-Request-Id`.
-    pub request_id: String,
-    /// Its method.
-    pub method: String,
-    /// Its path, without the query.
-    pub path: String,
-    /// The endpoint's status, where there was one.
-    pub status: Option<u16>,
-    /// Why it was bad.
-    pub reason: BadReason,
-    /// The endpoint tried first.
-    pub endpoint: String,
 }
 
 /// What an arm served since this process started.
@@ -285,57 +215,9 @@ impl CircuitJson {
             since: trip.map(|trip| trip.at.to_string()),
             by: trip.map(|trip| trip.by.clone()),
             weight_before: trip.map(|trip| trip.weight_before.percent()),
-            evidence: trip.and_then(|trip| trip.evidence.as_ref()).map(SignalJson::of),
+            evidence: trip.and_then(|trip| trip.evidence.as_ref()).map(ProofJson::of),
             epoch: circuit.epoch,
         }
-    }
-}
-
-impl VerdictJson {
-    fn of(view: &ServiceView) -> Self {
-        let verdict = view.live.verdict();
-        let mut errors = SignalJson::of(&verdict.errors);
-        if errors.threshold <= 0.0 {
-            // The verdict hasn't spoken yet; what it will ask for is known all the same.
-            errors.threshold = 1.0 / view.spec.verdict.false_pull_rate;
-        }
-        Self {
-            decision: if verdict.pull { "pull" } else { "hold" }.to_owned(),
-            why: verdict.why.clone(),
-            episode: verdict.episode.map(|episode| episode.to_string()),
-            signals: SignalsJson { errors },
-        }
-    }
-}
-
-impl SignalJson {
-    fn of(evidence: &Evidence) -> Self {
-        let units = |arm| {
-            let arm = evidence.arms.get(arm);
-            UnitsJson { units: arm.units, bad: arm.bad }
-        };
-        Self {
-            e: finite(evidence.e),
-            threshold: finite(evidence.threshold),
-            stable: units(Arm::Stable),
-            canary: units(Arm::Canary),
-            addresses: evidence.addresses,
-            e_without_any_address: evidence.e_without_any_address.map(finite),
-            first_bad: evidence.first_bad.map(|at| at.to_string()),
-            samples: evidence.samples.iter().map(SampleJson::of).collect(),
-        }
-    }
-}
-
-/// JSON has no infinity; evidence may grow beyond any number.
-fn finite(value: f64) -> f64 {
-    if value.is_nan() { 0.0 } else { value.clamp(f64::MIN, f64::MAX) }
-}
-
-impl SampleJson {
-    fn of(sample: &BadSample) -> Self {
-        let BadSample { request_id, method, path, status, reason, endpoint, at } = sample.clone();
-        Self { at: at.to_string(), what: SampleOf { request_id, method, path, status, reason, endpoint } }
     }
 }
 

@@ -2,12 +2,13 @@
 //!
 //! Names come from whoever registered them, so control characters never reach the terminal.
 
+mod verdict;
+
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use crate::admin::view::{
-    CircuitJson, EndpointJson, PoolJson, ServiceJson, ServicesJson, SignalJson, StoreJson, TrafficJson, UnitsJson,
-};
+use self::verdict::{circuit_details, units};
+use crate::admin::view::{CircuitJson, EndpointJson, PoolJson, ServiceJson, ServicesJson, StoreJson, TrafficJson};
 use crate::model::circuit::CircuitState;
 use crate::model::span;
 use crate::model::split::Arm;
@@ -57,7 +58,8 @@ impl Page {
         if all.services.is_empty() {
             return text + "no service is configured\n";
         }
-        let mut rows = vec![header(&["SERVICE", "WEIGHT", "CIRCUIT", "EVIDENCE", "BAD STABLE", "BAD CANARY", "READY"])];
+        let mut rows =
+            vec![header(&["SERVICE", "WEIGHT", "CIRCUIT", "VERDICT", "EVIDENCE", "BAD STABLE", "BAD CANARY", "READY"])];
         rows.extend(all.services.iter().map(overview_row));
         text += &self.table("", &rows);
         text
@@ -70,19 +72,20 @@ impl Page {
         let _ = writeln!(text, "{}", clean(&title));
         let mut facts = Vec::new();
         if service.has_canary {
-            let errors = &service.verdict.signals.errors;
             facts.push(vec![plain("weight"), weight(service)]);
             facts.push(vec![plain("circuit"), circuit(&service.circuit)]);
             facts.extend(circuit_details(&service.circuit));
-            let verdict = format!("{}: {}", service.verdict.decision, service.verdict.why);
-            facts.push(vec![plain("verdict"), plain(verdict.trim_end_matches(": "))]);
-            facts.push(vec![plain("evidence"), (evidence(errors), evidence_tone(errors))]);
+            facts.extend(verdict::facts(&service.verdict));
         }
         facts.push(vec![plain("retries"), plain(service.retries.to_string())]);
         text += &self.table("  ", &facts);
         text.push('\n');
         text += &self.table("  ", &arms(service));
         text.push('\n');
+        if service.has_canary {
+            text += &self.table("  ", &verdict::signals(&service.verdict));
+            text.push('\n');
+        }
         text + &self.endpoints(service)
     }
 
@@ -185,9 +188,9 @@ fn overview_row(service: &ServiceJson) -> Vec<Cell> {
     };
     if !service.has_canary {
         let none = || ("–".to_owned(), Tone::Faint);
-        return vec![plain(&service.name), none(), none(), none(), none(), none(), plain(ready(Arm::Stable))];
+        return vec![plain(&service.name), none(), none(), none(), none(), none(), none(), plain(ready(Arm::Stable))];
     }
-    let errors = &service.verdict.signals.errors;
+    let verdict = &service.verdict;
     let state = match service.circuit.state {
         CircuitState::Closed => ("closed".to_owned(), Tone::Good),
         CircuitState::Open => ("OPEN".to_owned(), Tone::Bad),
@@ -196,9 +199,10 @@ fn overview_row(service: &ServiceJson) -> Vec<Cell> {
         plain(&service.name),
         weight(service),
         state,
-        (evidence(errors), evidence_tone(errors)),
-        plain(units(errors.stable)),
-        plain(units(errors.canary)),
+        verdict::decision(verdict),
+        verdict::evidence(verdict.e, verdict.threshold),
+        plain(units(verdict.stable)),
+        plain(units(verdict.canary)),
         plain(format!("{} + {}", ready(Arm::Stable), ready(Arm::Canary))),
     ]
 }
@@ -222,39 +226,13 @@ fn circuit(circuit: &CircuitJson) -> Cell {
     }
 }
 
-fn circuit_details(circuit: &CircuitJson) -> Vec<Vec<Cell>> {
-    let mut rows = Vec::new();
-    if let Some(reason) = &circuit.reason {
-        rows.push(vec![plain(""), plain(reason)]);
-    }
-    if let Some(proof) = &circuit.evidence {
-        let (stable, canary) = (units(proof.stable), units(proof.canary));
-        rows.push(vec![plain(""), plain(format!("{}; bad: stable {stable}, canary {canary}", evidence(proof)))]);
-        for sample in proof.samples.iter().take(3) {
-            let what = &sample.what;
-            let status = what.status.map_or_else(String::new, |status| format!(" → {status}"));
-            let line = format!(
-                "{} {}{status} ({}) by {} at {}",
-                what.method,
-                what.path,
-                what.reason.name(),
-                what.endpoint,
-                sample.at
-            );
-            rows.push(vec![plain(""), (line, Tone::Faint)]);
-        }
-    }
-    rows
-}
-
 fn arms(service: &ServiceJson) -> Vec<Vec<Cell>> {
     let mut rows = vec![header(&["ARM", "USERS", "BAD USERS", "REQUESTS", "BAD", "P50", "P95", "P99"])];
     for arm in Arm::BOTH {
         if arm == Arm::Canary && !service.has_canary {
             continue;
         }
-        let errors = &service.verdict.signals.errors;
-        let seen = if arm == Arm::Stable { errors.stable } else { errors.canary };
+        let seen = if arm == Arm::Stable { service.verdict.stable } else { service.verdict.canary };
         let TrafficJson { requests, bad, head_seconds: head, .. } = service.traffic.get(arm);
         let times = [head.p50, head.p95, head.p99].map(|time| plain(seconds(time)));
         let counts = [seen.units, seen.bad, *requests, *bad].map(|count| plain(count.to_string()));
@@ -281,25 +259,6 @@ fn state_tone(state: &str) -> Tone {
         "ready" => Tone::Good,
         "down" => Tone::Bad,
         _ => Tone::Warn,
-    }
-}
-
-fn units(units: UnitsJson) -> String {
-    format!("{} of {}", units.bad, units.units)
-}
-
-fn evidence(signal: &SignalJson) -> String {
-    format!("E {} of {}", number(signal.e), number(signal.threshold))
-}
-
-/// A third of the way on the log scale is worth a look.
-fn evidence_tone(signal: &SignalJson) -> Tone {
-    if signal.e >= signal.threshold {
-        Tone::Bad
-    } else if signal.e > signal.threshold.cbrt() {
-        Tone::Warn
-    } else {
-        Tone::Plain
     }
 }
 

@@ -59,6 +59,10 @@ impl Record {
         let evidence = request.drawn.filter(own_arm).filter(|_| !is_excluded(&service, request.target.as_ref()));
         if let (Some(drawn), Some(episode)) = (evidence, &service.episode) {
             episode.live.note(core.id, request.arm, drawn.unit);
+            // A unit tells of the split only while both arms could serve: an arm that is away would look
+            // like a split that is broken.
+            let tells_of_split = drawn.returned && service.is_ready(request.arm.other());
+            episode.step.note(core.id, request.arm, drawn.unit, tells_of_split);
             let net = ClientNet::from(request.address).bits();
             episode.live.note_address(core.id, Unit::of_key(episode.salt, &net.to_le_bytes()));
         }

@@ -35,6 +35,8 @@ pub(crate) struct Drawn {
     pub(crate) unit: Unit,
     /// With which chance of the canary.
     pub(crate) weight: Weight,
+    /// Whether by a key that serin minted and that came back.
+    pub(crate) returned: bool,
 }
 
 /// Draws the arm of a request from a client at `address`.
@@ -59,7 +61,7 @@ pub(crate) fn draw(core: &Core, service: &ServiceView, headers: &HeaderMap, addr
     };
     // Without a key each request draws by itself.
     let unit = unit.unwrap_or_else(|| Unit(core.random()));
-    Draw { arm: unit.arm(weight), drawn: Some(Drawn { unit, weight }), new_key }
+    Draw { arm: unit.arm(weight), drawn: Some(Drawn { unit, weight, returned: known.is_some() }), new_key }
 }
 
 /// The first well-formed key among the request's cookies. Anything else is no key.

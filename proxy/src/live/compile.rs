@@ -44,6 +44,7 @@ pub fn service(live: &Live, spec: &Arc<ServiceSpec>, state: &ServiceState) -> Ar
         id: episode.id,
         salt: episode.salt,
         live: facts.episode(episode.id),
+        step: facts.step(episode.id, asked_weight(spec, state)),
     });
     Arc::new(ServiceView {
         spec: Arc::clone(spec),

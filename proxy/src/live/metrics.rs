@@ -11,9 +11,10 @@ use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, Me
 
 use super::counters::HistogramSum;
 use super::service::CLASS_NAMES;
-use super::{Live, ServiceView};
+use super::{Live, ServiceView, VerdictStatus};
 use crate::model::outcome::BadReason;
 use crate::model::split::Arm;
+use crate::model::verdict::Expected;
 use crate::telemetry;
 
 /// A metric: its name, what it says, and its labels.
@@ -50,10 +51,30 @@ const READY: Named = gauge("serin_endpoint_ready", "1 while the endpoint may get
 const WEIGHT: Named =
     gauge("serin_weight_percent", "The canary weight: as asked for, and in effect.", &["service", "kind"]);
 const OPEN: Named = gauge("serin_circuit_open", "1 while the circuit is open.", &["service"]);
-const EVIDENCE: Named =
-    gauge("serin_verdict_evidence", "E: the evidence that the canary is worse.", &["service", "signal"]);
+const EVIDENCE: Named = gauge(
+    "serin_verdict_combined_evidence",
+    "E: the evidence that the canary is worse, over all signals.",
+    &["service"],
+);
+const SIGNAL_EVIDENCE: Named =
+    gauge("serin_verdict_evidence", "The evidence that the canary is worse, by one signal.", &["service", "signal"]);
+const PASS_EVIDENCE: Named =
+    gauge("serin_verdict_pass_evidence", "The evidence that the canary is good enough.", &["service"]);
+const EXPECTED: Named = gauge(
+    "serin_verdict_expected_seconds",
+    "Time to a decision at today's traffic; NaN where it can't be told.",
+    &["service", "decision"],
+);
+const SPLIT_BROKEN: Named =
+    gauge("serin_verdict_split_broken", "1 once the sample-ratio check says that the split is broken.", &["service"]);
+const STABLE_FAILING: Named = gauge("serin_verdict_stable_failing", "1 while stable itself is failing.", &["service"]);
 const UNITS: Named = gauge("serin_verdict_units", "Distinct units seen in the episode.", &["service", "arm"]);
 const BAD_UNITS: Named = gauge("serin_verdict_bad_units", "Units of the episode that went bad.", &["service", "arm"]);
+const SIGNAL_BAD_UNITS: Named = gauge(
+    "serin_verdict_signal_bad_units",
+    "Units of the episode that went bad for a signal.",
+    &["service", "arm", "signal"],
+);
 const CONNECTIONS: Named = gauge("serin_connections", "Open downstream connections.", &[]);
 const DROPPED: Named =
     counter("serin_reports_dropped_total", "Bad outcomes that the verdict was too far behind to take.", &[]);
@@ -64,7 +85,7 @@ const POISONED: Named =
     gauge("serin_store_poisoned_values", "Values in the store that make no sense and are passed over.", &[]);
 const REVISION: Named = gauge("serin_snapshot_revision", "Revision of the snapshot in force.", &[]);
 
-const ALL: [&Named; 18] = [
+const ALL: [&Named; 24] = [
     &REQUESTS,
     &BAD,
     &HEAD,
@@ -75,6 +96,12 @@ const ALL: [&Named; 18] = [
     &WEIGHT,
     &OPEN,
     &EVIDENCE,
+    &SIGNAL_EVIDENCE,
+    &SIGNAL_BAD_UNITS,
+    &PASS_EVIDENCE,
+    &EXPECTED,
+    &SPLIT_BROKEN,
+    &STABLE_FAILING,
     &UNITS,
     &BAD_UNITS,
     &CONNECTIONS,
@@ -135,15 +162,34 @@ impl Scrape {
         let verdict = view.live.verdict();
         for arm in Arm::BOTH {
             self.arm(view, arm);
-            let evidence = verdict.errors.arms.get(arm);
+            let evidence = verdict.evidence.arms.get(arm);
             self.number(&UNITS, &[service, arm.name()], evidence.units);
             self.number(&BAD_UNITS, &[service, arm.name()], evidence.bad);
         }
+        self.verdict(service, &verdict);
         self.number(&RETRIES, &[service], view.live.retries());
         self.value(&WEIGHT, &[service, "asked"], view.asked.percent());
         self.value(&WEIGHT, &[service, "effective"], view.effective().percent());
         self.number(&OPEN, &[service], view.live.is_open().into());
-        self.value(&EVIDENCE, &[service, "errors"], verdict.errors.e);
+    }
+
+    fn verdict(&mut self, service: &str, verdict: &VerdictStatus) {
+        self.value(&EVIDENCE, &[service], verdict.evidence.e);
+        for (signal, evidence) in verdict.evidence.signals.iter() {
+            let evidence = evidence.unwrap_or_default();
+            self.value(&SIGNAL_EVIDENCE, &[service, signal.name()], evidence.e);
+            for arm in Arm::BOTH {
+                self.number(&SIGNAL_BAD_UNITS, &[service, arm.name(), signal.name()], *evidence.bad.get(arm));
+            }
+        }
+        self.value(&PASS_EVIDENCE, &[service], verdict.pass.e);
+        self.number(&SPLIT_BROKEN, &[service], verdict.sample_ratio.off.into());
+        self.number(&STABLE_FAILING, &[service], verdict.stable_failing.into());
+        let Expected { pull, pass } = verdict.expected;
+        for (what, outlook) in [("pull", pull), ("pass", pass)] {
+            let time = outlook.and_then(|outlook| outlook.time).map_or(f64::NAN, |time| time.as_secs_f64());
+            self.value(&EXPECTED, &[service, what], time);
+        }
     }
 
     fn arm(&mut self, view: &ServiceView, arm: Arm) {

@@ -6,15 +6,17 @@
 //! What is known of an endpoint or a service outlives any snapshot.
 //! May know: model, telemetry. Never: store, planes, admin.
 
+pub mod census;
 pub mod compile;
 pub mod counters;
 pub mod endpoint;
 pub mod metrics;
 #[cfg(test)]
 pub(crate) mod sample;
+pub mod seen;
 pub mod service;
-pub mod sketch;
 pub mod snapshot;
+pub mod verdict;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -27,8 +29,10 @@ use crate::model::outcome::BadOutcome;
 use crate::model::time::Timestamp;
 
 pub use endpoint::{EndpointLive, Health};
-pub use service::{ServiceLive, VerdictStatus};
+pub use seen::{EpisodeLive, StepLive};
+pub use service::ServiceLive;
 pub use snapshot::{EndpointView, EpisodeView, ServiceView, Snapshot};
+pub use verdict::{PassStatus, RatioStatus, VerdictStatus};
 
 /// Bad outcomes that may wait for the verdict. What comes on top is dropped, counted, and
 /// dropped for both arms alike, so that the verdict stays honest.

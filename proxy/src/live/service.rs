@@ -10,25 +10,12 @@ use tokio::sync::Notify;
 
 use super::counters::{self, Histogram, HistogramSum, Padded};
 use super::endpoint::{EndpointLive, Health};
-use super::sketch::{Sketch, distinct};
-use crate::model::circuit::{Circuit, Evidence, Trip};
+use super::seen::{EpisodeLive, StepLive};
+use super::verdict::VerdictStatus;
+use crate::model::circuit::{Circuit, Trip};
 use crate::model::outcome::BadReason;
-use crate::model::split::{Arm, EpisodeId, PerArm, Unit};
-use crate::model::time::Timestamp;
-use crate::telemetry;
-
-/// What the verdict says of the running episode, for people and programs to read.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct VerdictStatus {
-    /// The episode it speaks of; none while none runs.
-    pub episode: Option<EpisodeId>,
-    /// Whether the evidence says that the canary must go.
-    pub pull: bool,
-    /// Why it is what it is, in a sentence.
-    pub why: String,
-    /// The `errors` signal.
-    pub errors: Evidence,
-}
+use crate::model::split::{Arm, EpisodeId, PerArm};
+use crate::model::weight::Weight;
 
 /// Facts on one service; they outlive any snapshot.
 #[derive(Debug)]
@@ -42,6 +29,7 @@ pub struct ServiceLive {
     cores: Box<[Padded<ServiceCore>]>,
     endpoints: Mutex<HashMap<(Arm, String), Arc<EndpointLive>>>,
     episode: Mutex<Option<Arc<EpisodeLive>>>,
+    step: Mutex<Option<Arc<StepLive>>>,
     verdict: ArcSwap<VerdictStatus>,
 }
 
@@ -114,6 +102,7 @@ impl ServiceLive {
             cores: (0..cores).map(|_| Padded::default()).collect(),
             endpoints: Mutex::default(),
             episode: Mutex::default(),
+            step: Mutex::default(),
             verdict: ArcSwap::default(),
         }
     }
@@ -181,10 +170,23 @@ impl ServiceLive {
     pub fn episode(&self, id: EpisodeId) -> Arc<EpisodeLive> {
         let mut episode = self.episode.lock().unwrap_or_else(PoisonError::into_inner);
         match episode.as_ref() {
-            Some(known) if known.id == id => Arc::clone(known),
+            Some(known) if known.id() == id => Arc::clone(known),
             _ => {
                 let fresh = Arc::new(EpisodeLive::new(id, self.cores.len()));
                 *episode = Some(Arc::clone(&fresh));
+                fresh
+            }
+        }
+    }
+
+    /// What is known of a step of an episode: as long as the weight stays, it is the same one.
+    pub fn step(&self, episode: EpisodeId, weight: Weight) -> Arc<StepLive> {
+        let mut step = self.step.lock().unwrap_or_else(PoisonError::into_inner);
+        match step.as_ref() {
+            Some(known) if known.is(episode, weight) => Arc::clone(known),
+            _ => {
+                let fresh = Arc::new(StepLive::new(episode, weight, self.cores.len()));
+                *step = Some(Arc::clone(&fresh));
                 fresh
             }
         }
@@ -260,51 +262,6 @@ impl ServiceLive {
     /// Says what the verdict says.
     pub fn set_verdict(&self, status: VerdictStatus) {
         self.verdict.store(Arc::new(status));
-    }
-}
-
-/// Facts on one episode: who was seen.
-#[derive(Debug)]
-pub struct EpisodeLive {
-    id: EpisodeId,
-    known_since: Timestamp,
-    seen: Box<[PerArm<Sketch>]>,
-    addresses: Box<[Sketch]>,
-}
-
-impl EpisodeLive {
-    fn new(id: EpisodeId, cores: usize) -> Self {
-        Self {
-            id,
-            known_since: telemetry::now(),
-            seen: (0..cores).map(|_| PerArm::default()).collect(),
-            addresses: (0..cores).map(|_| Sketch::default()).collect(),
-        }
-    }
-
-    /// When this process first heard of it.
-    pub const fn known_since(&self) -> Timestamp {
-        self.known_since
-    }
-
-    /// Notes on a core that a unit was on this arm.
-    pub fn note(&self, core: usize, arm: Arm, unit: Unit) {
-        self.seen[core].get(arm).note(unit);
-    }
-
-    /// Distinct units seen on this arm, by estimate.
-    pub fn units(&self, arm: Arm) -> u64 {
-        distinct(self.seen.iter().map(|arms| arms.get(arm)))
-    }
-
-    /// Notes on a core that a client address was seen; it comes as the unit of its bits.
-    pub fn note_address(&self, core: usize, address: Unit) {
-        self.addresses[core].note(address);
-    }
-
-    /// Distinct client addresses seen, by estimate; exact while there are few.
-    pub fn addresses(&self) -> u64 {
-        distinct(&self.addresses)
     }
 }
 

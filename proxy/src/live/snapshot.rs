@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::endpoint::{EndpointLive, Health};
-use super::service::{EpisodeLive, ServiceLive};
+use super::seen::{EpisodeLive, StepLive};
+use super::service::ServiceLive;
 use crate::model::spec::ServiceSpec;
 use crate::model::split::{Arm, EpisodeId, PerArm, Salt};
 use crate::model::weight::Weight;
@@ -81,6 +82,11 @@ impl ServiceView {
         if self.episode.is_none() || self.live.is_open() { Weight::ZERO } else { self.asked }
     }
 
+    /// Whether a pool has a ready endpoint.
+    pub fn is_ready(&self, arm: Arm) -> bool {
+        self.pools.get(arm).iter().any(EndpointView::is_ready)
+    }
+
     /// How many endpoints of a pool are ready.
     pub fn ready(&self, arm: Arm) -> usize {
         self.pools.get(arm).iter().filter(|endpoint| endpoint.is_ready()).count()
@@ -96,6 +102,8 @@ pub struct EpisodeView {
     pub salt: Salt,
     /// Who was seen in it.
     pub live: Arc<EpisodeLive>,
+    /// Who was seen since the weight is what it is.
+    pub step: Arc<StepLive>,
 }
 
 /// A member of a pool.

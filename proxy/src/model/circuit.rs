@@ -9,7 +9,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::outcome::BadSample;
+use super::outcome::{BadSample, PerSignal, Signal};
 use super::split::{EpisodeId, PerArm};
 use super::time::Timestamp;
 use super::weight::Weight;
@@ -74,20 +74,34 @@ impl fmt::Display for Cause {
 /// What one arm showed in an episode.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ArmEvidence {
-    /// Distinct units seen: an estimate by a sketch, ± 3 %.
+    /// Distinct units seen: exact up to some thousands, then an estimate, ± 3 %.
     pub units: u64,
     /// Units that went bad: exact.
     pub bad: u64,
 }
 
+/// The evidence of one signal in an episode.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct SignalEvidence {
+    /// The evidence against "the canary is no worse", by this signal alone.
+    pub e: f64,
+    /// What this `e` must reach for a pull: 1/α, divided by the signal's share of α.
+    pub threshold: f64,
+    /// How many times stable's risk the canary's may be.
+    pub tolerance: f64,
+    /// Units that went bad for it.
+    pub bad: PerArm<u64>,
+}
+
 /// The proof of a pull: what was known at the moment of the decision.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Evidence {
-    /// The evidence against "the canary is no worse".
+    /// The evidence against "the canary is no worse", over all signals: the largest of theirs, each by its
+    /// share of α.
     pub e: f64,
-    /// What `e` had to reach: 1/α.
+    /// What `e` must reach: 1/α.
     pub threshold: f64,
-    /// Each arm's units.
+    /// Each arm's units; bad are those that went bad for any signal.
     #[serde(flatten)]
     pub arms: PerArm<ArmEvidence>,
     /// Distinct client addresses seen in the episode, good outcomes included, by estimate.
@@ -101,6 +115,24 @@ pub struct Evidence {
     /// When the canary's first bad response of the episode was seen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first_bad: Option<Timestamp>,
+    /// Each signal that counts; none in what older versions wrote.
+    #[serde(default)]
+    pub signals: PerSignal<Option<SignalEvidence>>,
+}
+
+impl Evidence {
+    /// The signals whose evidence is enough for a pull, the strongest first.
+    pub fn decisive(&self) -> Vec<Signal> {
+        let part = |signal: &SignalEvidence| signal.e / signal.threshold;
+        let mut enough: Vec<(Signal, f64)> = self
+            .signals
+            .iter()
+            .filter_map(|(name, signal)| Some((name, signal.as_ref().map(part)?)))
+            .filter(|(_, part)| *part >= 1.0)
+            .collect();
+        enough.sort_by(|one, other| other.1.total_cmp(&one.1));
+        enough.into_iter().map(|(signal, _)| signal).collect()
+    }
 }
 
 /// The act of opening a circuit.

@@ -76,6 +76,11 @@ impl<T> PerArm<T> {
         }
     }
 
+    /// Another value made of each.
+    pub fn map<U>(self, mut make: impl FnMut(T) -> U) -> PerArm<U> {
+        PerArm { stable: make(self.stable), canary: make(self.canary) }
+    }
+
     /// One value made for each arm, stable first.
     pub fn from_fn(mut make: impl FnMut(Arm) -> T) -> Self {
         Self { stable: make(Arm::Stable), canary: make(Arm::Canary) }
@@ -102,8 +107,8 @@ pub struct Episode {
 /// What an episode counts: one sticky key, known only by its salted hash.
 ///
 /// Holds nothing from which the key (a cookie or an address) can be read back,
-/// so it may be stored and sent to other proxies.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+/// so it may be stored and sent to other proxies, as 32 hex digits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Unit(pub u128);
 
 impl Unit {
@@ -157,7 +162,8 @@ impl fmt::Debug for Salt {
 #[error("expected {0} hex digits")]
 pub struct HexError(usize);
 
-fn from_hex(text: &str, digits: usize) -> Result<u128, HexError> {
+/// A number from exactly so many hex digits.
+pub(super) fn from_hex(text: &str, digits: usize) -> Result<u128, HexError> {
     if text.len() != digits || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
         return Err(HexError(digits));
     }
@@ -209,6 +215,18 @@ impl Serialize for Salt {
 impl<'de> Deserialize<'de> for Salt {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+impl Serialize for Unit {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&format_args!("{:032x}", self.0))
+    }
+}
+
+impl<'de> Deserialize<'de> for Unit {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        from_hex(&String::deserialize(deserializer)?, 32).map(Self).map_err(serde::de::Error::custom)
     }
 }
 

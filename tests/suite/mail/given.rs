@@ -10,7 +10,7 @@ use prometheus::{Registry, TextEncoder};
 use serin::control::alert::{Alert, Mailer, Metrics, RuleAlert, TripAlert};
 use serin::model::alert::{AlertMetric, Condition, RuleNews, RuleSpec};
 use serin::model::circuit::{ArmEvidence, Cause, Evidence, Trip};
-use serin::model::outcome::{BadReason, BadSample};
+use serin::model::outcome::{BadReason, BadSample, PerSignal};
 use serin::model::spec::{EmailSpec, SmtpServer as Address, SmtpTls};
 use serin::model::split::{EpisodeId, PerArm};
 use serin::model::time::Timestamp;
@@ -45,6 +45,7 @@ pub(super) fn tripped(episode: u64) -> Alert {
         e_without_any_address: None,
         samples: vec![sample],
         first_bad: Some(at(0)),
+        signals: PerSignal::default(),
     };
     let trip = Trip {
         cause: Cause::Evidence,

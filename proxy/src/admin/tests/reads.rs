@@ -1,10 +1,14 @@
 //! What can be read: probes, services, the page, the description.
 
+use std::time::Duration;
+
 use super::super::router::routes;
 use super::*;
 use crate::live::VerdictStatus;
-use crate::model::circuit::{ArmEvidence, Evidence};
+use crate::model::circuit::{ArmEvidence, Evidence, SignalEvidence};
+use crate::model::outcome::PerSignal;
 use crate::model::split::PerArm;
+use crate::model::verdict::{Expected, Outlook};
 
 #[tokio::test]
 async fn a_service_reads_as_the_contract_says() {
@@ -12,10 +16,26 @@ async fn a_service_reads_as_the_contract_says() {
     let evidence = Evidence {
         e: 1.8,
         threshold: 1_000.0,
-        arms: PerArm { stable: ArmEvidence { units: 9_012, bad: 4 }, canary: ArmEvidence { units: 1_003, bad: 2 } },
+        arms: PerArm { stable: ArmEvidence { units: 9_012, bad: 5 }, canary: ArmEvidence { units: 1_003, bad: 2 } },
+        signals: PerSignal {
+            errors: Some(SignalEvidence {
+                e: 2.25,
+                threshold: 1_250.0,
+                tolerance: 1.0,
+                bad: PerArm { stable: 4, canary: 2 },
+            }),
+            slow: Some(SignalEvidence { bad: PerArm { stable: 1, canary: 0 }, ..SignalEvidence::default() }),
+            ..PerSignal::default()
+        },
         ..Evidence::default()
     };
-    let status = VerdictStatus { episode: None, pull: false, why: "not enough evidence".into(), errors: evidence };
+    let pass = Outlook { canary_units: 420, time: Some(Duration::from_secs(420)) };
+    let status = VerdictStatus {
+        why: "not enough evidence".into(),
+        evidence,
+        expected: Expected { pull: None, pass: Some(pass) },
+        ..VerdictStatus::default()
+    };
     world.live.service("checkbox").set_verdict(status);
     let answer = world.get(SERVICE).await;
     assert_eq!(answer.header("etag"), "\"0\"");
@@ -27,8 +47,16 @@ async fn a_service_reads_as_the_contract_says() {
     assert_eq!(service["verdict"]["decision"], "hold");
     assert_eq!(service["verdict"]["why"], "not enough evidence");
     let errors = &service["verdict"]["signals"]["errors"];
-    assert_eq!(errors["e"], 1.8);
-    assert_eq!(errors["threshold"], 1_000.0);
+    assert_eq!((&service["verdict"]["e"], &service["verdict"]["threshold"]), (&1.8.into(), &1_000.0.into()));
+    assert_eq!(errors["e"], 2.25);
+    assert_eq!(errors["threshold"], 1_250.0);
+    assert_eq!(service["verdict"]["signals"]["slow"]["stable"]["bad"], 1);
+    assert!(service["verdict"]["signals"]["client_errors"].is_null(), "it doesn't count");
+    assert_eq!(service["verdict"]["pass"]["threshold"], 20.0);
+    assert_eq!(
+        service["verdict"]["expected"],
+        serde_json::json!({"pull": null, "pass": {"canary_units": 420, "seconds": 420.0}})
+    );
     assert_eq!(errors["stable"], serde_json::json!({"units": 9_012, "bad": 4}));
     assert_eq!(errors["canary"], serde_json::json!({"units": 1_003, "bad": 2}));
     let endpoint = &service["pools"]["stable"]["endpoints"][0];
@@ -45,12 +73,11 @@ async fn a_service_reads_as_the_contract_says() {
 #[tokio::test]
 async fn evidence_beyond_any_number_is_still_a_number() {
     let world = World::new().await;
-    let errors = Evidence { e: f64::INFINITY, ..Evidence::default() };
-    world.live.service("checkbox").set_verdict(VerdictStatus { errors, ..VerdictStatus::default() });
-    let service = world.get(SERVICE).await.ok();
-    let errors = &service["verdict"]["signals"]["errors"];
-    assert_eq!(errors["e"].as_f64(), Some(f64::MAX));
-    assert_eq!(errors["threshold"], 1_000.0, "the threshold is known before the verdict has spoken");
+    let evidence = Evidence { e: f64::INFINITY, ..Evidence::default() };
+    world.live.service("checkbox").set_verdict(VerdictStatus { evidence, ..VerdictStatus::default() });
+    let verdict = &world.get(SERVICE).await.ok()["verdict"];
+    assert_eq!(verdict["e"].as_f64(), Some(f64::MAX));
+    assert_eq!(verdict["threshold"], 1_000.0, "the threshold is known before the verdict has spoken");
 }
 
 #[tokio::test]

@@ -91,7 +91,7 @@ impl World {
 
     /// The evidence against the canary as it stands.
     pub(super) fn evidence(&self) -> f64 {
-        self.service.verdict().errors.e
+        self.service.verdict().evidence.e
     }
 
     /// Ends everything, and removes what it left on disk.

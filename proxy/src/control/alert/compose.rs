@@ -83,6 +83,8 @@ impl Composer {
                 let which = alert.episode.map_or_else(|| alert.trip.at.to_string(), |episode| episode.to_string());
                 format!("trip\n{}\n{which}", alert.service)
             }
+            // Told once in an episode, whichever proxies find it.
+            Alert::Ratio(alert) => format!("ratio\n{}\n{}", alert.service, alert.episode),
             Alert::Rule(RuleAlert { service, rule, news, fired_at, .. }) => {
                 format!("rule\n{}\n{service}\n{rule:?}\n{fired_at}\n{news:?}", self.host)
             }
@@ -111,13 +113,14 @@ impl Alert {
     fn kind(&self) -> Kind {
         match self {
             Self::Tripped(_) => Kind::Trip,
-            Self::Rule(_) => Kind::Rule,
+            Self::Ratio(_) | Self::Rule(_) => Kind::Rule,
         }
     }
 
     fn at(&self) -> Timestamp {
         match self {
             Self::Tripped(alert) => alert.trip.at,
+            Self::Ratio(alert) => alert.at,
             Self::Rule(alert) => alert.at,
         }
     }

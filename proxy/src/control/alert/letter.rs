@@ -4,9 +4,10 @@
 //! name, reason or path from outside can break a header or forge a line of the body.
 
 use super::words::{self, one_line};
-use super::{Alert, RuleAlert, TripAlert};
+use super::{Alert, RatioAlert, RuleAlert, TripAlert};
 use crate::model::alert::RuleNews;
-use crate::model::circuit::{Cause, Evidence};
+use crate::model::circuit::{Cause, Evidence, SignalEvidence};
+use crate::model::outcome::Signal;
 use crate::model::split::Arm;
 
 /// The longest subject, in characters.
@@ -76,6 +77,7 @@ impl Alert {
             Self::Tripped(alert) => {
                 (&alert.service, format!("canary pulled ({})", alert.trip.cause.name().replace('_', " ")))
             }
+            Self::Ratio(alert) => (&alert.service, "the split itself is broken".to_owned()),
             Self::Rule(alert) => {
                 let state = match alert.news {
                     RuleNews::Fires => "firing",
@@ -91,6 +93,7 @@ impl Alert {
     pub(super) fn letter(&self, host: &str, admin_url: Option<&str>) -> Letter {
         match self {
             Self::Tripped(alert) => alert.letter(self.subject(), host, admin_url),
+            Self::Ratio(alert) => alert.letter(self.subject(), host, admin_url),
             Self::Rule(alert) => alert.letter(self.subject(), host, admin_url),
         }
     }
@@ -194,6 +197,9 @@ fn proof(evidence: &Evidence, cause: Cause) -> Vec<Block> {
              estimated (± 3 %), bad ones are counted.",
         ),
     ];
+    if evidence.signals.iter().any(|(_, signal)| signal.is_some()) {
+        blocks.insert(2, signals(evidence));
+    }
     if evidence.addresses > 0 {
         let addresses = match evidence.addresses {
             1 => "one client address".to_owned(),
@@ -205,6 +211,21 @@ fn proof(evidence: &Evidence, cause: Cause) -> Vec<Block> {
         blocks.push(text(&format!("Users came from {addresses}.{without}")));
     }
     blocks
+}
+
+/// Each signal by itself.
+fn signals(evidence: &Evidence) -> Block {
+    let row = |(name, signal): (Signal, &Option<SignalEvidence>)| {
+        let signal = signal.as_ref()?;
+        Some([
+            name.to_string(),
+            words::odds(signal.e),
+            words::odds(signal.threshold),
+            words::count(signal.bad.canary),
+            words::count(signal.bad.stable),
+        ])
+    };
+    table(["signal", "evidence", "limit", "bad on canary", "bad on stable"], evidence.signals.iter().filter_map(row))
 }
 
 fn samples(evidence: &Evidence) -> Block {
@@ -223,6 +244,34 @@ fn samples(evidence: &Evidence) -> Block {
         ["time", "method", "path", "status", "why bad", "endpoint", "request id"],
         evidence.samples.iter().take(SAMPLES).map(row),
     )
+}
+
+// === the split ===
+
+impl RatioAlert {
+    #[expect(clippy::cast_precision_loss, reason = "counts far below 2^52")]
+    fn letter(&self, subject: String, host: &str, admin_url: Option<&str>) -> Letter {
+        let lead = "Users that came back with their key don't sit on the arms as they were drawn.";
+        let headline = format!("{}: the split itself is broken", self.service);
+        let mut letter = Letter::new(subject, Tone::Bad, &headline, lead, host);
+        let all = self.returned.stable + self.returned.canary;
+        letter.fact("Weight", &format!("{} %", self.weight));
+        letter.fact("Users that came back", &words::count(all));
+        let seen = words::share(self.returned.canary, all);
+        letter.fact("On the canary", &format!("{} ({seen})", words::count(self.returned.canary)));
+        letter.fact("Expected there", &format!("{:.0}", all as f64 * self.weight.fraction()));
+        letter.fact("Episode", &self.episode.to_string());
+        letter.fact("Proxy", host);
+        let causes = "A cache in front that answers for serin, a client that loses its cookie on one arm only, or an \
+                      arm that loses its users. Until it is known, figures of the two arms can't be compared.";
+        letter.section("What it may be", vec![text(causes)]);
+        let deed = "The canary passes no step in this episode. A pull is not held up. This is told once in an episode.";
+        letter.section("What serin did", vec![text(deed)]);
+        if let Some(url) = admin_url {
+            letter.section("Where to look", vec![Block::Link(one_line(url, SENTENCE))]);
+        }
+        letter
+    }
 }
 
 // === rules ===

@@ -31,6 +31,7 @@ use crate::model::circuit::Trip;
 use crate::model::spec::EmailSpec;
 use crate::model::split::{EpisodeId, PerArm};
 use crate::model::time::Timestamp;
+use crate::model::weight::Weight;
 
 pub use metrics::Metrics;
 
@@ -42,6 +43,8 @@ const CAPACITY: usize = 500;
 pub enum Alert {
     /// A circuit opened.
     Tripped(Box<TripAlert>),
+    /// The split itself is broken, by the sample-ratio check.
+    Ratio(RatioAlert),
     /// A predefined rule fires, or fires no more.
     Rule(RuleAlert),
 }
@@ -59,6 +62,21 @@ pub struct TripAlert {
     pub trip: Trip,
     /// The version each arm runs, where somebody said so.
     pub versions: PerArm<Option<String>>,
+}
+
+/// The split itself is broken: the users that came back don't sit on the arms as they were drawn.
+#[derive(Clone, Debug)]
+pub struct RatioAlert {
+    /// The service.
+    pub service: String,
+    /// The episode whose split it is.
+    pub episode: EpisodeId,
+    /// The weight at which it was found.
+    pub weight: Weight,
+    /// The users that came back, in the sample looked at.
+    pub returned: PerArm<u64>,
+    /// When it was found.
+    pub at: Timestamp,
 }
 
 /// A predefined rule fires, or fires no more.

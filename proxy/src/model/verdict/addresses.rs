@@ -7,7 +7,10 @@
 
 use std::net::IpAddr;
 
-use super::eprocess::EProcess;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::signals::{Fact, Processes};
+use crate::model::split::{Arm, from_hex};
 
 /// Addresses followed at once. When one more is needed, the one whose absence costs the
 /// evidence least makes room: it is the one that matters least.
@@ -34,28 +37,43 @@ impl ClientNet {
     }
 }
 
+/// 32 hex digits.
+impl Serialize for ClientNet {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&format_args!("{:032x}", self.0))
+    }
+}
+
+impl<'de> Deserialize<'de> for ClientNet {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        from_hex(&text, 32).map(Self).map_err(serde::de::Error::custom)
+    }
+}
+
 /// For each followed address, the evidence without it.
 #[derive(Clone, Debug, Default)]
-pub struct WithoutOne {
-    followed: Vec<(ClientNet, EProcess)>,
+pub(super) struct WithoutOne {
+    followed: Vec<(ClientNet, Processes)>,
 }
 
 impl WithoutOne {
     /// Takes in one newly bad unit. `all` is the evidence with every address, before this unit.
-    pub fn observe(&mut self, from: ClientNet, canary: bool, weight: f64, all: &EProcess) {
-        if canary && !self.followed.iter().any(|(client, _)| *client == from) {
+    pub(super) fn observe(&mut self, fact: &Fact, all: &Processes) {
+        let canary = fact.arm == Arm::Canary;
+        if canary && !self.followed.iter().any(|(client, _)| *client == fact.address) {
             self.make_room();
-            self.followed.push((from, all.clone()));
+            self.followed.push((fact.address, all.clone()));
         }
         for (client, without) in &mut self.followed {
-            if *client != from {
-                without.observe(canary, weight);
+            if *client != fact.address {
+                without.observe(fact.signal, canary, fact.weight.fraction());
             }
         }
     }
 
     /// The smallest evidence with any one address left out; none before the canary's first bad unit.
-    pub fn least(&self) -> Option<f64> {
+    pub(super) fn least(&self) -> Option<f64> {
         self.followed.iter().map(|(_, without)| without.value()).reduce(f64::min)
     }
 
@@ -73,19 +91,36 @@ impl WithoutOne {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::outcome::Signal;
+    use crate::model::spec::SignalSpec;
+    use crate::model::split::Unit;
+    use crate::model::time::Timestamp;
+    use crate::model::weight::Weight;
 
     fn client(n: u32) -> ClientNet {
         ClientNet::from(IpAddr::from(n.to_be_bytes()))
     }
 
-    fn observe(all: &mut EProcess, without: &mut WithoutOne, from: ClientNet, canary: bool) {
-        without.observe(from, canary, 0.1, all);
-        all.observe(canary, 0.1);
+    fn empty() -> (Processes, WithoutOne) {
+        (Processes::new(&SignalSpec::DEFAULT), WithoutOne::default())
+    }
+
+    fn observe(all: &mut Processes, without: &mut WithoutOne, from: ClientNet, canary: bool) {
+        let fact = Fact {
+            unit: Unit(0),
+            arm: if canary { Arm::Canary } else { Arm::Stable },
+            weight: Weight::from_percent(10.0).expect("a weight"),
+            signal: Signal::Errors,
+            drawn_at: Timestamp::default(),
+            address: from,
+        };
+        without.observe(&fact, all);
+        all.observe(fact.signal, canary, 0.1);
     }
 
     #[test]
     fn one_address_that_errs_alone_leaves_nothing_behind() {
-        let (mut all, mut without) = (EProcess::default(), WithoutOne::default());
+        let (mut all, mut without) = empty();
         for n in 0..1_000 {
             observe(&mut all, &mut without, client(n), n % 10 == 0);
         }
@@ -98,7 +133,7 @@ mod tests {
 
     #[test]
     fn what_many_addresses_saw_stands_without_any_of_them() {
-        let (mut all, mut without) = (EProcess::default(), WithoutOne::default());
+        let (mut all, mut without) = empty();
         for n in 0..8 {
             observe(&mut all, &mut without, client(n), true);
         }
@@ -108,7 +143,7 @@ mod tests {
 
     #[test]
     fn a_full_table_still_follows_the_address_that_matters() {
-        let (mut all, mut without) = (EProcess::default(), WithoutOne::default());
+        let (mut all, mut without) = empty();
         for n in 0..5_000 {
             observe(&mut all, &mut without, client(n), n % 10 == 0);
         }

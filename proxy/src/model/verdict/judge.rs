@@ -1,12 +1,14 @@
-//! One episode's judge: takes bad outcomes, says whether the canary must go.
+//! One episode's judge: takes bad outcomes, says whether the canary must go, or may go on.
 
 use std::collections::VecDeque;
 
 use super::addresses::ClientNet;
-use super::ledger::{Fact, Ledger};
-use super::units::BadUnits;
-use crate::model::circuit::{ArmEvidence, Cause, Evidence};
-use crate::model::outcome::{BadOutcome, BadSample};
+use super::ledger::Ledger;
+use super::pass::Pass;
+use super::signals::{Fact, Processes};
+use super::units::{BadUnits, News};
+use crate::model::circuit::{ArmEvidence, Cause, Evidence, SignalEvidence};
+use crate::model::outcome::{BadOutcome, BadSample, PerSignal, Signal};
 use crate::model::spec::VerdictSpec;
 use crate::model::split::{Arm, PerArm};
 use crate::model::time::Timestamp;
@@ -21,9 +23,9 @@ const SAMPLES: usize = 10;
 
 /// Below this many client addresses seen in the episode, leaving one out can't be asked:
 /// internal callers, an untrusted proxy in front, a test on loopback.
-const ADDRESSES: u64 = 8;
+pub const ADDRESSES: u64 = 8;
 
-/// What the judge says after an outcome.
+/// What the judge says of a pull after an outcome.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ruling {
     /// Not enough evidence to say that the canary is worse.
@@ -39,10 +41,13 @@ pub struct Judge {
     max_excess: u64,
     ledger: Ledger,
     units: BadUnits,
-    bad: PerArm<u64>,
-    /// The canary's bad units beyond what stable's let expect.
+    /// Bad units by arm: for each signal, and for any.
+    bad: PerSignal<PerArm<u64>>,
+    bad_in_any: PerArm<u64>,
+    /// The canary's units with errors beyond what stable's let expect.
     excess: f64,
     addresses_seen: u64,
+    pass: Pass,
     samples: VecDeque<BadSample>,
     first_bad: Option<Timestamp>,
 }
@@ -53,33 +58,58 @@ impl Judge {
         Self {
             threshold: 1.0 / spec.false_pull_rate,
             max_excess: spec.max_excess_errors,
-            ledger: Ledger::default(),
+            ledger: Ledger::new(Processes::new(&spec.signals)),
             units: BadUnits::new(UNITS),
-            bad: PerArm::default(),
+            bad: PerSignal::default(),
+            bad_in_any: PerArm::default(),
             excess: 0.0,
             addresses_seen: 0,
+            pass: Pass::new(spec),
             samples: VecDeque::with_capacity(SAMPLES),
             first_bad: None,
         }
     }
 
+    // === what is told ===
+
     /// Takes in one bad outcome, `addresses_seen` being the distinct client addresses of the
     /// episode's whole traffic so far, good outcomes included.
     pub fn observe(&mut self, outcome: &BadOutcome, addresses_seen: u64) -> Ruling {
-        self.addresses_seen = addresses_seen;
-        // At weight 0 or 100 nothing was drawn.
-        if outcome.weight == Weight::ZERO || outcome.weight == Weight::FULL {
-            return self.ruling();
-        }
-        if outcome.arm == Arm::Canary {
+        let fact = Fact::from(outcome);
+        if fact.arm == Arm::Canary && self.is_evidence(&fact) {
             self.first_bad.get_or_insert(outcome.sample.at);
             if self.samples.len() == SAMPLES {
                 self.samples.pop_front();
             }
             self.samples.push_back(outcome.sample.clone());
         }
-        if self.units.insert(outcome.unit) {
-            self.newly_bad(outcome);
+        self.observe_fact(&fact, addresses_seen)
+    }
+
+    /// Takes in one fact, of this proxy or another. Told again it changes nothing, unless the draw was
+    /// earlier: then that one stands.
+    pub fn observe_fact(&mut self, fact: &Fact, addresses_seen: u64) -> Ruling {
+        self.addresses_seen = addresses_seen;
+        if !self.is_evidence(fact) {
+            return self.ruling();
+        }
+        self.pass.observe(fact);
+        let is_known_bad = self.units.contains(fact.unit);
+        match self.units.insert(fact.unit, mark(fact.signal)) {
+            News::New => {
+                self.ledger.note(*fact);
+                self.count(fact, 1);
+                if !is_known_bad {
+                    *self.bad_in_any.get_mut(fact.arm) += 1;
+                }
+            }
+            News::Known => {
+                if let Some(replaced) = self.ledger.note_again(*fact) {
+                    self.count(&replaced, -1);
+                    self.count(fact, 1);
+                }
+            }
+            News::Thinned => {}
         }
         if self.ruling() == Ruling::Pull(Cause::Evidence) {
             self.ledger.put_in_order();
@@ -87,19 +117,44 @@ impl Judge {
         self.ruling()
     }
 
-    fn newly_bad(&mut self, outcome: &BadOutcome) {
-        let (weight, canary) = (outcome.weight.fraction(), outcome.arm == Arm::Canary);
-        let (drawn_at, from) = (outcome.drawn_at, ClientNet::from(outcome.address));
-        self.ledger.note(Fact { drawn_at, from, canary, weight });
-        *self.bad.get_mut(outcome.arm) += 1;
-        self.excess += if canary { 1.0 } else { -weight / (1.0 - weight) };
+    /// A step begins: arms are drawn at this weight from now on, and what speaks for a pass is
+    /// gathered anew. The evidence for a pull goes on.
+    pub fn begin_step(&mut self, weight: Weight, at: Timestamp) {
+        self.pass.begin(weight, at);
     }
 
-    /// What the evidence so far says.
+    /// Says how many distinct units of the step had time to fail by now: a lower estimate.
+    pub fn expose(&mut self, units: u64) {
+        self.pass.expose(units);
+    }
+
+    /// Puts the evidence in the order of the draws, as is done by itself before a pull: so that
+    /// proxies that know the same facts show the same figures.
+    pub fn put_in_order(&mut self) {
+        self.ledger.put_in_order();
+    }
+
+    /// At weight 0 or 100 nothing was drawn, and not every signal counts.
+    fn is_evidence(&self, fact: &Fact) -> bool {
+        fact.weight != Weight::ZERO && fact.weight != Weight::FULL && self.ledger.processes().counts(fact.signal)
+    }
+
+    /// Counts a fact, or takes it back.
+    fn count(&mut self, fact: &Fact, times: i8) {
+        let bad = self.bad.get_mut(fact.signal).get_mut(fact.arm);
+        *bad = bad.saturating_add_signed(times.into());
+        if fact.signal == Signal::Errors {
+            let weight = fact.weight.fraction();
+            self.excess += f64::from(times) * if fact.arm == Arm::Canary { 1.0 } else { -weight / (1.0 - weight) };
+        }
+    }
+
+    // === what follows ===
+
+    /// What the evidence so far says of a pull.
     #[expect(clippy::cast_precision_loss, reason = "a limit far below 2^52")]
     pub fn ruling(&self) -> Ruling {
-        let stands = self.ledger.value() >= self.threshold
-            && self.least_without_one().is_none_or(|least| least >= self.threshold);
+        let stands = self.is_against() && self.least_without_one().is_none_or(|least| least >= self.threshold);
         if stands {
             Ruling::Pull(Cause::Evidence)
         } else if self.max_excess > 0 && self.excess > self.max_excess as f64 {
@@ -107,6 +162,31 @@ impl Judge {
         } else {
             Ruling::Hold
         }
+    }
+
+    /// Whether the evidence reaches 1/α, be it by one address alone.
+    pub fn is_against(&self) -> bool {
+        self.e() >= self.threshold
+    }
+
+    /// The evidence that the canary is worse, over all signals.
+    pub fn e(&self) -> f64 {
+        self.ledger.processes().value()
+    }
+
+    /// What [`Self::e`] must reach: 1/α.
+    pub const fn threshold(&self) -> f64 {
+        self.threshold
+    }
+
+    /// The evidence that the canary is good enough, of the step.
+    pub const fn pass(&self) -> &Pass {
+        &self.pass
+    }
+
+    /// Bad units of the episode by arm, whatever they went bad for.
+    pub const fn bad(&self) -> PerArm<u64> {
+        self.bad_in_any
     }
 
     /// Whether the evidence would stand also if so many more units of stable went bad: those whose
@@ -118,214 +198,58 @@ impl Judge {
     /// The evidence, `units` being how many of each arm were seen.
     pub fn evidence(&self, units: PerArm<u64>) -> Evidence {
         Evidence {
-            e: self.ledger.value(),
+            e: self.e(),
             threshold: self.threshold,
-            // A sketch may read low: there are never fewer units than bad ones.
+            // An estimate may read low: there are never fewer units than bad ones.
             arms: PerArm::from_fn(|arm| {
-                let bad = *self.bad.get(arm);
+                let bad = *self.bad_in_any.get(arm);
                 ArmEvidence { units: (*units.get(arm)).max(bad), bad }
             }),
             addresses: self.addresses_seen,
             e_without_any_address: self.least_without_one(),
             samples: self.samples.iter().cloned().collect(),
             first_bad: self.first_bad,
+            signals: PerSignal::from_fn(|signal| self.signal(signal)),
         }
     }
 
-    /// The ruling as a sentence.
-    pub fn why(&self) -> String {
-        let e = self.ledger.value();
-        match self.ruling() {
-            Ruling::Pull(cause) => cause.sentence().to_owned(),
-            Ruling::Hold if e >= self.threshold => {
-                "the evidence rests on one client address alone, which may err on purpose".to_owned()
-            }
-            Ruling::Hold if self.bad.canary + self.bad.stable == 0 => "no unit went bad yet on either arm".to_owned(),
-            Ruling::Hold => format!("not enough evidence that the canary is worse: {e:.3} of {:.0}", self.threshold),
-        }
+    fn signal(&self, signal: Signal) -> Option<SignalEvidence> {
+        let processes = self.ledger.processes();
+        processes.counts(signal).then(|| SignalEvidence {
+            e: processes.of(signal),
+            threshold: self.threshold / processes.share(signal),
+            tolerance: processes.tolerance(signal),
+            bad: *self.bad.get(signal),
+        })
     }
 
     /// None where it can't be asked.
-    fn least_without_one(&self) -> Option<f64> {
+    pub(super) fn least_without_one(&self) -> Option<f64> {
         (self.addresses_seen >= ADDRESSES).then(|| self.ledger.least_without_one()).flatten()
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::model::outcome::BadReason;
-    use crate::model::split::{Salt, Unit};
-    use rand::rngs::StdRng;
-    use rand::{RngExt as _, SeedableRng as _};
-
-    fn spec() -> VerdictSpec {
-        VerdictSpec::default()
-    }
-
-    fn outcome(key: u32, percent: f64, address: u32) -> BadOutcome {
-        let weight = Weight::from_percent(percent).expect("a weight");
-        let unit = Unit::of_key(Salt(1), &key.to_le_bytes());
-        let sample = BadSample {
-            request_id: format!("{key:x}"),
-            method: "GET".into(),
-            path: "/".into(),
-            status: Some(500),
-            reason: BadReason::Status,
-            endpoint: "a".into(),
-            at: Timestamp::from_millis(key.into()),
-        };
-        let drawn_at = sample.at;
-        BadOutcome { arm: unit.arm(weight), unit, drawn_at, weight, address: address.to_be_bytes().into(), sample }
-    }
-
-    /// The keys that are on the canary at 10 %.
-    fn canary_keys() -> impl Iterator<Item = u32> {
-        (0..).filter(|key| outcome(*key, 10.0, 0).arm == Arm::Canary)
-    }
-
-    #[test]
-    fn a_broken_canary_is_pulled_and_the_proof_says_why() {
-        let mut judge = Judge::new(&spec());
-        let pulled = canary_keys()
-            .take(20)
-            .position(|key| judge.observe(&outcome(key, 10.0, key), 1_000) == Ruling::Pull(Cause::Evidence));
-        assert!(pulled.is_some_and(|n| n <= 6), "{pulled:?}");
-        let evidence = judge.evidence(PerArm { stable: 90, canary: 10 });
-        assert!(evidence.e >= 1_000.0 && evidence.e_without_any_address.is_some_and(|e| e >= 1_000.0));
-        assert_eq!(evidence.arms.canary.units, 10);
-        assert_eq!(evidence.first_bad, evidence.samples.first().map(|s| s.at));
-    }
-
-    #[test]
-    fn the_proof_shows_the_requests_that_decided() {
-        let mut judge = Judge::new(&spec());
-        let keys: Vec<u32> = canary_keys().take(15).collect();
-        for key in &keys {
-            judge.observe(&outcome(*key, 10.0, *key), 1_000);
+impl From<&BadOutcome> for Fact {
+    fn from(outcome: &BadOutcome) -> Self {
+        Self {
+            unit: outcome.unit,
+            arm: outcome.arm,
+            weight: outcome.weight,
+            signal: outcome.sample.reason.signal(),
+            drawn_at: outcome.drawn_at,
+            address: ClientNet::from(outcome.address),
         }
-        let evidence = judge.evidence(PerArm::default());
-        let shown: Vec<String> = evidence.samples.into_iter().map(|sample| sample.request_id).collect();
-        assert_eq!(shown, keys[5..].iter().map(|key| format!("{key:x}")).collect::<Vec<_>>());
-        assert_eq!(evidence.first_bad, Some(Timestamp::from_millis(keys[0].into())));
-    }
-
-    /// Outcomes of an outage that fails everybody: one unit each millisecond.
-    fn outage(units: u32) -> Vec<BadOutcome> {
-        (0..units).map(|key| outcome(key, 10.0, key)).collect()
-    }
-
-    #[test]
-    fn an_arm_that_stalls_in_a_common_outage_is_no_worse() {
-        // given an outage of both arms, in which the canary is silent for half a second and then
-        // answers all that waited at once
-        let mut judge = Judge::new(&spec());
-        let stalled = |outcome: &BadOutcome| (300..800).contains(&outcome.drawn_at.as_millis());
-        let (mut late, mut met): (Vec<_>, Vec<_>) =
-            outage(1_000).into_iter().partition(|outcome| outcome.arm == Arm::Canary && stalled(outcome));
-        assert!(late.len() > 30);
-        let back = met.partition_point(|outcome| outcome.drawn_at.as_millis() < 800);
-        met.splice(back..back, late.drain(..));
-        for outcome in &met {
-            assert_eq!(judge.observe(outcome, 1_000), Ruling::Hold, "at {:?}", outcome.drawn_at);
-        }
-    }
-
-    #[test]
-    fn evidence_that_stable_may_yet_refute_is_known_as_such() {
-        // given an outage of both arms, in which stable falls silent
-        let mut judge = Judge::new(&spec());
-        let (heard, silent) = outage(600)
-            .into_iter()
-            .partition::<Vec<_>, _>(|outcome| outcome.arm == Arm::Canary || outcome.drawn_at.as_millis() < 300);
-        let last = heard.iter().map(|outcome| judge.observe(outcome, 1_000)).last();
-        assert_eq!(last, Some(Ruling::Pull(Cause::Evidence)));
-        assert!(judge.stands_if_stable_errs(0) && !judge.stands_if_stable_errs(silent.len() as u64));
-        // when it speaks again
-        let last = silent.iter().map(|outcome| judge.observe(outcome, 1_000)).last();
-        assert_eq!(last, Some(Ruling::Hold));
-        // and a canary that errs alone needs no word of a few
-        let mut judge = Judge::new(&spec());
-        for key in canary_keys().take(10) {
-            judge.observe(&outcome(key, 10.0, key), 1_000);
-        }
-        assert!(judge.stands_if_stable_errs(5));
-    }
-
-    #[test]
-    fn facts_beyond_those_remembered_still_count() {
-        let mut judge = Judge::new(&spec());
-        for outcome in outage(6_000) {
-            assert_eq!(judge.observe(&outcome, 1_000), Ruling::Hold);
-        }
-        let after = canary_keys().skip_while(|key| *key < 6_000).take(40);
-        let last = after.map(|key| judge.observe(&outcome(key, 10.0, key), 1_000)).last();
-        assert_eq!(last, Some(Ruling::Pull(Cause::Evidence)));
-    }
-
-    #[test]
-    fn one_stuck_user_is_one_fact() {
-        let mut judge = Judge::new(&spec());
-        let key = canary_keys().next().expect("a key");
-        for _ in 0..1_000 {
-            assert_eq!(judge.observe(&outcome(key, 10.0, 1), 1), Ruling::Hold);
-        }
-        assert_eq!(judge.evidence(PerArm::default()).arms.canary.bad, 1);
-    }
-
-    #[test]
-    fn a_fault_on_both_arms_blames_nobody() {
-        let mut judge = Judge::new(&spec());
-        for key in 0..20_000 {
-            assert_eq!(judge.observe(&outcome(key, 10.0, key), 10_000), Ruling::Hold, "at unit {key}");
-        }
-    }
-
-    #[test]
-    fn one_address_among_many_pulls_nothing_however_it_errs() {
-        let mut judge = Judge::new(&spec());
-        for key in canary_keys().take(500) {
-            assert_eq!(judge.observe(&outcome(key, 10.0, 99), 1_000), Ruling::Hold);
-        }
-        assert!(judge.why().contains("one client address"), "{}", judge.why());
-    }
-
-    #[test]
-    fn a_service_used_from_one_address_still_pulls() {
-        let mut judge = Judge::new(&spec());
-        let last = canary_keys().take(10).map(|key| judge.observe(&outcome(key, 10.0, 1), 1)).last();
-        assert_eq!(last, Some(Ruling::Pull(Cause::Evidence)));
-        assert_eq!(judge.evidence(PerArm::default()).e_without_any_address, None);
-    }
-
-    #[test]
-    fn at_weight_0_and_100_nothing_is_evidence() {
-        let mut judge = Judge::new(&spec());
-        for key in 0..1_000 {
-            assert_eq!(judge.observe(&outcome(key, 100.0, key), 1_000), Ruling::Hold);
-            assert_eq!(judge.observe(&outcome(key, 0.0, key), 1_000), Ruling::Hold);
-        }
-        assert_eq!(judge.evidence(PerArm::default()).arms.canary.bad, 0);
-    }
-
-    #[test]
-    fn a_weight_that_rises_on_the_way_keeps_a_healthy_canary() {
-        let mut rng = StdRng::seed_from_u64(3);
-        for _ in 0..200 {
-            let mut judge = Judge::new(&spec());
-            let first: u32 = rng.random();
-            for n in 0..300u32 {
-                let percent = [1.0, 5.0, 25.0, 50.0][(n / 75) as usize];
-                assert_eq!(judge.observe(&outcome(first.wrapping_add(n), percent, n), 300), Ruling::Hold);
-            }
-        }
-    }
-
-    #[test]
-    fn the_hard_rule_counts_what_exceeds_stables_share() {
-        let mut judge = Judge::new(&VerdictSpec { max_excess_errors: 3, false_pull_rate: 1e-9, ..spec() });
-        let rulings: Vec<_> = canary_keys().take(4).map(|key| judge.observe(&outcome(key, 10.0, 1), 1)).collect();
-        assert_eq!(rulings[2], Ruling::Hold);
-        assert_eq!(rulings[3], Ruling::Pull(Cause::MaxExcessErrors));
     }
 }
+
+const fn mark(signal: Signal) -> u8 {
+    match signal {
+        Signal::Errors => 1,
+        Signal::Slow => 2,
+        Signal::ClientErrors => 4,
+        Signal::Missing => 8,
+    }
+}
+
+#[cfg(test)]
+mod tests;

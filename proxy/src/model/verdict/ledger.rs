@@ -4,49 +4,40 @@
 //! looks like an arm that errs alone, although both may err alike: the dice say nothing of that
 //! order. They do of the order of the draws. So facts are taken in as they come, which costs nothing,
 //! and are put in order before anybody acts on what they seem to say.
+//!
+//! In order, what counts doesn't depend on how facts arrived: of a fact told twice the earlier draw
+//! stands, and facts drawn at the same moment are ordered by unit. This holds for the latest
+//! [`REMEMBERED`] facts; what is older has settled as it was.
 
 use std::collections::VecDeque;
 
-use super::addresses::{ClientNet, WithoutOne};
-use super::eprocess::EProcess;
-use crate::model::time::Timestamp;
+use super::addresses::WithoutOne;
+use super::signals::{Fact, Processes};
+use crate::model::split::Arm;
 
 /// Facts whose order can still change. What is older has settled.
 const REMEMBERED: usize = 4_096;
 
-/// A unit that went bad.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Fact {
-    /// When its arm was drawn.
-    pub(super) drawn_at: Timestamp,
-    /// Its client.
-    pub(super) from: ClientNet,
-    /// Whether it was on the canary.
-    pub(super) canary: bool,
-    /// The weight of the draw, strictly between 0 and 1.
-    pub(super) weight: f64,
-}
-
 /// The evidence over some facts.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 struct Tally {
-    all: EProcess,
+    all: Processes,
     without_one: WithoutOne,
 }
 
 impl Tally {
     fn observe(&mut self, fact: &Fact) {
-        self.without_one.observe(fact.from, fact.canary, fact.weight, &self.all);
-        self.all.observe(fact.canary, fact.weight);
+        self.without_one.observe(fact, &self.all);
+        self.all.observe(fact.signal, fact.arm == Arm::Canary, fact.weight.fraction());
     }
 }
 
-/// The facts so far.
-#[derive(Clone, Debug, Default)]
+/// The facts so far. All are of signals that count, and of draws at weights between 0 and 100.
+#[derive(Clone, Debug)]
 pub(super) struct Ledger {
     /// Over the facts that have settled.
     settled: Tally,
-    /// The others, by when they were drawn.
+    /// The others, in order.
     recent: VecDeque<Fact>,
     /// Over all facts; those that came late are at the end until they are put in order.
     tally: Tally,
@@ -54,9 +45,15 @@ pub(super) struct Ledger {
 }
 
 impl Ledger {
+    /// No fact yet.
+    pub(super) fn new(processes: Processes) -> Self {
+        let tally = Tally { all: processes, without_one: WithoutOne::default() };
+        Self { settled: tally.clone(), recent: VecDeque::new(), tally, in_disorder: false }
+    }
+
     /// Takes in a fact.
     pub(super) fn note(&mut self, fact: Fact) {
-        let place = self.recent.partition_point(|known| known.drawn_at <= fact.drawn_at);
+        let place = self.place(&fact);
         self.in_disorder |= place < self.recent.len();
         self.recent.insert(place, fact);
         self.tally.observe(&fact);
@@ -65,6 +62,22 @@ impl Ledger {
         {
             self.settled.observe(&oldest);
         }
+    }
+
+    /// Takes in another report of a fact that is known. If its draw was earlier it replaces the known
+    /// one, which is returned. Looks only at facts drawn later, of which there are few in general.
+    pub(super) fn note_again(&mut self, fact: Fact) -> Option<Fact> {
+        let place = self.place(&fact);
+        let same = |known: &Fact| known.unit == fact.unit && known.signal == fact.signal;
+        let known = place + self.recent.range(place..).position(same)?;
+        let replaced = self.recent.remove(known)?;
+        self.recent.insert(place, fact);
+        self.in_disorder = true;
+        Some(replaced)
+    }
+
+    fn place(&self, fact: &Fact) -> usize {
+        self.recent.partition_point(|known| known.order() <= fact.order())
     }
 
     /// Puts the facts in the order of their draws.
@@ -77,9 +90,9 @@ impl Ledger {
         }
     }
 
-    /// The evidence.
-    pub(super) fn value(&self) -> f64 {
-        self.tally.all.value()
+    /// The evidence of all signals.
+    pub(super) const fn processes(&self) -> &Processes {
+        &self.tally.all
     }
 
     /// The smallest evidence with any one address left out; none before the canary's first bad unit.
@@ -87,16 +100,17 @@ impl Ledger {
         self.tally.without_one.least()
     }
 
-    /// Whether the evidence reaches the threshold even if so many more units of stable go bad. Wherever
-    /// among the draws those belong, it can't be less than with all of them at the end.
+    /// Whether the evidence reaches the threshold even if so many more units of stable go bad, for all
+    /// signals at once. Wherever among the draws those belong, it can't be less than with all of them
+    /// at the end.
     pub(super) fn stands_if_stable_errs(&self, threshold: f64, units: u64) -> bool {
         let mut all = self.tally.all.clone();
-        let weight = self.recent.back().map_or(0.0, |last| last.weight);
+        let weight = self.recent.back().map_or(0.0, |last| last.weight.fraction());
         for _ in 0..units {
             if all.value() < threshold {
                 return false;
             }
-            all.observe(false, weight);
+            all.observe_stable(weight);
         }
         all.value() >= threshold
     }

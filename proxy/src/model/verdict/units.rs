@@ -1,10 +1,11 @@
 //! Which units went bad already: each counts once in an episode, in bounded memory.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use crate::model::split::Unit;
 
-/// The bad units of one episode.
+/// Units and their marks: for what they went bad, or on which arm.
 ///
 /// Holds at most `limit` units. When more come, units are thinned by a hash that
 /// is independent of the arm: from then on only every second (fourth, eighth …)
@@ -12,29 +13,55 @@ use crate::model::split::Unit;
 /// and it only gets slower, in an outage that has evidence to spare.
 #[derive(Clone, Debug)]
 pub struct BadUnits {
-    known: HashSet<Unit>,
+    known: HashMap<Unit, u8>,
     limit: usize,
     /// Only units whose thinning hash begins with this many zero bits count.
     level: u32,
 }
 
+/// What it means that a unit went bad.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum News {
+    /// It is newly bad, and thereby a fact.
+    New,
+    /// It was known to be.
+    Known,
+    /// It is one of those that don't count.
+    Thinned,
+}
+
 impl BadUnits {
     /// An empty set that holds at most this many units.
     pub fn new(limit: usize) -> Self {
-        Self { known: HashSet::new(), limit, level: 0 }
+        Self { known: HashMap::new(), limit, level: 0 }
     }
 
-    /// Whether this unit is newly bad, and thereby a fact.
-    pub fn insert(&mut self, unit: Unit) -> bool {
-        if !counts(unit, self.level) || !self.known.insert(unit) {
-            return false;
+    /// Marks a unit (`mark` has one bit), and says whether it had that mark.
+    pub fn insert(&mut self, unit: Unit, mark: u8) -> News {
+        if !counts(unit, self.level) {
+            return News::Thinned;
+        }
+        match self.known.entry(unit) {
+            Entry::Occupied(known) if known.get() & mark != 0 => return News::Known,
+            Entry::Occupied(mut known) => *known.get_mut() |= mark,
+            Entry::Vacant(free) => drop(free.insert(mark)),
         }
         while self.known.len() > self.limit {
             self.level += 1;
             let level = self.level;
-            self.known.retain(|known| counts(*known, level));
+            self.known.retain(|known, _| counts(*known, level));
         }
-        true
+        News::New
+    }
+
+    /// Whether a unit has any mark.
+    pub fn contains(&self, unit: Unit) -> bool {
+        self.known.contains_key(&unit)
+    }
+
+    /// How many of the units kept have this mark.
+    pub fn marked(&self, mark: u8) -> u64 {
+        self.known.values().filter(|known| **known & mark != 0).count() as u64
     }
 
     /// One in how many units counts: 1 until the bound was reached.
@@ -59,11 +86,14 @@ mod tests {
     }
 
     #[test]
-    fn a_unit_is_bad_once() {
+    fn a_unit_is_bad_once_for_each_mark() {
         let mut units = BadUnits::new(10);
-        assert!(units.insert(unit(1)));
-        assert!(!units.insert(unit(1)));
-        assert!(units.insert(unit(2)));
+        assert_eq!(
+            [1, 1, 2, 2].map(|mark| units.insert(unit(1), mark)),
+            [News::New, News::Known, News::New, News::Known]
+        );
+        assert_eq!(units.insert(unit(2), 1), News::New);
+        assert_eq!((units.marked(1), units.marked(2)), (2, 1));
     }
 
     #[test]
@@ -72,7 +102,7 @@ mod tests {
         let weight = Weight::from_percent(30.0).expect("a weight");
         let (mut facts, mut canary) = (0u32, 0u32);
         for key in 0..200_000 {
-            if units.insert(unit(key)) && units.one_in() >= 8 {
+            if units.insert(unit(key), 1) == News::New && units.one_in() >= 8 {
                 facts += 1;
                 canary += u32::from(unit(key).arm(weight) == Arm::Canary);
             }

@@ -10,7 +10,7 @@ use super::outbox::Mail;
 use super::*;
 use crate::model::alert::{AlertMetric, Condition};
 use crate::model::circuit::{ArmEvidence, Cause, Evidence};
-use crate::model::outcome::{BadReason, BadSample};
+use crate::model::outcome::{BadReason, BadSample, PerSignal};
 use crate::model::spec::{SmtpServer, SmtpTls};
 
 const T0: u64 = 1_750_000_000_250;
@@ -56,6 +56,7 @@ fn trip_alert() -> TripAlert {
         e_without_any_address: Some(2_100.9),
         samples: vec![sample(0, Some(500), BadReason::Status), sample(3, None, BadReason::ConnectTimeout)],
         first_bad: Some(at(0)),
+        signals: PerSignal::default(),
     };
     let trip = Trip {
         cause: Cause::Evidence,

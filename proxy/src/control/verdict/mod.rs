@@ -1,6 +1,8 @@
 //! The verdict loop: bad outcomes in, the pull out. Nothing remote is waited for between
 //! a bad outcome and the latch that stops the canary.
 
+mod case;
+
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,11 +10,13 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior};
 
+use self::case::{Case, Found};
+use super::alert::{Alert, Mailer, RatioAlert};
 use crate::live::{EpisodeView, Live, Report, ServiceView, VerdictStatus};
 use crate::model::circuit::{Cause, Trip};
 use crate::model::outcome::BadOutcome;
-use crate::model::split::{Arm, EpisodeId, PerArm};
-use crate::model::verdict::{Judge, Ruling};
+use crate::model::split::{Arm, EpisodeId};
+use crate::model::verdict::Ruling;
 use crate::telemetry;
 
 /// How often the status is brought up to date where no outcome does so, and hard rules that
@@ -24,12 +28,13 @@ const WAIT: Duration = Duration::from_millis(600);
 /// Outcomes taken in before the status is brought up to date.
 const BATCH: usize = 256;
 
-/// The judges of all running episodes.
+/// All running episodes, each before its judge.
 #[derive(Debug)]
 pub struct Court {
     live: Arc<Live>,
     proxy_name: String,
-    judges: HashMap<String, (EpisodeId, Judge)>,
+    mailer: Mailer,
+    cases: HashMap<String, Case>,
     /// Episodes in which the canary had a ready endpoint.
     had_ready: HashSet<EpisodeId>,
     /// Episodes whose pull waits for stable's answers, and since when.
@@ -37,9 +42,10 @@ pub struct Court {
 }
 
 impl Court {
-    /// A court without judges.
-    pub fn new(live: Arc<Live>, proxy_name: String) -> Self {
-        Self { live, proxy_name, judges: HashMap::new(), had_ready: HashSet::new(), waiting: HashMap::new() }
+    /// A court with nothing to judge yet.
+    pub fn new(live: Arc<Live>, mailer: Mailer, proxy_name: String) -> Self {
+        let (cases, had_ready, waiting) = (HashMap::new(), HashSet::new(), HashMap::new());
+        Self { live, proxy_name, mailer, cases, had_ready, waiting }
     }
 
     /// Judges outcomes until there can be no more.
@@ -76,8 +82,7 @@ impl Court {
     fn observe(&mut self, service: &Arc<ServiceView>, outcome: &BadOutcome) {
         // A late outcome of an episode that is over, or of a canary already pulled, is no news.
         let Some(episode) = self.running_episode(service) else { return };
-        let addresses = episode.live.addresses();
-        let ruling = self.judge(service, episode.id).observe(outcome, addresses);
+        let ruling = self.case(service, episode.id).observe(outcome, &episode, Instant::now());
         self.follow(ruling, service, &episode);
     }
 
@@ -94,8 +99,7 @@ impl Court {
     /// for long. An arm that is faster to fail isn't worse.
     fn must_wait(&mut self, service: &ServiceView, episode: EpisodeId) -> bool {
         let awaited = service.pools.stable.iter().map(|endpoint| endpoint.live.in_flight()).sum();
-        let judge = self.judge(service, episode);
-        if judge.stands_if_stable_errs(awaited) {
+        if self.case(service, episode).judge.stands_if_stable_errs(awaited) {
             return false;
         }
         self.waiting.entry(episode).or_insert_with(Instant::now).elapsed() < WAIT
@@ -109,27 +113,31 @@ impl Court {
         (now == episode.id && !service.live.is_open()).then_some(episode)
     }
 
-    fn judge(&mut self, service: &ServiceView, episode: EpisodeId) -> &mut Judge {
-        let fresh = || (episode, Judge::new(&service.spec.verdict));
-        let entry = self.judges.entry(service.spec.name.clone()).or_insert_with(fresh);
-        if entry.0 != episode {
-            *entry = fresh();
+    fn case(&mut self, service: &ServiceView, episode: EpisodeId) -> &mut Case {
+        let fresh = || Case::new(episode, &service.spec);
+        let case = self.cases.entry(service.spec.name.clone()).or_insert_with(fresh);
+        if case.episode != episode {
+            *case = fresh();
         }
-        &mut entry.1
+        case
     }
 
     /// Stops the canary in this process, at once. The rest of the world is told by `sync`.
     fn pull(&mut self, service: &Arc<ServiceView>, episode: &EpisodeView, cause: Cause) {
-        let evidence = self.judges.get(&service.spec.name).map(|(_, judge)| judge.evidence(units(episode)));
+        let status = self.cases.get(&service.spec.name).map(Case::status);
+        let reason = match (cause, &status) {
+            (Cause::Evidence, Some(status)) => status.why.clone(),
+            _ => cause.sentence().to_owned(),
+        };
         service.live.trip(
             Some(episode.id),
             Trip {
                 cause,
-                reason: cause.sentence().to_owned(),
+                reason,
                 by: self.proxy_name.clone(),
                 at: telemetry::now(),
                 weight_before: service.asked,
-                evidence,
+                evidence: status.map(|status| status.evidence),
             },
         );
     }
@@ -141,7 +149,7 @@ impl Court {
         for service in snapshot.services() {
             if let Some(episode) = &service.episode {
                 running.insert(episode.id);
-                self.look_at_ruling(service, episode);
+                self.look_at_case(service, episode);
                 self.look_at_readiness(service, episode);
             }
             self.update_status(service);
@@ -150,12 +158,26 @@ impl Court {
         self.waiting.retain(|episode, _| running.contains(episode));
     }
 
-    /// A pull that waits for stable must not wait for another bad outcome too.
-    fn look_at_ruling(&mut self, service: &Arc<ServiceView>, episode: &EpisodeView) {
-        let ruling = self.judge(service, episode.id).ruling();
+    /// Looks at the traffic, and at a pull that waits for stable: it must not wait for another bad
+    /// outcome too.
+    fn look_at_case(&mut self, service: &Arc<ServiceView>, episode: &EpisodeView) {
+        let case = self.case(service, episode.id);
+        let found = case.look(service, episode, Instant::now());
+        let ruling = case.judge.ruling();
+        if found == Found::BrokenSplit {
+            self.tell_of_split(service, episode);
+        }
         if !service.live.is_open() {
             self.follow(ruling, service, episode);
         }
+    }
+
+    fn tell_of_split(&self, service: &ServiceView, episode: &EpisodeView) {
+        let returned = episode.step.units().returned();
+        let (service, weight) = (service.spec.name.clone(), episode.step.weight());
+        tracing::error!(service, %weight, "The split itself is broken: nothing passes in this episode");
+        let alert = RatioAlert { service, episode: episode.id, weight, returned: returned.units, at: telemetry::now() };
+        self.mailer.send(Alert::Ratio(alert));
     }
 
     fn look_at_readiness(&mut self, service: &Arc<ServiceView>, episode: &EpisodeView) {
@@ -176,13 +198,8 @@ impl Court {
     }
 
     fn update_status(&self, service: &ServiceView) {
-        let status = match (&service.episode, self.judges.get(&service.spec.name)) {
-            (Some(episode), Some((id, judge))) if *id == episode.id => VerdictStatus {
-                episode: Some(*id),
-                pull: service.live.is_open(),
-                why: judge.why(),
-                errors: judge.evidence(units(episode)),
-            },
+        let status = match (&service.episode, self.cases.get(&service.spec.name)) {
+            (Some(episode), Some(case)) if case.episode == episode.id => case.status(),
             // What led to a pull stays to be seen until the circuit is reset.
             _ if service.live.is_open() => return,
             _ => {
@@ -191,8 +208,4 @@ impl Court {
         };
         service.live.set_verdict(status);
     }
-}
-
-fn units(episode: &EpisodeView) -> PerArm<u64> {
-    PerArm::from_fn(|arm| episode.live.units(arm))
 }
