@@ -14,6 +14,7 @@ pub mod metrics;
 pub(crate) mod sample;
 pub mod service;
 pub mod sketch;
+pub mod slow;
 pub mod snapshot;
 
 use std::collections::HashMap;
