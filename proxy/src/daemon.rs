@@ -18,6 +18,7 @@ use crate::config;
 use crate::control::alert::rules::watch_rules;
 use crate::control::alert::{Mailer, Metrics as MailMetrics};
 use crate::control::health;
+use crate::control::slow;
 use crate::control::sync::Sync;
 use crate::control::verdict::Court;
 use crate::dataplane::DataPlane;
@@ -76,6 +77,7 @@ impl Daemon {
         tasks.spawn(sync.run());
         tasks.spawn(Court::new(Arc::clone(&live), mailer.clone(), name.clone()).run(reports));
         tasks.spawn(health::run(Arc::clone(&live), published));
+        tasks.spawn(slow::learn(Arc::clone(&live)));
         tasks.spawn(watch_rules(Arc::clone(&live), mailer));
         first_checks(&live).await;
         let data_plane = DataPlane::start(&spec, &live)?;

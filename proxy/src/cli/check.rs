@@ -74,6 +74,8 @@ struct NamedFile<'a> {
 
 fn named_files(spec: &Spec) -> Vec<NamedFile<'_>> {
     let email = spec.email.as_ref();
+    let overrides = spec.services.iter().filter_map(|service| service.split.as_ref()?.override_secret.as_ref());
+    let overrides = overrides.map(|secret| ("override_secret_file", Some(&*secret.file), true));
     [
         ("tokens_file", spec.admin.tokens_file.as_deref(), true),
         ("username_file", email.and_then(|email| email.username_file.as_deref()), true),
@@ -81,6 +83,7 @@ fn named_files(spec: &Spec) -> Vec<NamedFile<'_>> {
         ("ca_file", email.and_then(|email| email.ca_file.as_deref()), false),
     ]
     .into_iter()
+    .chain(overrides)
     .filter_map(|(key, path, is_secret)| path.map(|path| NamedFile { key, path, is_secret }))
     .collect()
 }

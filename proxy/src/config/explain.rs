@@ -8,16 +8,24 @@ use super::source::Problem;
 use super::suggest::nearest;
 
 /// Keys that are known in another table than where they are often put, with where they belong.
-const HOMES: [(&str, &str); 26] = [
+const HOMES: [(&str, &str); 34] = [
     ("weight", "[service.NAME.split]"),
     ("sticky", "[service.NAME.split]"),
+    ("override_secret_file", "[service.NAME.split]"),
     ("false_pull_rate", "[service.NAME.verdict]"),
     ("pass_error", "[service.NAME.verdict]"),
     ("pass_margin", "[service.NAME.verdict]"),
     ("max_excess_errors", "[service.NAME.verdict]"),
     ("status", "[service.NAME.verdict.errors]"),
     ("body_contains", "[service.NAME.verdict.errors]"),
+    ("headers", "[service.NAME.verdict.errors]"),
+    ("session_cookies", "[service.NAME.verdict.errors]"),
+    ("session_exclude_paths", "[service.NAME.verdict.errors]"),
+    ("content_types", "[service.NAME.verdict.errors]"),
     ("exclude_paths", "[service.NAME.verdict.errors]"),
+    ("threshold", "[service.NAME.verdict.slow]"),
+    ("tolerance", "[service.NAME.verdict.SIGNAL]"),
+    ("enabled", "[service.NAME.verdict.SIGNAL]"),
     ("expect_status", "[service.NAME.health]"),
     ("expect_body", "[service.NAME.health]"),
     ("interval", "[service.NAME.health]"),

@@ -19,8 +19,9 @@ mod values;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use crate::model::spec::Spec;
+use crate::model::spec::{ServiceSpec, Spec};
 
 use findings::Findings;
 use raw::RawConfig;
@@ -32,7 +33,13 @@ pub enum ConfigError {
     /// The file's meaning or form is wrong: each problem with line, column and caret, over several lines.
     #[error("{0}")]
     Invalid(String),
-    /// The file can't be read.
+    /// A secret's file holds no secret.
+    #[error("{} holds no secret for testers: give it one line of {LEAST} to {MOST} letters, without blanks", path.display())]
+    NoSecret {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file, or one that it names for a secret, can't be read.
     #[error("{} can't be read", path.display())]
     Unreadable {
         /// The file.
@@ -60,16 +67,40 @@ impl fmt::Display for Note {
     }
 }
 
-/// Reads a configuration file.
+/// The shortest override secret, in bytes: what could be guessed is none.
+const LEAST: usize = 16;
+/// The longest, in bytes: it must fit into a header.
+const MOST: usize = 512;
+
+/// Reads a configuration file, and the secrets that requests are compared with.
 ///
 /// # Errors
-/// When the file can't be read, or isn't valid.
+/// When the file can't be read, or isn't valid, or a secret's file holds none.
 pub fn load(path: &Path) -> Result<(Spec, Vec<Note>), ConfigError> {
     let unreadable = |source| ConfigError::Unreadable { path: path.to_owned(), source };
     let bytes = std::fs::read(path).map_err(unreadable)?;
     let name = path.display().to_string();
     let text = String::from_utf8(bytes).map_err(|error| not_utf8(&error, &name))?;
-    parse(&text, &name)
+    let (mut spec, notes) = parse(&text, &name)?;
+    for service in &mut spec.services {
+        let mut with_secret = ServiceSpec::clone(service);
+        if let Some(secret) = with_secret.split.as_mut().and_then(|split| split.override_secret.as_mut()) {
+            secret.value = override_secret(&secret.file)?;
+            *service = Arc::new(with_secret);
+        }
+    }
+    Ok((spec, notes))
+}
+
+fn override_secret(path: &Path) -> Result<Arc<[u8]>, ConfigError> {
+    let unreadable = |source| ConfigError::Unreadable { path: path.to_owned(), source };
+    let bytes = std::fs::read(path).map_err(unreadable)?;
+    let secret = bytes.trim_ascii();
+    if (LEAST..=MOST).contains(&secret.len()) && secret.iter().all(u8::is_ascii_graphic) {
+        Ok(secret.into())
+    } else {
+        Err(ConfigError::NoSecret { path: path.to_owned() })
+    }
 }
 
 /// Reads a configuration from its text. The file's name is for error messages.

@@ -101,6 +101,7 @@ pub(super) struct RawService {
 pub(super) struct RawSplit {
     pub(super) weight: Value,
     pub(super) sticky: Text,
+    pub(super) override_secret_file: Text,
 }
 
 /// `[service.NAME.verdict]`
@@ -112,6 +113,9 @@ pub(super) struct RawVerdict {
     pub(super) pass_margin: Value,
     pub(super) max_excess_errors: Value,
     pub(super) errors: RawErrors,
+    pub(super) slow: RawSlow,
+    pub(super) client_errors: RawSignal,
+    pub(super) missing: RawSignal,
 }
 
 /// `[service.NAME.verdict.errors]`
@@ -120,7 +124,30 @@ pub(super) struct RawVerdict {
 pub(super) struct RawErrors {
     pub(super) status: Option<Vec<Spanned<Scalar>>>,
     pub(super) body_contains: Texts,
+    pub(super) headers: Texts,
+    pub(super) session_cookies: Texts,
+    pub(super) session_exclude_paths: Texts,
+    pub(super) content_types: Texts,
     pub(super) exclude_paths: Texts,
+    pub(super) enabled: Option<bool>,
+    pub(super) tolerance: Value,
+}
+
+/// `[service.NAME.verdict.slow]`
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawSlow {
+    pub(super) threshold: Value,
+    pub(super) enabled: Option<bool>,
+    pub(super) tolerance: Value,
+}
+
+/// `[service.NAME.verdict.client_errors]`, and of the other signals without more to say
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawSignal {
+    pub(super) enabled: Option<bool>,
+    pub(super) tolerance: Value,
 }
 
 /// `[service.NAME.health]`

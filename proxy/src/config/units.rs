@@ -17,6 +17,9 @@ pub(super) type Reason = String;
 /// No configured span of time is longer: beyond it, a slip of the unit is likelier than a wish.
 const LONGEST: Duration = Duration::from_secs(366 * 24 * 3600);
 
+/// Beyond this a signal says nothing, and had better be switched off.
+const MOST_TOLERATED: f64 = 100.0;
+
 const DURATION_HELP: &str =
     "a duration is a number and a unit (ms, s, m, h, d), such as \"1500ms\", \"10s\" or \"1m30s\"";
 const SIZE_HELP: &str =
@@ -104,6 +107,13 @@ pub(super) fn open_fraction(value: &Scalar) -> Result<f64, Reason> {
     number(value)
         .filter(|n| *n > 0.0 && *n < 1.0)
         .ok_or_else(|| "this must be a number above 0 and below 1, such as 0.001".to_owned())
+}
+
+/// How many times as much risk is tolerated.
+pub(super) fn tolerance(value: &Scalar) -> Result<f64, Reason> {
+    number(value).filter(|n| (1.0..=MOST_TOLERATED).contains(n)).ok_or_else(|| {
+        "a tolerance is a number from 1 to 100: how many times stable's risk is still no worse".to_owned()
+    })
 }
 
 /// A canary weight in percent.

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use http::header::HeaderName;
 
-use crate::model::spec::{AdminAddress, Cidr, SmtpServer, SmtpTls, Sticky, StoreKind};
+use crate::model::spec::{AdminAddress, Cidr, HeaderMatch, SmtpServer, SmtpTls, Sticky, StoreKind};
 
 use super::units::Reason;
 
@@ -160,6 +160,42 @@ pub(super) fn request_path(text: &str) -> Result<String, Reason> {
 /// Text to look for; the empty one is everywhere.
 pub(super) fn needle(text: &str) -> Result<String, Reason> {
     if text.is_empty() { Err("an empty text is found in every body".to_owned()) } else { Ok(text.to_owned()) }
+}
+
+/// A header that means an error: `name`, or `name: text` with what its value holds.
+pub(super) fn header_match(text: &str) -> Result<HeaderMatch, Reason> {
+    const HELP: &str =
+        "this is no header, such as \"x-app-error\", or with text that its value holds, \"x-status: failed\"";
+    let (name, contains) = text.split_once(':').map_or((text, None), |(name, text)| (name, Some(text.trim())));
+    let name = HeaderName::from_bytes(name.trim().as_bytes()).map_err(|_| HELP)?;
+    match contains {
+        Some("") => {
+            Err("behind the colon stands text that the value holds; for any value leave the colon out".to_owned())
+        }
+        contains => Ok(HeaderMatch { name, contains: contains.map(str::to_owned) }),
+    }
+}
+
+/// The name of a cookie: a token.
+pub(super) fn cookie_name(text: &str) -> Result<String, Reason> {
+    let fits = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
+    if !text.is_empty() && text.bytes().all(fits) {
+        Ok(text.to_owned())
+    } else {
+        Err("this is no name of a cookie, such as \"JSESSIONID\"".to_owned())
+    }
+}
+
+/// A media type, in lower case and without parameters.
+pub(super) fn media_type(text: &str) -> Result<String, Reason> {
+    let fits =
+        |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$&-^_.+".contains(&b));
+    match text.split_once('/') {
+        Some((kind, subtype)) if fits(kind) && fits(subtype) => Ok(text.to_ascii_lowercase()),
+        _ => {
+            Err("this is no media type, such as \"application/xhtml+xml\": without parameters or wildcards".to_owned())
+        }
+    }
 }
 
 /// What the sticky key is.

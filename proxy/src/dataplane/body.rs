@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 
 use super::connection::Downstream;
-use super::matcher::BodyMatcher;
+use super::matcher::{BodyMatcher, Look};
 use super::record::Record;
 use super::upstream::{BodyError, ResponseBody};
 use crate::model::outcome::BadReason;
@@ -57,21 +57,29 @@ impl Relay {
     fn poll_piece(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
         let piece = std::task::ready!(self.upstream.poll_piece(context));
         match &piece {
-            Some(Ok(bytes)) => {
-                let patterns = &self.record.service().spec.verdict.errors.body_contains;
-                if self.matcher.as_mut().is_some_and(|matcher| matcher.look(patterns, bytes)) {
-                    self.record.bad(BadReason::Body, None);
-                }
-            }
+            Some(Ok(bytes)) => self.look(bytes),
             Some(Err(error)) => {
                 tracing::debug!(error = error as &dyn std::error::Error, "Response broke off");
                 if let Some(reason) = reason_of(error) {
-                    self.record.bad(reason, None);
+                    self.record.bad(reason);
                 }
             }
             None => {}
         }
         Poll::Ready(piece)
+    }
+
+    /// Looks at a piece on its way, until enough was seen: then the matcher's memory is let go.
+    fn look(&mut self, piece: &[u8]) {
+        let Some(matcher) = &mut self.matcher else { return };
+        let patterns = &self.record.service().spec.verdict.errors.body_contains;
+        let look = matcher.look(patterns, piece);
+        if look != Look::GoesOn {
+            self.matcher = None;
+        }
+        if look == Look::Bad {
+            self.record.bad(BadReason::Body);
+        }
     }
 }
 

@@ -28,7 +28,19 @@ pub(crate) struct Clock {
 #[derive(Debug, Default)]
 struct Slot {
     at: Option<Instant>,
+    /// A deadline that is taken back when what it waits for comes: see [`Alarm::expects_by`].
+    expected: Option<Instant>,
     waker: Option<Waker>,
+}
+
+impl Slot {
+    /// Has the task of this context woken.
+    fn wakes(&mut self, context: &Context<'_>) {
+        match &self.waker {
+            Some(waker) if waker.will_wake(context.waker()) => {}
+            _ => self.waker = Some(context.waker().clone()),
+        }
+    }
 }
 
 impl Clock {
@@ -69,11 +81,16 @@ impl Clock {
     fn sweep(&self) {
         let now = self.refresh();
         for slot in self.alarms.borrow_mut().iter_mut() {
-            if slot.at.is_some_and(|at| at <= now) {
+            let due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
+            let (at_due, expected_due) = (due(slot.at), due(slot.expected));
+            if at_due {
                 slot.at = None;
-                if let Some(waker) = &slot.waker {
-                    waker.wake_by_ref();
-                }
+            }
+            if expected_due {
+                slot.expected = None;
+            }
+            if let (true, Some(waker)) = (at_due || expected_due, &slot.waker) {
+                waker.wake_by_ref();
             }
         }
     }
@@ -131,11 +148,27 @@ impl Alarm {
         if slot.at.is_none_or(|at| deadline < at) {
             slot.at = Some(deadline);
         }
-        match &slot.waker {
-            Some(waker) if waker.will_wake(context.waker()) => {}
-            _ => slot.waker = Some(context.waker().clone()),
-        }
+        slot.wakes(context);
         false
+    }
+
+    /// As [`Alarm::passed`], for the one thing whose coming takes the deadline back, by
+    /// [`Alarm::came`]: a deadline that is short and mostly kept would else wake the task, for
+    /// nothing, in the middle of a later request.
+    pub(crate) fn expects_by(&self, deadline: Instant, context: &Context<'_>) -> bool {
+        if deadline <= self.clock.now() {
+            return true;
+        }
+        let mut alarms = self.clock.alarms.borrow_mut();
+        let slot = &mut alarms[self.index];
+        slot.expected = Some(deadline);
+        slot.wakes(context);
+        false
+    }
+
+    /// What was expected is there, or won't come any more.
+    pub(crate) fn came(&self) {
+        self.clock.alarms.borrow_mut()[self.index].expected = None;
     }
 }
 
@@ -188,6 +221,37 @@ mod tests {
                 }
             })
             .await;
+    }
+
+    /// Counts how often a task is polled that waits for a deadline and expects something before.
+    async fn polls_while_expecting(comes: bool) -> usize {
+        let clock = Clock::new();
+        tokio::task::spawn_local(Rc::clone(&clock).run(|_| false));
+        let (alarm, start, mut polls) = (clock.alarm(), clock.refresh(), 0);
+        poll_fn(|context| {
+            polls += 1;
+            // The longer deadline must not wait for the shorter one, nor be taken back with it.
+            if alarm.passed(deadline(start, Duration::from_secs(5)), context) {
+                return Poll::Ready(polls);
+            }
+            if polls == 1 {
+                assert!(!alarm.expects_by(start + Duration::from_secs(1), context));
+            }
+            if polls == 1 && comes {
+                alarm.came();
+            }
+            Poll::Pending
+        })
+        .await
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_expectation_wakes_its_task_once_unless_it_came() {
+        let local = tokio::task::LocalSet::new();
+        for (comes, polls) in [(true, 2), (false, 3)] {
+            let counted = local.run_until(async { tokio::task::spawn_local(polls_while_expecting(comes)).await });
+            assert_eq!(counted.await.expect("it ends"), polls);
+        }
     }
 
     #[tokio::test(start_paused = true)]

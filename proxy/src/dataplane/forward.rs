@@ -1,5 +1,7 @@
 //! The attempt loop: from the draw to a response head, with at most one more try.
 
+use std::future::{Future as _, poll_fn};
+use std::pin::pin;
 use std::rc::Rc;
 
 use http::header;
@@ -15,6 +17,7 @@ use super::matcher::{self, BodyMatcher};
 use super::pick::pick;
 use super::record::Record;
 use super::respond::{ProxyError, bad_reason};
+use super::session;
 use super::upstream::head::RequestFraming;
 use super::upstream::{Answer, ExchangeError, Sender, Terms, exchange};
 use crate::model::outcome::BadReason;
@@ -64,7 +67,23 @@ pub(crate) async fn forward(
     let mut tries = 0;
     record.attempt(index);
     loop {
-        let (error, unsent) = match exchange(&core.pool, &downstream.alarm, &terms, sender).await {
+        let answer = {
+            let mut exchange = pin!(exchange(&core.pool, &downstream.alarm, &terms, sender));
+            // An answer that doesn't come is slow when the time has passed, not when it comes.
+            let unless_slow = poll_fn(|context| {
+                let answer = exchange.as_mut().poll(context);
+                if answer.is_pending()
+                    && let Some(slow_at) = record.slow_at()
+                    && downstream.alarm.expects_by(slow_at, context)
+                {
+                    record.bad(BadReason::Slow);
+                }
+                answer
+            });
+            unless_slow.await
+        };
+        downstream.alarm.came();
+        let (error, unsent) = match answer {
             Ok(answer) => return Ok(answer),
             Err(failed) => failed,
         };
@@ -75,7 +94,7 @@ pub(crate) async fn forward(
         if !(next == Next::Fresh && untouched)
             && let Some(reason) = bad_reason(&error)
         {
-            record.bad(reason, None);
+            record.bad(reason);
         }
         match next {
             Next::Fresh => {
@@ -130,28 +149,35 @@ pub(crate) fn framing(parts: &Parts, body: &Incoming) -> RequestFraming {
 }
 
 /// Judges an answer by what the service calls bad, and makes the client's response of it.
-pub(crate) fn relay(downstream: &Rc<Downstream>, mut record: Record, mut answer: Answer) -> Response<Body> {
+pub(crate) fn relay(
+    downstream: &Rc<Downstream>,
+    mut record: Record,
+    request: &Parts,
+    mut answer: Answer,
+) -> Response<Body> {
     let core = &downstream.core;
     downstream.request_is_read(!answer.body.waits_for_request());
     core.return_head_buffer(std::mem::take(&mut answer.spare));
     let status = answer.status.as_u16();
-    record.head(status, core.clock.refresh());
+    record.answered(status, core.clock.refresh());
     let service = record.service().clone();
     let errors = &service.spec.verdict.errors;
-    if errors.status.contains(status) {
-        record.bad(BadReason::Status, Some(status));
-    }
     let headers = answer.headers;
+    if let Some(reason) = matcher::judge_head(errors, status, &headers) {
+        record.bad(reason);
+    } else if session::is_lost(errors, request, &headers) {
+        record.bad(BadReason::Session);
+    }
     let body = match answer.body.take_whole() {
         Some(bytes) => {
-            if matcher::is_bad(&errors.body_contains, &headers, &bytes) {
-                record.bad(BadReason::Body, Some(status));
+            if matcher::is_bad(errors, &headers, &bytes) {
+                record.bad(BadReason::Body);
             }
             drop(record);
             Body::whole(downstream, bytes)
         }
         None => {
-            let matcher = BodyMatcher::for_response(&errors.body_contains, &headers);
+            let matcher = BodyMatcher::for_response(errors, &headers);
             Body::relay(downstream, answer.body, matcher, record)
         }
     };

@@ -21,6 +21,9 @@ use super::sticky::{self, Draw};
 use super::upstream::Sender;
 use crate::model::split::Arm;
 
+/// A request body up to this size takes no time to send that would matter to how soon an answer begins.
+const SHORT_BODY: u64 = 64 * 1024;
+
 /// Answers one request.
 pub(crate) async fn handle(downstream: Rc<Downstream>, request: Request<Incoming>) -> Response<Body> {
     let (parts, body) = request.into_parts();
@@ -44,11 +47,12 @@ pub(crate) async fn handle(downstream: Rc<Downstream>, request: Request<Incoming
             method: parts.method.clone(),
             target: parts.uri.path_and_query().cloned(),
             start: downstream.core.clock.now(),
+            is_short: body.size_hint().exact().is_some_and(|length| length <= SHORT_BODY),
         },
     );
     let outgoing = outgoing(&downstream, &record, &parts, body, &request_id);
     let mut response = match forward(&downstream, &mut record, arm, outgoing).await {
-        Ok(answer) => relay(&downstream, record, answer),
+        Ok(answer) => relay(&downstream, record, &parts, answer),
         Err(error) => {
             record.head(error.status().as_u16(), downstream.core.clock.refresh());
             respond::error(&downstream, &request_id, &error)

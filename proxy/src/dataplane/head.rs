@@ -7,10 +7,12 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
 
 use super::core::Core;
+use super::sticky;
 use super::upstream::head::{self as wire, RequestFraming};
 
 /// Fields that only serin sets: a client's own are dropped, a trusted peer's are taken in.
-const OURS: [&str; 5] = ["x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-request-id", "x-serin-flags"];
+const OURS: [&str; 6] =
+    ["x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-request-id", sticky::OVERRIDE, "x-serin-flags"];
 
 /// What serin says of the client to the endpoint.
 #[derive(Debug)]
@@ -163,6 +165,8 @@ mod tests {
             "x.forwarded.for",
             "X-Real-IP",
             "x_serin-flags",
+            "X-Serin-Arm",
+            "X_Serin_Arm",
             "X-Request-Id",
             "Forwarded",
             "X-Forwarded-Prefix",

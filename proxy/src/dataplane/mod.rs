@@ -17,8 +17,10 @@ mod head;
 mod listen;
 mod matcher;
 mod pick;
+mod plain;
 mod record;
 mod respond;
+mod session;
 mod sticky;
 mod upstream;
 

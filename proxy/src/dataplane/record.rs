@@ -1,6 +1,7 @@
 //! What became of a request, recorded exactly once, also when the client leaves:
 //! the record is dropped with the request, whichever way that ends.
 
+use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::rc::Rc;
 
@@ -9,11 +10,13 @@ use http::uri::PathAndQuery;
 use tokio::time::Instant;
 
 use super::core::{Core, ServiceRef};
+use super::matcher;
 use super::sticky::Drawn;
 use crate::live::Report;
 use crate::live::service::Ending;
-use crate::model::outcome::{BadOutcome, BadReason, BadSample};
+use crate::model::outcome::{BadOutcome, BadReason, BadSample, PerSignal};
 use crate::model::split::{Arm, Unit};
+use crate::model::time::Timestamp;
 use crate::model::verdict::addresses::ClientNet;
 use crate::telemetry;
 
@@ -31,13 +34,24 @@ pub(crate) struct Record {
     method: Method,
     target: Option<PathAndQuery>,
     start: Instant,
+    /// The same by the wall clock; asked when it is first needed.
+    drawn_at: Option<Timestamp>,
+    /// When an answer that hasn't begun is slow; none where that isn't asked, or no more.
+    slow_at: Option<Instant>,
+    /// Whether what becomes of it counts: not on paths that the service excludes.
+    counts: bool,
+    /// Whether the time to its head is the endpoint's doing.
+    is_timed: bool,
     head_at: Option<Instant>,
     status: Option<u16>,
+    /// Whether the head is an endpoint's, not serin's own.
+    answered: bool,
     /// The endpoint tried first, and the one that has the request now: places in the arm's pool.
     first_endpoint: Option<usize>,
     with_endpoint: Option<usize>,
     attempts: u32,
-    judged: bool,
+    /// What was found bad, once for each signal.
+    bad: PerSignal<Option<BadReason>>,
 }
 
 /// What is known of a request when its record begins.
@@ -50,13 +64,20 @@ pub(crate) struct Request {
     pub(crate) method: Method,
     pub(crate) target: Option<PathAndQuery>,
     pub(crate) start: Instant,
+    /// Whether its body, if any, is so short that it takes no time to send.
+    pub(crate) is_short: bool,
 }
 
 impl Record {
     /// Begins the record of a request to a service. `request.arm` is the arm that serves.
     pub(crate) fn begin(core: &Rc<Core>, service: ServiceRef, request: Request) -> Self {
+        let verdict = &service.spec.verdict;
+        let counts = !matcher::lists(&verdict.errors.exclude_paths, request.target.as_ref());
+        // How long a long body takes is the client's doing.
+        let is_timed = counts && request.is_short;
+        let slow_after = if is_timed { service.live.slow_threshold(verdict.slow) } else { None };
         let own_arm = |drawn: &Drawn| drawn.unit.arm(drawn.weight) == request.arm;
-        let evidence = request.drawn.filter(own_arm).filter(|_| !is_excluded(&service, request.target.as_ref()));
+        let evidence = request.drawn.filter(own_arm).filter(|_| counts);
         if let (Some(drawn), Some(episode)) = (evidence, &service.episode) {
             episode.live.note(core.id, request.arm, drawn.unit);
             // A unit tells of the split only while both arms could serve: an arm that is away would look
@@ -77,12 +98,17 @@ impl Record {
             method: request.method,
             target: request.target,
             start: request.start,
+            drawn_at: None,
+            slow_at: slow_after.and_then(|after| request.start.checked_add(after)),
+            counts,
+            is_timed,
             head_at: None,
             status: None,
+            answered: false,
             first_endpoint: None,
             with_endpoint: None,
             attempts: 0,
-            judged: false,
+            bad: PerSignal::default(),
         }
     }
 
@@ -95,36 +121,54 @@ impl Record {
         self.attempts += 1;
     }
 
-    /// The response head that goes to the client is there.
+    /// When the answer that is awaited is slow, as long as it isn't said to be.
+    pub(crate) fn slow_at(&self) -> Option<Instant> {
+        if self.attempts == 1 && self.bad.slow.is_none() { self.slow_at } else { None }
+    }
+
+    /// The head of an endpoint's answer is there, and goes to the client.
+    pub(crate) fn answered(&mut self, status: u16, now: Instant) {
+        self.answered = true;
+        self.head(status, now);
+        if self.slow_at().is_some_and(|at| at < now) {
+            self.bad(BadReason::Slow);
+        }
+    }
+
+    /// A head goes to the client that serin made itself.
     pub(crate) fn head(&mut self, status: u16, now: Instant) {
         self.status = Some(status);
         self.head_at = Some(now);
     }
 
-    /// The attempt at hand was bad. Only the first attempt is scored, and only once.
-    pub(crate) fn bad(&mut self, reason: BadReason, status: Option<u16>) {
-        if std::mem::replace(&mut self.judged, true) || self.attempts > 1 {
+    /// The attempt at hand was bad. Only the first attempt is scored, and once for each signal.
+    pub(crate) fn bad(&mut self, reason: BadReason) {
+        let signal = reason.signal();
+        if self.attempts > 1 || !self.counts || self.bad.get(signal).is_some() {
             return;
         }
-        if is_excluded(&self.service, self.target.as_ref()) {
-            return;
-        }
+        *self.bad.get_mut(signal) = Some(reason);
         self.service.live.count_bad(self.core.id, self.arm, reason);
-        let Some(drawn) = self.evidence else { return };
-        let at = telemetry::now();
+        match self.evidence {
+            Some(drawn) if self.service.spec.verdict.signals.get(signal).enabled => self.report(reason, drawn),
+            _ => {}
+        }
+    }
+
+    fn report(&mut self, reason: BadReason, drawn: Drawn) {
         let sample = BadSample {
             request_id: self.request_id.to_string(),
             method: self.method.to_string(),
             path: self.target.as_ref().map_or("*", |target| target.path()).to_owned(),
-            status,
+            status: self.status.filter(|_| self.answered),
             reason,
             endpoint: self.first_endpoint_id().unwrap_or_default().to_owned(),
-            at,
+            at: telemetry::now(),
         };
         let outcome = BadOutcome {
             arm: self.arm,
             unit: drawn.unit,
-            drawn_at: at - self.start.elapsed(),
+            drawn_at: self.drawn_at(),
             weight: drawn.weight,
             address: self.address,
             sample,
@@ -147,17 +191,61 @@ impl Record {
         Some(&*self.service.pools.get(self.arm)[self.first_endpoint?].id)
     }
 
-    fn log_access(&self) {
+    /// When the request came: the same in the log and in every outcome.
+    fn drawn_at(&mut self) -> Timestamp {
+        *self.drawn_at.get_or_insert_with(|| telemetry::now() - self.start.elapsed())
+    }
+
+    /// What only the end of a request says.
+    fn conclude(&mut self) {
+        match self.status {
+            // What is cut when serin itself goes is nobody's fault.
+            None if !self.core.draining.get() => {
+                let now = self.core.clock.refresh();
+                if self.attempts == 1 && self.slow_at.is_some_and(|at| at < now) {
+                    self.bad(BadReason::Missing);
+                }
+            }
+            // Any other rule had its say: the body's was the last.
+            Some(400..=499) if self.answered && self.bad.errors.is_none() => self.bad(BadReason::ClientError),
+            _ => {}
+        }
+    }
+
+    fn count(&self) {
+        let live = &self.service.live;
+        let ending = self.status.map_or(Ending::ClientGone, Ending::Status);
+        let head = self.head_at.map(|head| head.saturating_duration_since(self.start));
+        live.count(self.core.id, self.arm, ending, head);
+        if let Some(time) = head
+            && !(self.answered && self.attempts == 1 && self.is_timed)
+        {
+            live.count_untimed(self.core.id, time);
+        }
+    }
+
+    /// One line for programs and people: `docs/access-log.md` says what is in it.
+    fn log_access(&mut self) {
+        let evidence = self.evidence.zip(self.service.episode.as_ref().map(|episode| episode.id));
+        let (unit, episode) = evidence.map_or_else(dashes, |(drawn, id)| (drawn.unit.to_string(), id.to_string()));
+        let head = self.head_at.map(|head| head.saturating_duration_since(self.start).as_secs_f64());
+        let drawn_at = self.drawn_at();
         tracing::info!(
             target: "access",
             service = %self.service.spec.name,
+            episode,
+            unit,
+            weight = evidence.map_or(0.0, |(drawn, _)| drawn.weight.percent()),
             arm = %self.arm,
+            bad = names(&self.bad),
+            drawn_ms = drawn_at.as_millis(),
             client = %self.address,
             method = %self.method,
             // The query may hold secrets: it is never logged.
             path = self.target.as_ref().map_or("*", |target| target.path()),
             status = self.status.unwrap_or(499),
             endpoint = self.first_endpoint_id().unwrap_or("-"),
+            head_seconds = head,
             seconds = self.start.elapsed().as_secs_f64(),
             request_id = &*self.request_id,
         );
@@ -167,18 +255,25 @@ impl Record {
 impl Drop for Record {
     fn drop(&mut self) {
         self.leave_endpoint();
-        let ending = self.status.map_or(Ending::ClientGone, Ending::Status);
-        let head = self.head_at.map(|head| head.saturating_duration_since(self.start));
-        self.service.live.count(self.core.id, self.arm, ending, head);
+        self.conclude();
+        self.count();
         if tracing::enabled!(target: "access", tracing::Level::INFO) {
             self.log_access();
         }
     }
 }
 
-/// Whether a path is no evidence: dead pages, scanners.
-fn is_excluded(service: &ServiceRef, target: Option<&PathAndQuery>) -> bool {
-    let excluded = &service.spec.verdict.errors.exclude_paths;
-    let path = target.map_or("*", PathAndQuery::path);
-    excluded.iter().any(|prefix| path == prefix || (prefix.ends_with('/') && path.starts_with(prefix.as_str())))
+fn dashes() -> (String, String) {
+    ("-".to_owned(), "-".to_owned())
+}
+
+/// The reasons, by commas.
+fn names(bad: &PerSignal<Option<BadReason>>) -> String {
+    let mut names = String::new();
+    for reason in bad.iter().filter_map(|(_, reason)| *reason) {
+        let comma = if names.is_empty() { "" } else { "," };
+        // Writing to a string can't fail.
+        let _ = write!(names, "{comma}{reason}", reason = reason.name());
+    }
+    if names.is_empty() { "-".to_owned() } else { names }
 }

@@ -8,12 +8,14 @@ use http::header::{self, HeaderMap, HeaderValue};
 
 use super::core::Core;
 use crate::live::ServiceView;
-use crate::model::spec::Sticky;
+use crate::model::spec::{SplitSpec, Sticky};
 use crate::model::split::{Arm, Unit};
 use crate::model::weight::Weight;
 
 /// The cookie that says who a client is; never which arm it is on.
 const COOKIE: &str = "serin_key";
+/// The header by which a tester who knows the service's secret chooses the arm: `canary; SECRET`.
+pub(crate) const OVERRIDE: &str = "x-serin-arm";
 /// A year, in seconds: longer than any episode.
 const COOKIE_AGE: u32 = 31_536_000;
 
@@ -44,6 +46,10 @@ pub(crate) fn draw(core: &Core, service: &ServiceView, headers: &HeaderMap, addr
     let Some(split) = &service.spec.split else { return Draw { arm: Arm::Stable, drawn: None, new_key: None } };
     let known = if split.sticky == Sticky::Cookie { key_in_cookies(headers) } else { None };
     let new_key = (split.sticky == Sticky::Cookie && known.is_none()).then(|| core.random::<u128>().to_ne_bytes());
+    if let Some(arm) = chosen(split, headers) {
+        // Whoever chooses an arm says nothing of what the dice gave it.
+        return Draw { arm, drawn: None, new_key };
+    }
     let (Some(episode), weight) = (&service.episode, service.effective()) else {
         return Draw { arm: Arm::Stable, drawn: None, new_key };
     };
@@ -62,6 +68,16 @@ pub(crate) fn draw(core: &Core, service: &ServiceView, headers: &HeaderMap, addr
     // Without a key each request draws by itself.
     let unit = unit.unwrap_or_else(|| Unit(core.random()));
     Draw { arm: unit.arm(weight), drawn: Some(Drawn { unit, weight, returned: known.is_some() }), new_key }
+}
+
+/// The arm that a tester chose, if the service lets testers and this one knows its secret.
+fn chosen(split: &SplitSpec, headers: &HeaderMap) -> Option<Arm> {
+    let secret = split.override_secret.as_ref()?;
+    let given = headers.get(OVERRIDE)?.as_bytes();
+    let semicolon = memchr::memchr(b';', given)?;
+    let (name, told) = (given[..semicolon].trim_ascii(), given[semicolon + 1..].trim_ascii());
+    let arm = Arm::BOTH.into_iter().find(|arm| arm.name().as_bytes() == name)?;
+    secret.is(told).then_some(arm)
 }
 
 /// The first well-formed key among the request's cookies. Anything else is no key.
@@ -92,6 +108,8 @@ pub(crate) fn set_cookie(key: [u8; 16], secure: bool) -> HeaderValue {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::spec::OverrideSecret;
+    use http::HeaderName;
 
     fn cookies(lines: &[&'static str]) -> HeaderMap {
         lines.iter().map(|line| (header::COOKIE, HeaderValue::from_static(line))).collect()
@@ -109,6 +127,29 @@ mod tests {
             headers.insert(header::COOKIE, HeaderValue::from_str(&line).expect("plain text"));
             assert_eq!(key_in_cookies(&headers), Some(key), "{line}");
         }
+    }
+
+    #[test]
+    fn an_arm_is_chosen_by_whoever_knows_the_secret() {
+        let secret = OverrideSecret { file: "/x".into(), value: b"tell; nobody".as_slice().into() };
+        let split = |secret| SplitSpec { weight: Weight::ZERO, sticky: Sticky::Cookie, override_secret: secret };
+        let asked = |text: &'static str| {
+            [(OVERRIDE, text)].map(|(name, text)| (HeaderName::from_static(name), HeaderValue::from_static(text)))
+        };
+        let choose = |secret, text| chosen(&split(secret), &asked(text).into_iter().collect());
+        for (text, arm) in [
+            ("canary; tell; nobody", Some(Arm::Canary)),
+            ("stable;tell; nobody", Some(Arm::Stable)),
+            ("Canary; tell; nobody", None),
+            ("canary; tell; nobod", None),
+            ("canary;", None),
+            ("canary", None),
+            ("tell; nobody", None),
+        ] {
+            assert_eq!(choose(Some(secret.clone()), text), arm, "{text}");
+        }
+        assert_eq!(choose(None, "canary; tell; nobody"), None);
+        assert_eq!(choose(None, "canary;"), None);
     }
 
     #[test]

@@ -85,7 +85,13 @@ const POISONED: Named =
     gauge("serin_store_poisoned_values", "Values in the store that make no sense and are passed over.", &[]);
 const REVISION: Named = gauge("serin_snapshot_revision", "Revision of the snapshot in force.", &[]);
 
-const ALL: [&Named; 24] = [
+const SLOW: Named = gauge(
+    "serin_slow_threshold_seconds",
+    "From when on an answer is slow; absent while that isn't known.",
+    &["service"],
+);
+
+const ALL: [&Named; 25] = [
     &REQUESTS,
     &BAD,
     &HEAD,
@@ -110,6 +116,7 @@ const ALL: [&Named; 24] = [
     &AGE,
     &POISONED,
     &REVISION,
+    &SLOW,
 ];
 
 /// The metrics of a running daemon, to register once.
@@ -171,6 +178,11 @@ impl Scrape {
         self.value(&WEIGHT, &[service, "asked"], view.asked.percent());
         self.value(&WEIGHT, &[service, "effective"], view.effective().percent());
         self.number(&OPEN, &[service], view.live.is_open().into());
+        if view.spec.split.is_some()
+            && let Some(threshold) = view.live.slow_threshold(view.spec.verdict.slow)
+        {
+            self.value(&SLOW, &[service], threshold.as_secs_f64());
+        }
     }
 
     fn verdict(&mut self, service: &str, verdict: &VerdictStatus) {
@@ -295,6 +307,7 @@ mod tests {
         service.count(0, Arm::Canary, Ending::Status(200), Some(Duration::from_millis(3)));
         service.count(1, Arm::Canary, Ending::Status(500), Some(Duration::from_secs(100)));
         service.count_bad(1, Arm::Canary, BadReason::Status);
+        service.set_learned_slow(Duration::from_millis(80));
         service.endpoint(Arm::Canary, "127.0.0.1:4001", Health::Up).begin(0);
         live.set_store_health(StoreHealth { reachable: true, read_at: Some(telemetry::now()), ..Default::default() });
         live
@@ -320,6 +333,7 @@ mod tests {
             "serin_endpoint_ready{service=\"checkbox\",arm=\"canary\",endpoint=\"127.0.0.1:4001\"} 1",
             "serin_weight_percent{service=\"checkbox\",kind=\"asked\"} 0",
             "serin_weight_percent{service=\"checkbox\",kind=\"effective\"} 0",
+            "serin_slow_threshold_seconds{service=\"checkbox\"} 0.08",
             "serin_store_reachable 1",
             "serin_snapshot_revision 1",
         ] {

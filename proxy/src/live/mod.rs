@@ -15,6 +15,7 @@ pub mod metrics;
 pub(crate) mod sample;
 pub mod seen;
 pub mod service;
+pub mod slow;
 pub mod snapshot;
 pub mod verdict;
 

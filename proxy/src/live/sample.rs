@@ -18,7 +18,7 @@ pub(crate) fn service(name: &str) -> ServiceSpec {
         name: name.to_owned(),
         hosts: vec![format!("{name}.example")],
         seeds: PerArm { stable: vec![seed(3001), seed(3002)], canary: vec![seed(4001)] },
-        split: Some(SplitSpec { weight: Weight::ZERO, sticky: Sticky::Cookie }),
+        split: Some(SplitSpec { weight: Weight::ZERO, sticky: Sticky::Cookie, override_secret: None }),
         verdict: VerdictSpec::default(),
         health: None,
         timeouts: Timeouts { connect: second, header: second, idle: second, total: second, keep_alive: second },

@@ -13,7 +13,8 @@ use super::endpoint::{EndpointLive, Health};
 use super::seen::{EpisodeLive, StepLive};
 use super::verdict::VerdictStatus;
 use crate::model::circuit::{Circuit, Trip};
-use crate::model::outcome::BadReason;
+use crate::model::outcome::{BadReason, Signal};
+use crate::model::spec::SlowThreshold;
 use crate::model::split::{Arm, EpisodeId, PerArm};
 use crate::model::weight::Weight;
 
@@ -31,12 +32,16 @@ pub struct ServiceLive {
     episode: Mutex<Option<Arc<EpisodeLive>>>,
     step: Mutex<Option<Arc<StepLive>>>,
     verdict: ArcSwap<VerdictStatus>,
+    /// From when on an answer is slow, as learned, in microseconds; 0 = not known yet.
+    learned_slow: AtomicU64,
 }
 
 /// One core's counters of a service.
 #[derive(Debug, Default)]
 pub struct ServiceCore {
     arms: PerArm<ArmCore>,
+    /// Of the times to the response head, those that say nothing of how soon an endpoint answers.
+    untimed: Histogram,
     retries: AtomicU64,
     /// What retries took from the budget of this core and requests haven't earned back yet, in
     /// fifths of a retry.
@@ -76,9 +81,11 @@ impl ArmTotals {
         self.by_class.iter().sum()
     }
 
-    /// All bad first attempts.
+    /// First attempts that failed: those that are bad by the `errors` signal. A request may be bad
+    /// by others as well, and what is slow hasn't failed.
     pub fn bad_requests(&self) -> u64 {
-        self.bad.iter().sum()
+        let failed = |(reason, _): &(&BadReason, &u64)| reason.signal() == Signal::Errors;
+        BadReason::ALL.iter().zip(&self.bad).filter(failed).map(|(_, count)| count).sum()
     }
 }
 
@@ -104,6 +111,7 @@ impl ServiceLive {
             episode: Mutex::default(),
             step: Mutex::default(),
             verdict: ArcSwap::default(),
+            learned_slow: AtomicU64::new(0),
         }
     }
 
@@ -207,6 +215,39 @@ impl ServiceLive {
         }
     }
 
+    /// Counts, of the times given to [`Self::count`], one that says nothing of how soon an endpoint
+    /// answers: a retry's, a long upload's, one that serin answered itself.
+    pub fn count_untimed(&self, core: usize, head: Duration) {
+        self.cores[core].0.untimed.record(head);
+    }
+
+    /// How soon endpoints answered, over both arms and all cores.
+    pub fn timed(&self) -> HistogramSum {
+        let (mut all, mut untimed) = (HistogramSum::default(), HistogramSum::default());
+        for core in &self.cores {
+            // What is counted last is summed first: so there are never more of these than of all.
+            core.0.untimed.add_to(&mut untimed);
+            Arm::BOTH.iter().for_each(|arm| core.0.arms.get(*arm).latency.add_to(&mut all));
+        }
+        all.since(&untimed)
+    }
+
+    /// From when on an answer to a request that begins now is slow; none while that isn't known.
+    pub fn slow_threshold(&self, by: SlowThreshold) -> Option<Duration> {
+        match by {
+            SlowThreshold::Fixed(threshold) => Some(threshold),
+            SlowThreshold::Learned => match self.learned_slow.load(Ordering::Relaxed) {
+                0 => None,
+                micros => Some(Duration::from_micros(micros)),
+            },
+        }
+    }
+
+    /// Says from when on an answer is slow, as learned.
+    pub fn set_learned_slow(&self, threshold: Duration) {
+        self.learned_slow.store(u64::try_from(threshold.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
     /// Counts a bad first attempt on this core.
     pub fn count_bad(&self, core: usize, arm: Arm, reason: BadReason) {
         counters::add(&self.cores[core].0.arms.get(arm).bad[reason as usize], 1);
@@ -280,6 +321,15 @@ mod tests {
             later += usize::from(service.take_retry(0));
         }
         assert_eq!((later, service.retries()), (20, 30));
+    }
+
+    #[test]
+    fn what_is_only_slow_has_not_failed() {
+        let service = ServiceLive::new("test", 1, Arc::default());
+        for reason in BadReason::ALL {
+            service.count_bad(0, Arm::Canary, reason);
+        }
+        assert_eq!(service.totals(Arm::Canary).bad_requests(), 10);
     }
 
     #[test]

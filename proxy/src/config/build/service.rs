@@ -13,7 +13,7 @@ use crate::config::raw::{RawHealth, RawRule, RawService, RawTimeouts, RawVerdict
 use crate::config::units::{self, Reason};
 use crate::config::values;
 use crate::model::alert::{AlertMetric, Condition, RuleSpec};
-use crate::model::spec::{HealthSpec, ServiceSpec, SplitSpec, StatusSet, Sticky, Timeouts};
+use crate::model::spec::{HealthSpec, OverrideSecret, ServiceSpec, SplitSpec, StatusSet, Sticky, Timeouts};
 use crate::model::split::PerArm;
 use crate::model::weight::Weight;
 
@@ -116,14 +116,21 @@ fn seeds(name: &Spanned<String>, raw: &RawService, findings: &mut Findings<'_>) 
 /// A service has a split when the file gives it one, or canary members.
 fn split(raw: &RawService, seeds: &PerArm<Vec<SocketAddr>>, findings: &mut Findings<'_>) -> Option<SplitSpec> {
     let Some(split) = &raw.split else {
-        return (!seeds.canary.is_empty()).then_some(SplitSpec { weight: Weight::ZERO, sticky: Sticky::Cookie });
+        return (!seeds.canary.is_empty()).then_some(SplitSpec {
+            weight: Weight::ZERO,
+            sticky: Sticky::Cookie,
+            override_secret: None,
+        });
     };
     let weight = findings.read_or(split.weight.as_ref(), Weight::ZERO, units::weight);
     let sticky = findings.read_or(split.sticky.as_ref(), Sticky::Cookie, |text| values::sticky(text));
     if let Some(raw_weight) = split.weight.as_ref().filter(|_| !weight.is_zero() && raw.canary.is_empty()) {
         findings.note_at(&raw_weight.span(), format!("weight {weight} %, but there is no `canary` member in the file"));
     }
-    Some(SplitSpec { weight, sticky })
+    let file = split.override_secret_file.as_ref().and_then(|raw| findings.read(raw, |text| values::path(text)));
+    // What it holds is read when the text has a meaning: see `load`.
+    let override_secret = file.map(|file| OverrideSecret { file, value: Arc::default() });
+    Some(SplitSpec { weight, sticky, override_secret })
 }
 
 fn health(raw: &RawHealth, findings: &mut Findings<'_>) -> HealthSpec {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::model::alert::{AlertMetric, Condition};
-use crate::model::spec::{AdminAddress, SmtpTls, Sticky, StoreKind};
+use crate::model::spec::{AdminAddress, HeaderMatch, SignalSpec, SlowThreshold, SmtpTls, Sticky, StoreKind};
 
 fn notes(text: &str) -> String {
     parsed(text).1.iter().map(|note| format!("{note}\n")).collect()
@@ -46,6 +46,54 @@ fn statuses_are_codes_and_classes_as_numbers_or_text() {
     assert!(status.contains(503) && status.contains(429) && status.contains(418) && !status.contains(500));
     let healthy = &spec.services[0].health.as_ref().expect("health").expect_status;
     assert!(healthy.contains(404) && !healthy.contains(200));
+}
+
+#[test]
+fn signals_have_what_the_file_says_and_else_their_defaults() {
+    let verdict = |more: &str| parsed(&format!("[service.a.verdict]\n{more}\n")).0.services[0].verdict.clone();
+    let default = verdict("");
+    assert_eq!((default.signals, default.slow), (SignalSpec::DEFAULT, SlowThreshold::Learned));
+    let given = verdict(
+        "slow = { threshold = \"800ms\", tolerance = 2 }\nclient_errors.enabled = true\nmissing.enabled = false",
+    );
+    assert_eq!(given.slow, SlowThreshold::Fixed(Duration::from_millis(800)));
+    assert_eq!(given.signals.slow, SignalSpec { enabled: true, tolerance: 2.0 });
+    assert!(given.signals.client_errors.enabled && !given.signals.missing.enabled);
+    assert_eq!(given.signals.errors, SignalSpec::DEFAULT.errors);
+}
+
+#[test]
+fn matchers_are_read_without_regard_to_case_where_http_has_none() {
+    let text = "[service.a.verdict.errors]\nheaders = [\"X-App-Error\", \"x-status: Failed: yes\"]\n\
+                content_types = [\"Application/XHTML+XML\"]\nbody_contains = [\"x\"]\nsession_cookies = [\"JSESSIONID\"]\n";
+    let errors = &parsed(text).0.services[0].verdict.errors;
+    let header = |name: &'static str, contains: Option<&str>| HeaderMatch {
+        name: http::HeaderName::from_static(name),
+        contains: contains.map(str::to_owned),
+    };
+    assert_eq!(errors.headers, [header("x-app-error", None), header("x-status", Some("Failed: yes"))]);
+    assert_eq!(errors.content_types, ["application/xhtml+xml"]);
+    assert_eq!(errors.session_cookies, ["JSESSIONID"]);
+}
+
+#[test]
+fn the_secret_of_testers_comes_from_its_file_and_is_never_shown() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (config, secret) = (directory.path().join("serin.toml"), directory.path().join("override"));
+    std::fs::write(&config, format!("{BASE}[service.web.split]\noverride_secret_file = {secret:?}\n"))
+        .expect("written");
+    assert!(load(&config).expect_err("there is no such file").to_string().contains("override can't be read"));
+    for held in ["", "too-short", "two words that are long enough"] {
+        std::fs::write(&secret, held).expect("written");
+        let error = load(&config).expect_err(held);
+        assert!(error.to_string().contains("override holds no secret for testers"), "{error}");
+        assert!(held.is_empty() || !format!("{error} {error:?}").contains(held), "{error:?}");
+    }
+    std::fs::write(&secret, "hunter2-hunter2-hunter2\n").expect("written");
+    let (spec, notes) = load(&config).expect("valid");
+    let read = spec.services[0].split.as_ref().and_then(|split| split.override_secret.as_ref()).expect("a secret");
+    assert!(read.is(b"hunter2-hunter2-hunter2"));
+    assert!(!format!("{spec:?}{notes:?}").contains("hunter2"));
 }
 
 #[test]
@@ -113,6 +161,18 @@ fn what_may_not_be_meant_is_noted_with_its_line() {
         ("[service.a.verdict]\nmax_excess_errors = 3\n", "line 1: service `a` has a verdict but neither"),
         ("[service.a.verdict]\npass_error = 0.1\n", "line 2: `pass_error` has no effect yet"),
         ("[service.a.verdict]\npass_margin = 0.1\n", "line 2: `pass_margin` has no effect yet"),
+        (
+            "[service.a.verdict]\nerrors.enabled = false\nslow.enabled = false\nmissing.enabled = false\n",
+            "every signal of its verdict switched off",
+        ),
+        (
+            "[service.a.verdict.errors]\nsession_exclude_paths = [\"/login\"]\n",
+            "line 2: `session_exclude_paths` has no effect without `session_cookies`",
+        ),
+        (
+            "[service.a.verdict.errors]\ncontent_types = [\"application/xml\"]\n",
+            "line 2: `content_types` has no effect without `body_contains`",
+        ),
         ("[service.a.split]\nweight = 5\n", "line 2: weight 5 %, but there is no `canary` member"),
         ("[service.a.split]\n", "there is no [alert.email]: nobody is told of trips and alerts of a"),
         (
