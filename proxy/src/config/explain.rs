@@ -8,13 +8,16 @@ use super::source::Problem;
 use super::suggest::nearest;
 
 /// Keys that are known in another table than where they are often put, with where they belong.
-const HOMES: [(&str, &str); 26] = [
+const HOMES: [(&str, &str); 29] = [
     ("weight", "[service.NAME.split]"),
     ("sticky", "[service.NAME.split]"),
     ("false_pull_rate", "[service.NAME.verdict]"),
     ("pass_error", "[service.NAME.verdict]"),
     ("pass_margin", "[service.NAME.verdict]"),
     ("max_excess_errors", "[service.NAME.verdict]"),
+    ("steps", "[service.NAME.rollout]"),
+    ("max_weight", "[service.NAME.rollout]"),
+    ("freeze", "[service.NAME.rollout]"),
     ("status", "[service.NAME.verdict.errors]"),
     ("body_contains", "[service.NAME.verdict.errors]"),
     ("exclude_paths", "[service.NAME.verdict.errors]"),

@@ -1,5 +1,5 @@
 //! What steers the data plane from beside it: sync with the store, health checks, the
-//! verdict loop, alerts.
+//! verdict loop, rollouts, alerts.
 //!
 //! May know: model, live, store, telemetry. Never: dataplane, admin. Only `sync`
 //! publishes snapshots; everything else changes the world through the store, or
@@ -7,5 +7,6 @@
 
 pub mod alert;
 pub mod health;
+pub mod rollout;
 pub mod sync;
 pub mod verdict;

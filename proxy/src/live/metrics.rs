@@ -13,6 +13,7 @@ use super::counters::HistogramSum;
 use super::service::CLASS_NAMES;
 use super::{Live, ServiceView};
 use crate::model::outcome::BadReason;
+use crate::model::rollout::Phase;
 use crate::model::split::Arm;
 use crate::telemetry;
 
@@ -54,6 +55,11 @@ const EVIDENCE: Named =
     gauge("serin_verdict_evidence", "E: the evidence that the canary is worse.", &["service", "signal"]);
 const UNITS: Named = gauge("serin_verdict_units", "Distinct units seen in the episode.", &["service", "arm"]);
 const BAD_UNITS: Named = gauge("serin_verdict_bad_units", "Units of the episode that went bad.", &["service", "arm"]);
+const PHASE: Named =
+    gauge("serin_rollout_phase", "1 for the phase of the latest rollout, 0 for all others.", &["service", "phase"]);
+const STEP: Named = gauge("serin_rollout_step", "The step in force, from 1; 0 before the first.", &["service"]);
+const ROLLOUT_WEIGHT: Named =
+    gauge("serin_rollout_weight_percent", "The weight that the latest rollout wants.", &["service"]);
 const CONNECTIONS: Named = gauge("serin_connections", "Open downstream connections.", &[]);
 const DROPPED: Named =
     counter("serin_reports_dropped_total", "Bad outcomes that the verdict was too far behind to take.", &[]);
@@ -64,7 +70,7 @@ const POISONED: Named =
     gauge("serin_store_poisoned_values", "Values in the store that make no sense and are passed over.", &[]);
 const REVISION: Named = gauge("serin_snapshot_revision", "Revision of the snapshot in force.", &[]);
 
-const ALL: [&Named; 18] = [
+const ALL: [&Named; 21] = [
     &REQUESTS,
     &BAD,
     &HEAD,
@@ -77,6 +83,9 @@ const ALL: [&Named; 18] = [
     &EVIDENCE,
     &UNITS,
     &BAD_UNITS,
+    &PHASE,
+    &STEP,
+    &ROLLOUT_WEIGHT,
     &CONNECTIONS,
     &DROPPED,
     &REACHABLE,
@@ -144,6 +153,14 @@ impl Scrape {
         self.value(&WEIGHT, &[service, "effective"], view.effective().percent());
         self.number(&OPEN, &[service], view.live.is_open().into());
         self.value(&EVIDENCE, &[service, "errors"], verdict.errors.e);
+        // Shown as none where there is no rollout, so that an alert on its absence needs no guess.
+        let rollout = view.rollout.as_ref();
+        for phase in Phase::ALL {
+            let holds = rollout.is_some_and(|rollout| rollout.phase == phase);
+            self.number(&PHASE, &[service, phase.name()], holds.into());
+        }
+        self.number(&STEP, &[service], rollout.map_or(0, |rollout| rollout.step as u64));
+        self.value(&ROLLOUT_WEIGHT, &[service], rollout.map_or(0.0, |rollout| rollout.weight().percent()));
     }
 
     fn arm(&mut self, view: &ServiceView, arm: Arm) {

@@ -27,7 +27,7 @@ use crate::model::outcome::BadOutcome;
 use crate::model::time::Timestamp;
 
 pub use endpoint::{EndpointLive, Health};
-pub use service::{ServiceLive, VerdictStatus};
+pub use service::{Halt, ServiceLive, VerdictStatus};
 pub use snapshot::{EndpointView, EpisodeView, ServiceView, Snapshot};
 
 /// Bad outcomes that may wait for the verdict. What comes on top is dropped, counted, and

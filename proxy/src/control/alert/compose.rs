@@ -83,6 +83,10 @@ impl Composer {
                 let which = alert.episode.map_or_else(|| alert.trip.at.to_string(), |episode| episode.to_string());
                 format!("trip\n{}\n{which}", alert.service)
             }
+            Alert::Rollout(alert) => {
+                let rollout = &alert.rollout;
+                format!("rollout\n{}\n{}\n{}", alert.service, rollout.plan.id, rollout.phase)
+            }
             Alert::Rule(RuleAlert { service, rule, news, fired_at, .. }) => {
                 format!("rule\n{}\n{service}\n{rule:?}\n{fired_at}\n{news:?}", self.host)
             }
@@ -111,7 +115,8 @@ impl Alert {
     fn kind(&self) -> Kind {
         match self {
             Self::Tripped(_) => Kind::Trip,
-            Self::Rule(_) => Kind::Rule,
+            // Good to know, and no pull: it goes behind those.
+            Self::Rule(_) | Self::Rollout(_) => Kind::Rule,
         }
     }
 
@@ -119,6 +124,7 @@ impl Alert {
         match self {
             Self::Tripped(alert) => alert.trip.at,
             Self::Rule(alert) => alert.at,
+            Self::Rollout(alert) => alert.at,
         }
     }
 
