@@ -18,6 +18,7 @@ use crate::config;
 use crate::control::alert::rules::watch_rules;
 use crate::control::alert::{Mailer, Metrics as MailMetrics};
 use crate::control::health;
+use crate::control::rollout::Driver;
 use crate::control::slow;
 use crate::control::sync::Sync;
 use crate::control::verdict::Court;
@@ -76,6 +77,8 @@ impl Daemon {
         sync.step().await;
         tasks.spawn(sync.run());
         tasks.spawn(Court::new(Arc::clone(&live), mailer.clone(), name.clone()).run(reports));
+        let driver = Driver::new(Arc::clone(&live), Arc::clone(&store), mailer.clone(), name.clone());
+        tasks.spawn(driver.run(published.clone()));
         tasks.spawn(health::run(Arc::clone(&live), published));
         tasks.spawn(slow::learn(Arc::clone(&live)));
         tasks.spawn(watch_rules(Arc::clone(&live), mailer));

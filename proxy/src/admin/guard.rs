@@ -44,6 +44,13 @@ pub(super) struct Caller {
     role: Role,
 }
 
+impl Caller {
+    /// Whether the caller has this role or a higher one.
+    pub(super) fn may(&self, role: Role) -> bool {
+        self.role >= role
+    }
+}
+
 /// What a path asks of those who come.
 #[derive(Clone, Debug)]
 pub(super) struct Door {

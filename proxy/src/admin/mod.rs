@@ -17,6 +17,8 @@ mod listen;
 mod page;
 mod probes;
 mod problem;
+mod rollout;
+pub mod rollout_view;
 mod router;
 mod services;
 mod target;

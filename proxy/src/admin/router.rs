@@ -12,7 +12,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 
 use super::auth::Role;
 use super::problem::{Problem, no_such_method, no_such_path};
-use super::{Admin, audit, body, circuit, drain, endpoints, guard, page, probes, services, weight};
+use super::{Admin, audit, body, circuit, drain, endpoints, guard, page, probes, rollout, services, weight};
 
 /// A path and method, and what answers there.
 pub(super) struct Route {
@@ -60,6 +60,13 @@ const WEIGHT: &str = "/v1/services/{service}/canary/weight";
 const TRIP: &str = "/v1/services/{service}/circuit/trip";
 const RESET: &str = "/v1/services/{service}/circuit/reset";
 
+const ROLLOUT: &str = "/v1/services/{service}/rollout";
+const PAUSE: &str = "/v1/services/{service}/rollout/pause";
+const RESUME: &str = "/v1/services/{service}/rollout/resume";
+const PROMOTE: &str = "/v1/services/{service}/rollout/promote";
+const ABORT: &str = "/v1/services/{service}/rollout/abort";
+const RENEW: &str = "/v1/services/{service}/rollout/renew";
+
 /// The table of contents of the API.
 pub(super) fn routes() -> Vec<Route> {
     use Role::{Deployer, Operator, Viewer};
@@ -82,6 +89,13 @@ pub(super) fn routes() -> Vec<Route> {
         route(Put, WEIGHT, Deployer, weight::put),
         route(Post, TRIP, Deployer, circuit::trip),
         route(Post, RESET, Operator, circuit::reset),
+        route(Get, ROLLOUT, Viewer, rollout::get),
+        route(Post, ROLLOUT, Deployer, rollout::start),
+        route(Post, PAUSE, Deployer, rollout::pause),
+        route(Post, RESUME, Deployer, rollout::resume),
+        route(Post, PROMOTE, Deployer, rollout::promote),
+        route(Post, ABORT, Deployer, rollout::abort),
+        route(Post, RENEW, Deployer, rollout::renew),
     ]
 }
 

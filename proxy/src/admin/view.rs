@@ -6,6 +6,7 @@ mod verdict;
 
 use serde::{Deserialize, Serialize};
 
+use super::rollout_view::RolloutJson;
 use crate::live::service::{ArmTotals, CLASS_NAMES};
 use crate::live::{EndpointView, Health, Live, ServiceView};
 use crate::model::circuit::{Circuit, CircuitState};
@@ -46,6 +47,9 @@ pub struct ServiceJson {
     pub circuit: CircuitJson,
     /// How the canary is judged.
     pub verdict: VerdictJson,
+    /// The latest rollout, also after its end; null if there never was one.
+    #[serde(default)]
+    pub rollout: Option<RolloutJson>,
     /// What each arm served since this process started.
     pub traffic: PerArm<TrafficJson>,
     /// Attempts beyond the first.
@@ -196,6 +200,7 @@ impl ServiceJson {
             weight: WeightJson { asked: view.asked.percent(), effective: view.effective().percent() },
             circuit: CircuitJson::of(&view.live.circuit()),
             verdict: VerdictJson::of(view),
+            rollout: RolloutJson::of(view),
             traffic: PerArm::from_fn(arm_traffic),
             retries: view.live.retries(),
             pools: PerArm::from_fn(|arm| PoolJson::of(view, arm)),

@@ -15,7 +15,7 @@ use super::change::{self, Expected, NOT_TAKEN_IN};
 use super::guard::Caller;
 use super::problem::Problem;
 use super::target::OfService;
-use super::{Admin, services};
+use super::{Admin, rollout, services};
 use crate::model::state::Change;
 use crate::model::weight::Weight;
 use crate::store::fresh_episode;
@@ -73,6 +73,7 @@ pub(super) async fn put(
     }
     let weight = Weight::from_percent(wish.percent.0)
         .map_err(|error| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, error.to_string()))?;
+    rollout::yields_to_people(&service, weight)?;
     let set = Change::SetWeight { weight, fresh: fresh_episode() };
     let (state, taken_in) = change::make(&admin, name, "weight changes", &set, expected).await?;
     let (from, to) = (service.asked.to_string(), weight.to_string());

@@ -102,6 +102,9 @@ pub enum ClientError {
         /// What is wrong with it.
         source: serde_json::Error,
     },
+    /// The answer is JSON, but not what this version knows.
+    #[error("the answer makes no sense: is the server of this version?")]
+    Unknown(#[source] serde_json::Error),
     /// The token file can't be read.
     #[error("cannot read the token file {}", path.display())]
     TokenFile {

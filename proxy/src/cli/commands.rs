@@ -8,15 +8,29 @@ use serde_json::{Value, json};
 
 use super::client::{Client, ClientError, PATIENCE, segment};
 use super::render::Page;
-use super::{ClientCommand, Endpoint, Spot};
+use super::{ClientCommand, Endpoint, Spot, rollout};
 use crate::admin::view::{EndpointJson, ServiceJson, ServicesJson};
 use crate::model::span;
 use crate::model::split::Arm;
 
+/// What a command prints, and its exit code.
+#[derive(Debug)]
+pub(super) struct Said {
+    pub(super) text: String,
+    pub(super) code: u8,
+}
+
+impl From<String> for Said {
+    fn from(text: String) -> Self {
+        Self { text, code: 0 }
+    }
+}
+
 /// Asks what the command asks for; what comes back is what to print.
-pub(super) async fn answer(client: &Client, command: ClientCommand, colour: bool) -> Result<String, ClientError> {
+pub(super) async fn answer(client: &Client, command: ClientCommand, colour: bool) -> Result<Said, ClientError> {
     let page = Page::new(colour);
-    match command {
+    let text = match command {
+        ClientCommand::Rollout(command) => return rollout::rollout(client, page, command).await,
         ClientCommand::Status { service: None, json } => {
             show(client, "/v1/services", json, |all: ServicesJson| page.overview(&all)).await
         }
@@ -26,13 +40,13 @@ pub(super) async fn answer(client: &Client, command: ClientCommand, colour: bool
         ClientCommand::Weight { service, percent, reason } => {
             let body = json!({ "percent": percent.percent(), "reason": reason });
             let path = format!("{}/canary/weight", service_path(&service));
-            let after: ServiceJson = client.call(Method::PUT, &path, Some(&body), PATIENCE).await?;
-            Ok(page.changed(&after))
+            client.call(Method::PUT, &path, Some(&body), PATIENCE).await.map(|after: ServiceJson| page.changed(&after))
         }
         ClientCommand::Trip { service, reason } => circuit(client, &page, &service, "trip", &reason).await,
         ClientCommand::Reset { service, reason } => circuit(client, &page, &service, "reset", &reason).await,
         ClientCommand::Endpoint(command) => endpoint(client, &page, command).await,
-    }
+    };
+    Ok(text?.into())
 }
 
 async fn show<T: DeserializeOwned>(
@@ -94,13 +108,13 @@ async fn endpoint(client: &Client, page: &Page, command: Endpoint) -> Result<Str
     }
 }
 
-fn leave_out_nulls(body: &mut Value) {
+pub(super) fn leave_out_nulls(body: &mut Value) {
     if let Some(fields) = body.as_object_mut() {
         fields.retain(|_, value| !value.is_null());
     }
 }
 
-fn service_path(service: &str) -> String {
+pub(super) fn service_path(service: &str) -> String {
     format!("/v1/services/{}", segment(service))
 }
 

@@ -10,6 +10,7 @@ pub mod client;
 mod commands;
 pub mod demo;
 mod render;
+mod rollout;
 pub mod serve;
 mod token;
 
@@ -156,6 +157,9 @@ Example:
         #[arg(long, value_name = "TEXT")]
         reason: String,
     },
+    /// Moves a new version from its first users to all, step by step
+    #[command(subcommand)]
+    Rollout(rollout::Rollout),
     /// Lists, adds, removes, drains and readies endpoints
     #[command(subcommand)]
     Endpoint(Endpoint),
@@ -358,9 +362,9 @@ fn dispatch(cli: Cli) -> Result<ExitCode, CommandError> {
             let client = Client::new(cli.reach.admin, cli.reach.token_file.as_deref())?;
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             let runtime = runtime.map_err(CommandError::Runtime)?;
-            let text = runtime.block_on(commands::answer(&client, command, std::io::stdout().is_terminal()))?;
-            print!("{text}");
-            Ok(ExitCode::SUCCESS)
+            let said = runtime.block_on(commands::answer(&client, command, std::io::stdout().is_terminal()))?;
+            print!("{}", said.text);
+            Ok(ExitCode::from(said.code))
         }
     }
 }

@@ -8,6 +8,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use self::verdict::{circuit_details, units};
+use crate::admin::rollout_view::RolloutJson;
 use crate::admin::view::{CircuitJson, EndpointJson, PoolJson, ServiceJson, ServicesJson, StoreJson, TrafficJson};
 use crate::model::circuit::CircuitState;
 use crate::model::span;
@@ -75,6 +76,7 @@ impl Page {
             facts.push(vec![plain("weight"), weight(service)]);
             facts.push(vec![plain("circuit"), circuit(&service.circuit)]);
             facts.extend(circuit_details(&service.circuit));
+            facts.extend(service.rollout.as_ref().map(|rollout| vec![plain("rollout"), progress(rollout)]));
             facts.extend(verdict::facts(&service.verdict));
         }
         facts.push(vec![plain("retries"), plain(service.retries.to_string())]);
@@ -118,6 +120,20 @@ impl Page {
         let (state, tone) = (endpoint.state.clone(), state_tone(&endpoint.state));
         let rows = vec![vec![plain(&endpoint.id), (state, tone), plain(format!("{} in flight", endpoint.in_flight))]];
         self.table("", &rows) + &self.note(endpoint.note.as_deref())
+    }
+
+    /// A rollout: where it stands and why, and its steps.
+    pub(super) fn rollout(self, rollout: &RolloutJson) -> String {
+        let mut text = self.table("", &[vec![plain(&rollout.service), progress(rollout)]]);
+        let mut rows = vec![header(&["STEP", "WEIGHT", "HOLD", "GATE", ""])];
+        for (at, step) in (1..).zip(&rollout.steps) {
+            let gate = serde_json::to_value(step.gate).ok().and_then(|gate| gate.as_str().map(str::to_owned));
+            let mark = if at == rollout.step && !rollout.finished { "← now" } else { "" };
+            let cells = [at.to_string(), format!("{} %", step.weight), step.hold.clone(), gate.unwrap_or_default()];
+            rows.push(cells.into_iter().map(plain).chain([(mark.to_owned(), Tone::Good)]).collect());
+        }
+        text += &self.table("  ", &rows);
+        text + &self.note(rollout.note.as_deref())
     }
 
     fn note(self, note: Option<&str>) -> String {
@@ -224,6 +240,17 @@ fn circuit(circuit: &CircuitJson) -> Cell {
             (format!("OPEN since {} by {} ({})", of(&circuit.since), of(&circuit.by), of(&circuit.cause)), Tone::Bad)
         }
     }
+}
+
+fn progress(rollout: &RolloutJson) -> Cell {
+    let tone = match rollout.phase.as_str() {
+        "promoted" => Tone::Good,
+        "pulled" | "aborted" => Tone::Bad,
+        "paused" => Tone::Warn,
+        _ => Tone::Plain,
+    };
+    let RolloutJson { version, phase, step, steps, why, .. } = rollout;
+    (format!("{version} {phase}, step {step} of {}: {why}", steps.len()), tone)
 }
 
 fn arms(service: &ServiceJson) -> Vec<Vec<Cell>> {

@@ -11,7 +11,8 @@ async fn serin(url: &str, arguments: &[&str]) -> Result<String, String> {
     let cli = Cli::try_parse_from(words).map_err(|usage| usage.to_string())?;
     let client = Client::new(cli.reach.admin, cli.reach.token_file.as_deref()).map_err(|error| with_causes(&error))?;
     let Command::Client(command) = cli.command else { panic!("{arguments:?} asks no daemon") };
-    commands::answer(&client, command, false).await.map_err(|error| with_causes(&error))
+    let said = commands::answer(&client, command, false).await.map_err(|error| with_causes(&error))?;
+    Ok(said.text)
 }
 
 async fn done(world: &World, arguments: &[&str]) -> String {

@@ -8,7 +8,7 @@ use super::source::Problem;
 use super::suggest::nearest;
 
 /// Keys that are known in another table than where they are often put, with where they belong.
-const HOMES: [(&str, &str); 34] = [
+const HOMES: [(&str, &str); 37] = [
     ("weight", "[service.NAME.split]"),
     ("sticky", "[service.NAME.split]"),
     ("override_secret_file", "[service.NAME.split]"),
@@ -16,6 +16,9 @@ const HOMES: [(&str, &str); 34] = [
     ("pass_error", "[service.NAME.verdict]"),
     ("pass_margin", "[service.NAME.verdict]"),
     ("max_excess_errors", "[service.NAME.verdict]"),
+    ("steps", "[service.NAME.rollout]"),
+    ("max_weight", "[service.NAME.rollout]"),
+    ("freeze", "[service.NAME.rollout]"),
     ("status", "[service.NAME.verdict.errors]"),
     ("body_contains", "[service.NAME.verdict.errors]"),
     ("headers", "[service.NAME.verdict.errors]"),

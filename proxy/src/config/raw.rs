@@ -90,6 +90,7 @@ pub(super) struct RawService {
     pub(super) max_body: Value,
     pub(super) split: Option<RawSplit>,
     pub(super) verdict: Option<Spanned<RawVerdict>>,
+    pub(super) rollout: RawRollout,
     pub(super) health: Option<RawHealth>,
     pub(super) timeouts: RawTimeouts,
     pub(super) alert: Vec<Spanned<RawRule>>,
@@ -148,6 +149,17 @@ pub(super) struct RawSlow {
 pub(super) struct RawSignal {
     pub(super) enabled: Option<bool>,
     pub(super) tolerance: Value,
+}
+
+/// `[service.NAME.rollout]`
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawRollout {
+    pub(super) steps: Option<Spanned<Texts>>,
+    pub(super) max_weight: Value,
+    pub(super) freeze: Texts,
+    pub(super) deadline: Value,
+    pub(super) lease: Value,
 }
 
 /// `[service.NAME.health]`

@@ -1,5 +1,5 @@
 //! What steers the data plane from beside it: sync with the store, health checks, the
-//! verdict loop, what is slow, alerts.
+//! verdict loop, what is slow, rollouts, alerts.
 //!
 //! May know: model, live, store, telemetry. Never: dataplane, admin. Only `sync`
 //! publishes snapshots; everything else changes the world through the store, or
@@ -7,6 +7,7 @@
 
 pub mod alert;
 pub mod health;
+pub mod rollout;
 pub mod slow;
 pub mod sync;
 pub mod verdict;

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use super::alert::{Alert, Mailer, TripAlert};
 use crate::live::{Live, Snapshot, StoreHealth, compile};
 use crate::model::circuit::Circuit;
+use crate::model::rollout::change::RolloutChange;
 use crate::model::spec::{ServiceSpec, Spec};
 use crate::model::split::{Arm, PerArm};
 use crate::model::state::{Change, ServiceState, State};
@@ -62,6 +63,7 @@ impl Sync {
         for service in &spec.services {
             let entry = state.entry(service.name.clone()).or_default();
             self.settle_circuit(&service.name, entry).await;
+            self.settle_abort(&service.name, entry).await;
             if fresh {
                 self.settle_episode(service, entry).await;
                 let seen = self.revisions.entry(service.name.clone()).or_default();
@@ -117,11 +119,43 @@ impl Sync {
                     *state = stored;
                     live.merge_circuit(&state.circuit);
                 }
-                Err(_) => state.circuit = stands.clone(),
+                Err(_) => {
+                    state.circuit = stands.clone();
+                    state.obey_circuit();
+                }
             }
         }
         if untold && !told_by_another {
             self.tell(name, state, &stands);
+        }
+    }
+
+    /// Tells the store of a rollout that was aborted here; where it can't be told, this proxy does as if it were.
+    async fn settle_abort(&self, name: &str, state: &mut ServiceState) {
+        let Some(halt) = self.live.service(name).halted() else { return };
+        if state.live_rollout().is_none_or(|rollout| rollout.plan.id != halt.id) {
+            return;
+        }
+        let abort = Change::Rollout(RolloutChange::Abort { id: halt.id, deed: halt.deed });
+        *state = match self.apply(name, abort.clone()).await {
+            Ok(stored) => stored,
+            Err(_) => ServiceState { revision: state.revision, ..state.apply(&abort) },
+        };
+    }
+
+    /// An abort needs its latch no longer once requests are served by a snapshot that knows of it. While
+    /// the store is away it stays: what comes back may not know.
+    fn release_halts(&self, state: &State) {
+        if !self.live.store_health().reachable {
+            return;
+        }
+        for (name, service) in state {
+            let live = self.live.service(name);
+            if let Some(halt) = live.halted()
+                && service.live_rollout().is_none_or(|rollout| rollout.plan.id != halt.id)
+            {
+                live.forget_halt(halt.id);
+            }
         }
     }
 
@@ -167,6 +201,7 @@ impl Sync {
             && Arc::ptr_eq(spec_before, &spec)
             && *state_before == state
         {
+            self.release_halts(&state);
             return;
         }
         let compiled = |service: &Arc<ServiceSpec>| compile::service(&self.live, service, &state[&service.name]);
@@ -174,6 +209,7 @@ impl Sync {
         let revision = self.live.snapshot().revision + 1;
         self.live.snapshot_cell().store(Arc::new(Snapshot::new(revision, services)));
         tracing::debug!(revision, "Snapshot published");
+        self.release_halts(&state);
         self.in_force = Some((spec, state));
         self.published.send_replace(revision);
     }

@@ -114,7 +114,7 @@ fn serving_arm(service: &ServiceRef, drawn: Arm) -> Arm {
     // An open circuit is looked at last, so that a trip takes hold up to this very moment.
     let open = service.live.is_open();
     match drawn {
-        Arm::Canary if open || !ready(Arm::Canary) => Arm::Stable,
+        Arm::Canary if service.live.canary_is_stopped() || !ready(Arm::Canary) => Arm::Stable,
         Arm::Stable if !open && !ready(Arm::Stable) && ready(Arm::Canary) => Arm::Canary,
         arm => arm,
     }

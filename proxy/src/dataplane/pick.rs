@@ -51,6 +51,7 @@ mod tests {
             address: ([127, 0, 0, 1], 80).into(),
             weight: *weight,
             share_end: 0,
+            leased: false,
             draining: false,
             version: None,
             live: service.endpoint(Arm::Stable, &index.to_string(), Health::Up),

@@ -23,7 +23,9 @@ pub fn service(live: &Live, spec: &Arc<ServiceSpec>, state: &ServiceState) -> Ar
     let first_health = if spec.health.is_some() { Health::Unknown } else { Health::Up };
     let pools = PerArm::from_fn(|arm| {
         let endpoints = members(spec, state, arm).into_iter().map(|(id, (member, draining))| {
-            let known = facts.endpoint(arm, &id, first_health);
+            // One that changed pools (`promote --swap`) is as healthy as it was.
+            let first = facts.health_of(arm.other(), &id).unwrap_or(first_health);
+            let known = facts.endpoint(arm, &id, first);
             if spec.health.is_none() {
                 known.set_health(Health::Up);
             }
@@ -33,6 +35,7 @@ pub fn service(live: &Live, spec: &Arc<ServiceSpec>, state: &ServiceState) -> Ar
                 weight: member.weight,
                 share_end: 0,
                 draining,
+                leased: member.ttl_ms.is_some(),
                 version: member.version,
                 live: known,
             }
@@ -53,6 +56,7 @@ pub fn service(live: &Live, spec: &Arc<ServiceSpec>, state: &ServiceState) -> Ar
         episode,
         pools,
         canary_withdrawn: state.pools.canary.values().any(|member| !matches!(member, Member::Ready(_))),
+        rollout: state.rollout.clone(),
         live: facts,
     })
 }

@@ -13,6 +13,7 @@ use super::counters::HistogramSum;
 use super::service::CLASS_NAMES;
 use super::{Live, ServiceView, VerdictStatus};
 use crate::model::outcome::BadReason;
+use crate::model::rollout::Phase;
 use crate::model::split::Arm;
 use crate::model::verdict::Expected;
 use crate::telemetry;
@@ -75,6 +76,11 @@ const SIGNAL_BAD_UNITS: Named = gauge(
     "Units of the episode that went bad for a signal.",
     &["service", "arm", "signal"],
 );
+const PHASE: Named =
+    gauge("serin_rollout_phase", "1 for the phase of the latest rollout, 0 for all others.", &["service", "phase"]);
+const STEP: Named = gauge("serin_rollout_step", "The step in force, from 1; 0 before the first.", &["service"]);
+const ROLLOUT_WEIGHT: Named =
+    gauge("serin_rollout_weight_percent", "The weight that the latest rollout wants.", &["service"]);
 const CONNECTIONS: Named = gauge("serin_connections", "Open downstream connections.", &[]);
 const DROPPED: Named =
     counter("serin_reports_dropped_total", "Bad outcomes that the verdict was too far behind to take.", &[]);
@@ -91,7 +97,7 @@ const SLOW: Named = gauge(
     &["service"],
 );
 
-const ALL: [&Named; 25] = [
+const ALL: [&Named; 28] = [
     &REQUESTS,
     &BAD,
     &HEAD,
@@ -110,6 +116,9 @@ const ALL: [&Named; 25] = [
     &STABLE_FAILING,
     &UNITS,
     &BAD_UNITS,
+    &PHASE,
+    &STEP,
+    &ROLLOUT_WEIGHT,
     &CONNECTIONS,
     &DROPPED,
     &REACHABLE,
@@ -183,6 +192,14 @@ impl Scrape {
         {
             self.value(&SLOW, &[service], threshold.as_secs_f64());
         }
+        // Shown as none where there is no rollout, so that an alert on its absence needs no guess.
+        let rollout = view.rollout.as_ref();
+        for phase in Phase::ALL {
+            let holds = rollout.is_some_and(|rollout| rollout.phase == phase);
+            self.number(&PHASE, &[service, phase.name()], holds.into());
+        }
+        self.number(&STEP, &[service], rollout.map_or(0, |rollout| rollout.step as u64));
+        self.value(&ROLLOUT_WEIGHT, &[service], rollout.map_or(0.0, |rollout| rollout.weight().percent()));
     }
 
     fn verdict(&mut self, service: &str, verdict: &VerdictStatus) {

@@ -31,7 +31,7 @@ use crate::model::time::Timestamp;
 
 pub use endpoint::{EndpointLive, Health};
 pub use seen::{EpisodeLive, StepLive};
-pub use service::ServiceLive;
+pub use service::{Halt, ServiceLive};
 pub use snapshot::{EndpointView, EpisodeView, ServiceView, Snapshot};
 pub use verdict::{PassStatus, RatioStatus, VerdictStatus};
 

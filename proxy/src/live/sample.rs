@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Live, Snapshot, compile};
+use crate::model::rollout::plan::RolloutSpec;
 use crate::model::spec::{ServiceSpec, SplitSpec, Sticky, Timeouts, VerdictSpec};
 use crate::model::split::PerArm;
 use crate::model::state::{ServiceState, State};
@@ -20,6 +21,7 @@ pub(crate) fn service(name: &str) -> ServiceSpec {
         seeds: PerArm { stable: vec![seed(3001), seed(3002)], canary: vec![seed(4001)] },
         split: Some(SplitSpec { weight: Weight::ZERO, sticky: Sticky::Cookie, override_secret: None }),
         verdict: VerdictSpec::default(),
+        rollout: RolloutSpec::default(),
         health: None,
         timeouts: Timeouts { connect: second, header: second, idle: second, total: second, keep_alive: second },
         max_body_bytes: 1,

@@ -1,7 +1,7 @@
 //! What is known of one service: its circuit, its counters, its running episode.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -14,15 +14,32 @@ use super::seen::{EpisodeLive, StepLive};
 use super::verdict::VerdictStatus;
 use crate::model::circuit::{Circuit, Trip};
 use crate::model::outcome::{BadReason, Signal};
+use crate::model::rollout::RolloutId;
+use crate::model::rollout::change::Deed;
 use crate::model::spec::SlowThreshold;
 use crate::model::split::{Arm, EpisodeId, PerArm};
 use crate::model::weight::Weight;
+
+/// A rollout that is being aborted: the canary gets nothing here while the rest of the world is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Halt {
+    /// The rollout.
+    pub id: RolloutId,
+    /// Who wants it, when, and why.
+    pub deed: Deed,
+}
+
+/// Bits of [`ServiceLive::stops`]: why the canary gets nothing.
+const OPEN: u8 = 1;
+const HALTED: u8 = 2;
 
 /// Facts on one service; they outlive any snapshot.
 #[derive(Debug)]
 pub struct ServiceLive {
     name: String,
-    latch: AtomicBool,
+    /// Why the canary gets nothing, in bits; 0 = it may get traffic.
+    stops: AtomicU8,
+    halt: Mutex<Option<Halt>>,
     circuit: Mutex<Circuit>,
     /// Set by a trip of this process, until somebody takes it to tell people.
     untold: AtomicBool,
@@ -34,6 +51,8 @@ pub struct ServiceLive {
     verdict: ArcSwap<VerdictStatus>,
     /// From when on an answer is slow, as learned, in microseconds; 0 = not known yet.
     learned_slow: AtomicU64,
+    /// What the rollout waits for, as this proxy sees it.
+    rollout_waits: ArcSwap<String>,
 }
 
 /// One core's counters of a service.
@@ -102,7 +121,8 @@ impl ServiceLive {
     pub(super) fn new(name: &str, cores: usize, latched: Arc<Notify>) -> Self {
         Self {
             name: name.to_owned(),
-            latch: AtomicBool::new(false),
+            stops: AtomicU8::new(0),
+            halt: Mutex::default(),
             circuit: Mutex::default(),
             untold: AtomicBool::new(false),
             latched,
@@ -112,6 +132,7 @@ impl ServiceLive {
             step: Mutex::default(),
             verdict: ArcSwap::default(),
             learned_slow: AtomicU64::new(0),
+            rollout_waits: ArcSwap::default(),
         }
     }
 
@@ -122,9 +143,22 @@ impl ServiceLive {
 
     // === circuit ===
 
-    /// Whether the circuit is open: what every request reads.
+    /// Whether the circuit is open.
     pub fn is_open(&self) -> bool {
-        self.latch.load(Ordering::Relaxed)
+        self.stops.load(Ordering::Relaxed) & OPEN != 0
+    }
+
+    /// Whether the canary gets nothing, whatever its weight: what every request reads.
+    pub fn canary_is_stopped(&self) -> bool {
+        self.stops.load(Ordering::Relaxed) != 0
+    }
+
+    fn stop(&self, why: u8, stopped: bool) {
+        if stopped {
+            self.stops.fetch_or(why, Ordering::SeqCst);
+        } else {
+            self.stops.fetch_and(!why, Ordering::SeqCst);
+        }
     }
 
     /// The circuit as this process knows it.
@@ -138,7 +172,7 @@ impl ServiceLive {
         let mut circuit = self.circuit.lock().unwrap_or_else(PoisonError::into_inner);
         let was_closed = !circuit.is_open();
         circuit.trip(episode, trip);
-        self.latch.store(true, Ordering::SeqCst);
+        self.stop(OPEN, true);
         if was_closed {
             self.untold.store(true, Ordering::SeqCst);
         }
@@ -155,8 +189,44 @@ impl ServiceLive {
     pub fn merge_circuit(&self, other: &Circuit) -> Circuit {
         let mut circuit = self.circuit.lock().unwrap_or_else(PoisonError::into_inner);
         *circuit = circuit.merge(other);
-        self.latch.store(circuit.is_open(), Ordering::SeqCst);
+        self.stop(OPEN, circuit.is_open());
         circuit.clone()
+    }
+
+    // === rollout ===
+
+    /// Stops the canary here and now because its rollout is aborted, and rings for the store to be told.
+    pub fn halt(&self, halt: Halt) {
+        let mut known = self.halt.lock().unwrap_or_else(PoisonError::into_inner);
+        known.get_or_insert(halt);
+        self.stop(HALTED, true);
+        self.latched.notify_one();
+    }
+
+    /// The abort that the store may not know yet.
+    pub fn halted(&self) -> Option<Halt> {
+        self.halt.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Forgets an abort: the snapshot in force says the same, or speaks of another rollout.
+    pub fn forget_halt(&self, id: RolloutId) {
+        let mut known = self.halt.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.as_ref().is_some_and(|halt| halt.id == id) {
+            *known = None;
+            self.stop(HALTED, false);
+        }
+    }
+
+    /// What the rollout waits for, as this proxy sees it; empty before it looked.
+    pub fn rollout_waits(&self) -> Arc<String> {
+        self.rollout_waits.load_full()
+    }
+
+    /// Says what the rollout waits for.
+    pub fn set_rollout_waits(&self, why: String) {
+        if **self.rollout_waits.load() != why {
+            self.rollout_waits.store(Arc::new(why));
+        }
     }
 
     // === endpoints and episode ===
@@ -166,6 +236,12 @@ impl ServiceLive {
         let mut endpoints = self.endpoints.lock().unwrap_or_else(PoisonError::into_inner);
         let made = || Arc::new(EndpointLive::new(self.cores.len(), first));
         Arc::clone(endpoints.entry((arm, id.to_owned())).or_insert_with(made))
+    }
+
+    /// The health of an endpoint, if it is known in that pool.
+    pub fn health_of(&self, arm: Arm, id: &str) -> Option<Health> {
+        let endpoints = self.endpoints.lock().unwrap_or_else(PoisonError::into_inner);
+        endpoints.get(&(arm, id.to_owned())).map(|known| known.health())
     }
 
     /// Forgets the endpoints for which this says no and which have nothing in flight.

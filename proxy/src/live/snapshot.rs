@@ -7,6 +7,8 @@ use std::sync::Arc;
 use super::endpoint::{EndpointLive, Health};
 use super::seen::{EpisodeLive, StepLive};
 use super::service::ServiceLive;
+use crate::model::rollout::Rollout;
+use crate::model::rollout::drive::Carried;
 use crate::model::spec::ServiceSpec;
 use crate::model::split::{Arm, EpisodeId, PerArm, Salt};
 use crate::model::weight::Weight;
@@ -74,12 +76,59 @@ pub struct ServiceView {
     /// Whether somebody drained or removed a member of the canary pool: then its emptiness is
     /// no failure.
     pub canary_withdrawn: bool,
+    /// The latest rollout, also after its end.
+    pub rollout: Option<Rollout>,
 }
 
 impl ServiceView {
-    /// The weight in force: zero while the circuit is open or no episode runs.
+    /// The weight in force: zero while the circuit is open, a rollout is being aborted, or no episode runs.
     pub fn effective(&self) -> Weight {
-        if self.episode.is_none() || self.live.is_open() { Weight::ZERO } else { self.asked }
+        if self.episode.is_none() || self.live.canary_is_stopped() { Weight::ZERO } else { self.asked }
+    }
+
+    /// The rollout, while anything can still come of it.
+    pub fn live_rollout(&self) -> Option<&Rollout> {
+        self.rollout.as_ref().filter(|rollout| rollout.is_live())
+    }
+
+    /// Why the canary pool can't take users of a version, if it can't: no endpoint is ready, or one that
+    /// is says that it carries another. One that says nothing is believed to carry it.
+    pub fn canary_unready(&self, version: &str) -> Option<String> {
+        let ready = || self.pools.canary.iter().filter(|endpoint| endpoint.is_ready());
+        if ready().next().is_none() {
+            return Some("no endpoint of the canary pool is ready".to_owned());
+        }
+        let carries = |endpoint: &EndpointView| endpoint.version.clone().filter(|carried| carried != version);
+        let (id, other) = ready().find_map(|endpoint| Some((&endpoint.id, carries(endpoint)?)))?;
+        Some(format!("{id} carries {other}, not {version}"))
+    }
+
+    /// Whether every stable endpoint that isn't draining carries a version.
+    pub fn stable_carries(&self, version: &str) -> Carried {
+        let counting: Vec<_> = self.pools.stable.iter().filter(|endpoint| !endpoint.draining).collect();
+        let carry = counting.iter().filter(|endpoint| endpoint.version.as_deref() == Some(version)).count();
+        if counting.iter().all(|endpoint| endpoint.version.is_none()) {
+            Carried::Unknown
+        } else if carry == counting.len() {
+            Carried::ByAll
+        } else {
+            Carried::BySome { carry, of: counting.len() }
+        }
+    }
+
+    /// An endpoint of a pool that is there by heartbeat.
+    pub fn leased(&self, arm: Arm) -> Option<&str> {
+        self.pools.get(arm).iter().find(|endpoint| endpoint.leased).map(|endpoint| &*endpoint.id)
+    }
+
+    /// What the ready endpoints of a pool can take together: the sum of their weights.
+    pub fn capacity(&self, arm: Arm) -> u32 {
+        self.pools
+            .get(arm)
+            .iter()
+            .filter(|endpoint| endpoint.is_ready())
+            .map(|endpoint| u32::from(endpoint.weight))
+            .sum()
     }
 
     /// Whether a pool has a ready endpoint.
@@ -121,6 +170,8 @@ pub struct EndpointView {
     pub draining: bool,
     /// The version it runs, if somebody said so.
     pub version: Option<String>,
+    /// Whether it is there only as long as a heartbeat says so.
+    pub leased: bool,
     /// What is known of it.
     pub live: Arc<EndpointLive>,
 }

@@ -12,6 +12,7 @@ use http::header::HeaderName;
 
 use super::alert::RuleSpec;
 use super::outcome::PerSignal;
+use super::rollout::plan::RolloutSpec;
 use super::split::PerArm;
 use super::weight::Weight;
 
@@ -141,6 +142,8 @@ pub struct ServiceSpec {
     pub split: Option<SplitSpec>,
     /// How the canary is judged.
     pub verdict: VerdictSpec,
+    /// What rollouts may do, and what they do unless they say so.
+    pub rollout: RolloutSpec,
     /// How endpoints are probed; none = ready at start, no probe sent.
     pub health: Option<HealthSpec>,
     /// How long things may take.

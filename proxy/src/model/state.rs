@@ -11,6 +11,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::circuit::{Circuit, Reset, Trip};
+use super::rollout::Rollout;
+use super::rollout::change::RolloutChange;
 use super::split::{Arm, Episode, EpisodeId, PerArm};
 use super::time::Timestamp;
 use super::weight::Weight;
@@ -32,6 +34,9 @@ pub struct ServiceState {
     /// The circuit.
     #[serde(default)]
     pub circuit: Circuit,
+    /// The latest rollout, also after its end; none if there never was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<Rollout>,
     /// What is known of members beside the file's seeds, by endpoint id.
     #[serde(default)]
     pub pools: PerArm<BTreeMap<String, Member>>,
@@ -158,6 +163,8 @@ pub enum Change {
         /// Whether it shall drain.
         draining: bool,
     },
+    /// Begin, move or end a rollout.
+    Rollout(RolloutChange),
 }
 
 impl ServiceState {
@@ -178,6 +185,7 @@ impl ServiceState {
             Change::SetWeight { weight, fresh } => {
                 self.weight = Some(*weight);
                 self.begin_or_end(*fresh);
+                self.weight_was_set(*weight);
             }
             Change::BeginEpisode { fresh } => {
                 if self.episode.is_none() && !self.circuit.is_open() {
@@ -191,13 +199,11 @@ impl ServiceState {
             }
             Change::Trip { episode, trip } => {
                 self.circuit.trip(*episode, trip.clone());
-                self.episode = None;
+                self.obey_circuit();
             }
             Change::MergeCircuit { circuit } => {
                 self.circuit = circuit.merge(&self.circuit);
-                if self.circuit.is_open() {
-                    self.episode = None;
-                }
+                self.obey_circuit();
             }
             Change::Reset { reset, fresh } => {
                 if self.circuit.is_open() {
@@ -218,11 +224,12 @@ impl ServiceState {
                 let known = self.pools.get(*arm).get(id).and_then(Member::spec).unwrap_or(spec).clone();
                 self.put(*arm, id, &known, *draining);
             }
+            Change::Rollout(change) => self.alter_rollout(change),
         }
     }
 
     /// An episode runs exactly while a weight above zero is asked for and the circuit is closed.
-    fn begin_or_end(&mut self, fresh: Episode) {
+    pub(super) fn begin_or_end(&mut self, fresh: Episode) {
         let runs = self.weight.is_some_and(|weight| !weight.is_zero()) && !self.circuit.is_open();
         self.episode = runs.then(|| self.episode.unwrap_or(fresh));
     }

@@ -51,6 +51,11 @@ impl Weight {
         Ok(Self(hundredths as u16))
     }
 
+    /// A weight from hundredths of a percent; more than 10,000 of them are 10,000.
+    pub const fn from_hundredths(hundredths: u16) -> Self {
+        if hundredths > Self::FULL.0 { Self::FULL } else { Self(hundredths) }
+    }
+
     /// The weight in percent.
     pub fn percent(self) -> f64 {
         f64::from(self.0) / 100.0

@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::Notify;
@@ -13,9 +14,11 @@ use tokio::time::Instant;
 
 use super::lease::{self, LeaseChange};
 use super::state_file::{Kept, OnFailure};
-use super::{Freshness, LOOK, Loaded, Store, StoreError, check_revision, opens_a_circuit};
+use super::{Freshness, LOOK, Loaded, Store, StoreError, check_revision, stops_a_canary};
+use crate::model::rollout::Fence;
 use crate::model::split::Arm;
 use crate::model::state::{Change, ServiceState, State};
+use crate::telemetry;
 
 /// The store inside this process, kept in the state file.
 #[derive(Debug)]
@@ -23,6 +26,8 @@ pub struct EmbeddedStore {
     kept: Arc<Kept>,
     leases: Arc<Leases>,
     bell: Notify,
+    /// Above those of any process that had the state file before.
+    fence: Fence,
 }
 
 impl EmbeddedStore {
@@ -34,14 +39,18 @@ impl EmbeddedStore {
         let kept = Kept::open(state_file)?;
         let leases = Leases::default();
         let now = Instant::now();
+        // Also after a clock that went back, nobody who led before is listened to.
+        let mut fence = telemetry::now().as_millis();
         kept.peek(|saved| {
+            let led = saved.services.values().filter_map(|state| Some(state.rollout.as_ref()?.fence.0));
+            fence = led.map(|before| before.saturating_add(1)).fold(fence, u64::max);
             for (service, state) in &saved.services {
                 for (arm, id, ttl) in lease::leased(state) {
                     leases.set(service, LeaseChange { arm, id, ttl: Some(ttl) }, now);
                 }
             }
         });
-        Ok(Self { kept, leases: Arc::new(leases), bell: Notify::new() })
+        Ok(Self { kept, leases: Arc::new(leases), bell: Notify::new(), fence: Fence(fence) })
     }
 }
 
@@ -58,7 +67,7 @@ impl Store for EmbeddedStore {
     }
 
     async fn apply(&self, service: &str, change: &Change, expected: Option<u64>) -> Result<ServiceState, StoreError> {
-        let on_failure = if opens_a_circuit(change) { OnFailure::Hold } else { OnFailure::Undo };
+        let on_failure = if stops_a_canary(change) { OnFailure::Hold } else { OnFailure::Undo };
         let (service, change, leases) = (service.to_owned(), change.clone(), Arc::clone(&self.leases));
         let now = Instant::now();
         let outcome = self.kept.change(on_failure, move |saved| {
@@ -75,6 +84,11 @@ impl Store for EmbeddedStore {
         let outcome = outcome.await;
         self.bell.notify_one();
         outcome?
+    }
+
+    async fn lead(&self, _: &str, _: Duration) -> Result<Option<Fence>, StoreError> {
+        // The state file is this process' alone, and so is what it decides.
+        Ok(Some(self.fence))
     }
 
     async fn changed(&self) {
@@ -151,8 +165,6 @@ impl Leases {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::model::circuit::{Cause, Trip};
     use crate::model::state::MemberSpec;

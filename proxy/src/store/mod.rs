@@ -16,6 +16,8 @@ use async_trait::async_trait;
 
 use self::embedded::EmbeddedStore;
 use self::redis::RedisStore;
+use crate::model::rollout::change::RolloutChange;
+use crate::model::rollout::{Fence, RolloutId};
 use crate::model::spec::{StoreKind, StoreSpec};
 use crate::model::split::{Episode, EpisodeId, Salt};
 use crate::model::state::{Change, ServiceState, State};
@@ -92,12 +94,20 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// Changes a service, atomically, and returns its new state. With `expected`, only
     /// if the service is at that revision.
     ///
-    /// [`Change::Trip`] and [`Change::MergeCircuit`] are written to the state file before
-    /// the store proper is tried.
+    /// What stops a canary ([`Change::Trip`], [`Change::MergeCircuit`], the abort of a rollout) is
+    /// written to the state file before the store proper is tried.
     ///
     /// # Errors
     /// When the store can't be reached, or the revision is another.
     async fn apply(&self, service: &str, change: &Change, expected: Option<u64>) -> Result<ServiceState, StoreError>;
+
+    /// Asks to lead the proxies of this store for so long, or to go on leading them. None while another
+    /// one leads. Each new leader has a higher fence than all before; so has one that led before and
+    /// lost it.
+    ///
+    /// # Errors
+    /// When the store can't be reached.
+    async fn lead(&self, holder: &str, ttl: Duration) -> Result<Option<Fence>, StoreError>;
 
     /// Waits until something may have changed: a message from the store, a change made
     /// through this very store, or the time for a periodic look.
@@ -133,9 +143,14 @@ const fn check_revision(actual: u64, expected: Option<u64>) -> Result<(), StoreE
     }
 }
 
-/// Whether a change opens a circuit, and so must outlive a store or a disk that fails.
-const fn opens_a_circuit(change: &Change) -> bool {
-    matches!(change, Change::Trip { .. } | Change::MergeCircuit { .. })
+/// Whether a change stops a canary, and so must outlive a store or a disk that fails.
+const fn stops_a_canary(change: &Change) -> bool {
+    matches!(change, Change::Trip { .. } | Change::MergeCircuit { .. } | Change::Rollout(RolloutChange::Abort { .. }))
+}
+
+/// A name for a new rollout, from the system's randomness.
+pub fn fresh_rollout_id() -> RolloutId {
+    RolloutId(rand::random())
 }
 
 /// A draw for a new episode: an id and a secret salt from the system's randomness.

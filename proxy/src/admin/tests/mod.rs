@@ -26,6 +26,7 @@ use tokio::sync::{Notify, oneshot};
 use super::{Access, AdminState, bind, serve};
 use crate::live::metrics::LiveMetrics;
 use crate::live::{Live, StoreHealth, sample};
+use crate::model::rollout::Fence;
 use crate::model::spec::{AdminAddress, AdminSpec, ServiceSpec};
 use crate::model::state::{Change, ServiceState, State};
 use crate::store::{Freshness, Loaded, Store, StoreError};
@@ -60,6 +61,10 @@ impl Store for MemoryStore {
         *state = state.apply(change);
         self.rung.notify_one();
         Ok(state.clone())
+    }
+
+    async fn lead(&self, _: &str, _: std::time::Duration) -> Result<Option<Fence>, StoreError> {
+        Ok(None)
     }
 
     async fn changed(&self) {

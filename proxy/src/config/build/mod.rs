@@ -5,6 +5,7 @@
 
 mod listener;
 mod mail;
+mod rollout;
 mod service;
 mod verdict;
 

@@ -17,7 +17,7 @@ use crate::model::spec::{HealthSpec, OverrideSecret, ServiceSpec, SplitSpec, Sta
 use crate::model::split::PerArm;
 use crate::model::weight::Weight;
 
-use super::verdict;
+use super::{rollout, verdict};
 
 const MAX_BODY_BYTES: u64 = 64 << 20;
 /// How long an alert rule's condition holds before it fires.
@@ -87,6 +87,7 @@ fn service(name: &Spanned<String>, hosts: Vec<String>, raw: &RawService, finding
         seeds,
         split,
         verdict: verdict::verdict(raw.verdict.as_ref().map_or(&default, Spanned::get_ref), findings),
+        rollout: rollout::rollout(&raw.rollout, findings),
         health: raw.health.as_ref().map(|health| self::health(health, findings)),
         timeouts: timeouts(&raw.timeouts, findings),
         max_body_bytes: findings.read_or(raw.max_body.as_ref(), MAX_BODY_BYTES, units::size),

@@ -85,6 +85,10 @@ impl Composer {
             }
             // Told once in an episode, whichever proxies find it.
             Alert::Ratio(alert) => format!("ratio\n{}\n{}", alert.service, alert.episode),
+            Alert::Rollout(alert) => {
+                let rollout = &alert.rollout;
+                format!("rollout\n{}\n{}\n{}", alert.service, rollout.plan.id, rollout.phase)
+            }
             Alert::Rule(RuleAlert { service, rule, news, fired_at, .. }) => {
                 format!("rule\n{}\n{service}\n{rule:?}\n{fired_at}\n{news:?}", self.host)
             }
@@ -113,7 +117,8 @@ impl Alert {
     fn kind(&self) -> Kind {
         match self {
             Self::Tripped(_) => Kind::Trip,
-            Self::Ratio(_) | Self::Rule(_) => Kind::Rule,
+            // Good to know, and no pull: it goes behind those.
+            Self::Ratio(_) | Self::Rule(_) | Self::Rollout(_) => Kind::Rule,
         }
     }
 
@@ -122,6 +127,7 @@ impl Alert {
             Self::Tripped(alert) => alert.trip.at,
             Self::Ratio(alert) => alert.at,
             Self::Rule(alert) => alert.at,
+            Self::Rollout(alert) => alert.at,
         }
     }
 

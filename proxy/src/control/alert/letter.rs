@@ -4,10 +4,11 @@
 //! name, reason or path from outside can break a header or forge a line of the body.
 
 use super::words::{self, one_line};
-use super::{Alert, RatioAlert, RuleAlert, TripAlert};
+use super::{Alert, RatioAlert, RolloutAlert, RuleAlert, TripAlert};
 use crate::model::alert::RuleNews;
 use crate::model::circuit::{Cause, Evidence, SignalEvidence};
 use crate::model::outcome::Signal;
+use crate::model::rollout::Phase;
 use crate::model::split::Arm;
 
 /// The longest subject, in characters.
@@ -85,6 +86,10 @@ impl Alert {
                 };
                 (&alert.service, format!("{} ({state})", words::rule(&alert.rule)))
             }
+            Self::Rollout(alert) => {
+                let (version, phase) = (&alert.rollout.plan.version, alert.rollout.phase);
+                (&alert.service, format!("rollout of {version} {phase}"))
+            }
         };
         one_line(&format!("[serin] {service}: {what}"), SUBJECT)
     }
@@ -95,6 +100,7 @@ impl Alert {
             Self::Tripped(alert) => alert.letter(self.subject(), host, admin_url),
             Self::Ratio(alert) => alert.letter(self.subject(), host, admin_url),
             Self::Rule(alert) => alert.letter(self.subject(), host, admin_url),
+            Self::Rollout(alert) => alert.letter(self.subject(), host, admin_url),
         }
     }
 }
@@ -300,6 +306,36 @@ impl RuleAlert {
             RuleNews::Resolves => "Nothing: a rule only tells.",
         };
         letter.section("What serin did", vec![text(told)]);
+        if let Some(url) = admin_url {
+            letter.section("Where to look", vec![Block::Link(one_line(url, SENTENCE))]);
+        }
+        letter
+    }
+}
+
+// === rollouts ===
+
+impl RolloutAlert {
+    fn letter(&self, subject: String, host: &str, admin_url: Option<&str>) -> Letter {
+        let (rollout, plan) = (&self.rollout, &self.rollout.plan);
+        let (tone, deed) = match rollout.phase {
+            Phase::Promoted => (
+                Tone::Good,
+                "The canary keeps its users. When every stable endpoint carries the version, it empties by itself: roll \
+                 the stable pool to it now.",
+            ),
+            _ => {
+                (Tone::Bad, "The canary gets nothing any more, and the rollout is over: begin a new one to try again.")
+            }
+        };
+        let headline = format!("{}: rollout of {} {}", self.service, plan.version, rollout.phase);
+        let mut letter = Letter::new(subject, tone, &headline, &capitalised(&format!("{}.", rollout.why)), host);
+        letter.fact("Version", &plan.version);
+        letter.fact("Step", &format!("{} of {}", rollout.step, plan.steps.len()));
+        letter.fact("Begun", &format!("{} by {}", plan.at, plan.by));
+        letter.fact("Decided", &self.at.to_string());
+        letter.fact("Rollout", &plan.id.to_string());
+        letter.section("What serin did", vec![text(deed)]);
         if let Some(url) = admin_url {
             letter.section("Where to look", vec![Block::Link(one_line(url, SENTENCE))]);
         }

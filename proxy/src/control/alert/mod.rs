@@ -28,6 +28,7 @@ use tokio::sync::mpsc;
 
 use crate::model::alert::{RuleNews, RuleSpec};
 use crate::model::circuit::Trip;
+use crate::model::rollout::Rollout;
 use crate::model::spec::EmailSpec;
 use crate::model::split::{EpisodeId, PerArm};
 use crate::model::time::Timestamp;
@@ -47,6 +48,19 @@ pub enum Alert {
     Ratio(RatioAlert),
     /// A predefined rule fires, or fires no more.
     Rule(RuleAlert),
+    /// A rollout came out by itself: no person decided it.
+    Rollout(RolloutAlert),
+}
+
+/// A rollout came out by itself.
+#[derive(Clone, Debug)]
+pub struct RolloutAlert {
+    /// The service.
+    pub service: String,
+    /// The rollout, as decided.
+    pub rollout: Rollout,
+    /// When it was decided.
+    pub at: Timestamp,
 }
 
 /// A circuit opened.

@@ -209,6 +209,7 @@ mod tests {
     use crate::live::{EndpointView, Health};
     use crate::model::alert::Condition;
     use crate::model::outcome::BadReason;
+    use crate::model::rollout::plan::RolloutSpec;
     use crate::model::spec::{ServiceSpec, Timeouts, VerdictSpec};
     use crate::model::split::PerArm;
     use crate::model::weight::Weight;
@@ -225,6 +226,7 @@ mod tests {
             seeds: PerArm::default(),
             split: None,
             verdict: VerdictSpec::default(),
+            rollout: RolloutSpec::default(),
             health: None,
             timeouts: Timeouts {
                 connect: no_limit,
@@ -265,6 +267,7 @@ mod tests {
                 address: ([127, 0, 0, 1], 1).into(),
                 weight: 1,
                 share_end: 0,
+                leased: false,
                 draining: false,
                 version: None,
                 live: live.endpoint(Arm::Stable, id, Health::Up),
@@ -277,6 +280,7 @@ mod tests {
                 episode: None,
                 pools: PerArm { stable: vec![endpoint("a"), endpoint("b")], canary: vec![] },
                 canary_withdrawn: false,
+                rollout: None,
             };
             self.live.snapshot_cell().store(Arc::new(Snapshot::new(revision, vec![Arc::new(view)])));
         }

@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 
 use super::keys::ServiceKeys;
+use crate::model::rollout::Rollout;
 use crate::model::split::{Arm, Episode, PerArm};
 use crate::model::state::{Member, ServiceState};
 use crate::store::Poison;
@@ -20,12 +21,14 @@ pub(super) const WEIGHT: &str = "weight";
 pub(super) const EPISODE: &str = "episode";
 pub(super) const SALT: &str = "salt";
 pub(super) const CIRCUIT: &str = "circuit";
+pub(super) const ROLLOUT: &str = "rollout";
 
 const WRONG_TYPE: &str = "the key isn't a hash: delete it, and write its fields with HSET";
 const BAD_REVISION: &str = "not a revision: give a whole number above 0";
 const BAD_WEIGHT: &str = "not a weight: give a percent from 0 to 100 with at most two decimals, such as 12.5";
 const BAD_EPISODE: &str = "not an episode: `episode` is 16 hex digits and `salt` 32, and one needs the other";
 const BAD_CIRCUIT: &str = "not a circuit: leave it to serin; `serin trip` and `serin reset` change it";
+const BAD_ROLLOUT: &str = "not a rollout: leave it to serin; `serin rollout` changes it";
 const BAD_ID: &str = "not an endpoint id: give it in UTF-8";
 const BAD_MEMBER: &str = "not a member: give JSON such as {\"state\":\"ready\",\"address\":\"10.0.0.21:3002\"}";
 const BAD_SHARE: &str = "not a member: its weight must be 1 to 1000";
@@ -81,9 +84,11 @@ pub(super) fn decode(keys: &ServiceKeys, raw: &Raw, last_good: Option<&ServiceSt
 }
 
 impl Decoded {
-    /// Whether the circuit is open by what is known here, and Redis has no word of it.
-    pub(super) fn forgot_open_circuit(&self) -> bool {
-        self.state.circuit.is_open() && !self.sound.circuit.is_open()
+    /// Whether the circuit is open by what is known here, or a rollout ended, and Redis has no word of it.
+    pub(super) fn forgot_a_stop(&self) -> bool {
+        let forgot_circuit = self.state.circuit.is_open() && !self.sound.circuit.is_open();
+        let forgot_end = self.sound.live_rollout().is_some() && self.state.live_rollout().is_none();
+        forgot_circuit || forgot_end
     }
 
     fn read_service(&mut self, key: &str, fields: &Fields, last_good: &ServiceState) {
@@ -108,6 +113,9 @@ impl Decoded {
         let (circuit, sound) = self.judge(key, CIRCUIT, circuit, Some(last_good.circuit.clone()));
         self.state.circuit = circuit.unwrap_or_default();
         self.sound.circuit = sound.unwrap_or_default();
+
+        let rollout = text(ROLLOUT).map(|text| read_rollout(text).ok_or(BAD_ROLLOUT));
+        (self.state.rollout, self.sound.rollout) = self.judge(key, ROLLOUT, rollout, last_good.rollout.clone());
     }
 
     /// A field's value as it counts, and as Redis soundly holds it.
@@ -163,6 +171,11 @@ fn read_episode(id: Option<&str>, salt: Option<&str>) -> Option<Episode> {
     Some(Episode { id: id?.parse().ok()?, salt: salt?.parse().ok()? })
 }
 
+fn read_rollout(text: &str) -> Option<Rollout> {
+    let rollout: Rollout = serde_json::from_str(text).ok()?;
+    rollout.check().is_ok().then_some(rollout)
+}
+
 fn read_member(text: &[u8]) -> Result<Member, &'static str> {
     let member: Member = serde_json::from_slice(text).map_err(|_| BAD_MEMBER)?;
     match member.spec() {
@@ -193,6 +206,9 @@ pub(super) fn service_writes(sound: &ServiceState, target: &ServiceState) -> Vec
     }
     if target.circuit != sound.circuit {
         writes.push(write(CIRCUIT, Some(json(&target.circuit))));
+    }
+    if target.rollout != sound.rollout {
+        writes.push(write(ROLLOUT, target.rollout.as_ref().map(json)));
     }
     writes
 }

@@ -41,6 +41,16 @@ impl Keys {
         format!("{}:lease:{service}:{arm}:{id}", self.prefix)
     }
 
+    /// The key that holds who leads, as long as it leads.
+    pub(super) fn leader(&self) -> String {
+        format!("{}:leader", self.prefix)
+    }
+
+    /// The key that holds the number of the latest leader.
+    pub(super) fn fence(&self) -> String {
+        format!("{}:fence", self.prefix)
+    }
+
     /// The channel on which the name of a changed service is published.
     pub(super) fn changes(&self) -> String {
         format!("{}:changes", self.prefix)
@@ -59,6 +69,7 @@ mod tests {
         assert_eq!(service.pools.canary, "serin:{production}:service:checkbox:pool:canary");
         assert_eq!(keys.lease("checkbox", Arm::Stable, "a:80"), "serin:{production}:lease:checkbox:stable:a:80");
         assert_eq!(keys.changes(), "serin:{production}:changes");
+        assert_eq!([keys.leader(), keys.fence()], ["serin:{production}:leader", "serin:{production}:fence"]);
     }
 
     #[test]

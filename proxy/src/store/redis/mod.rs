@@ -16,6 +16,7 @@ mod write;
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::Notify;
@@ -26,8 +27,8 @@ use self::keys::Keys;
 use self::watch::Watch;
 use self::write::{Wish, Writer};
 use super::state_file::{Kept, OnFailure, Saved};
-use super::{Freshness, LOOK, Loaded, Store, StoreError, opens_a_circuit};
-use crate::model::circuit::Circuit;
+use super::{Freshness, LOOK, Loaded, Store, StoreError, stops_a_canary};
+use crate::model::rollout::Fence;
 use crate::model::state::{Change, ServiceState, State};
 use crate::telemetry;
 
@@ -85,7 +86,7 @@ impl Store for RedisStore {
 
     async fn apply(&self, service: &str, change: &Change, expected: Option<u64>) -> Result<ServiceState, StoreError> {
         // A trip on condition of a revision that only Redis knows is tried there first.
-        let record_first = opens_a_circuit(change) && expected.is_none();
+        let record_first = stops_a_canary(change) && expected.is_none();
         if record_first {
             self.record(service, change).await;
         }
@@ -94,11 +95,15 @@ impl Store for RedisStore {
         match &outcome {
             Ok(state) => self.remember(State::from([(service.to_owned(), state.clone())])).await,
             Err(StoreError::Conflict { .. }) => {}
-            Err(_) if opens_a_circuit(change) && !record_first => self.record(service, change).await,
+            Err(_) if stops_a_canary(change) && !record_first => self.record(service, change).await,
             Err(_) => {}
         }
         self.bell.notify_one();
         outcome
+    }
+
+    async fn lead(&self, holder: &str, ttl: Duration) -> Result<Option<Fence>, StoreError> {
+        self.writer.lead(holder, ttl).await
     }
 
     async fn changed(&self) {
@@ -112,7 +117,7 @@ impl Store for RedisStore {
         for (service, state) in state {
             if state.revision > 0 {
                 let mut state = state.clone();
-                latch(&mut state, &self.last_good_of(service).circuit);
+                state.keep_stopped(&self.last_good_of(service));
                 self.writer.restore(service, &state).await?;
             }
         }
@@ -167,18 +172,18 @@ impl RedisStore {
         self.read(services).await
     }
 
-    /// Makes what was found the last good state, and tells Redis of circuits that it forgot.
+    /// Makes what was found the last good state, and tells Redis of open circuits and aborts that it forgot.
     async fn take_in(&self, services: &[String], found: Vec<Decoded>) -> Loaded {
         let mut loaded = Loaded { state: State::new(), freshness: Freshness::Fresh, poisoned: Vec::new() };
         let mut news = State::new();
         for (name, mut decoded) in services.iter().zip(found) {
             let last_good = self.last_good_of(name);
-            latch(&mut decoded.state, &last_good.circuit);
+            decoded.state.keep_stopped(&last_good);
             // A store that has nothing of a service that was there has lost it: the rest of the last good
             // state is kept for `restore`, which brings the circuit back with it.
             if decoded.known || last_good.revision == 0 {
-                if decoded.forgot_open_circuit() {
-                    decoded.state = self.tell_of_open_circuit(name, &last_good, decoded.state).await;
+                if decoded.forgot_a_stop() {
+                    decoded.state = self.tell_of_a_stop(name, &last_good, decoded.state).await;
                 }
                 news.insert(name.clone(), decoded.state.clone());
             }
@@ -189,15 +194,15 @@ impl RedisStore {
         loaded
     }
 
-    async fn tell_of_open_circuit(&self, service: &str, last_good: &ServiceState, state: ServiceState) -> ServiceState {
+    async fn tell_of_a_stop(&self, service: &str, last_good: &ServiceState, state: ServiceState) -> ServiceState {
         let change = Change::MergeCircuit { circuit: state.circuit.clone() };
         match self.writer.change(&Wish { service, change: &change, expected: None, last_good }).await {
             Ok(state) => {
-                tracing::info!(service, "A circuit that was open here is open in Redis too");
+                tracing::info!(service, "A canary that was stopped here is stopped in Redis too");
                 state
             }
             Err(error) => {
-                tracing::warn!(service, %error, "A circuit is open here and not in Redis yet");
+                tracing::warn!(service, %error, "A canary is stopped here and not in Redis yet");
                 state
             }
         }
@@ -234,7 +239,7 @@ impl RedisStore {
         }
     }
 
-    /// Holds a change that opens a circuit in memory and on disk, whatever becomes of it in Redis.
+    /// Holds a change that stops a canary in memory and on disk, whatever becomes of it in Redis.
     async fn record(&self, service: &str, change: &Change) {
         let (name, change) = (service.to_owned(), change.clone());
         let recorded = self.kept.change(OnFailure::Hold, move |saved| {
@@ -243,22 +248,8 @@ impl RedisStore {
             *state = ServiceState { revision: state.revision, ..state.apply(&change) };
         });
         if let Err(error) = recorded.await {
-            tracing::error!(service, %error, "An open circuit is not on disk: it holds in memory only");
+            tracing::error!(service, %error, "A stopped canary is not on disk: it is so in memory only");
         }
-    }
-}
-
-/// Keeps a circuit open that is known to be open, as far as [`Circuit::merge`] says that it stands.
-///
-/// Where both are open, the given one counts: everybody else sees that one, and it is the one
-/// that a reset will speak of.
-fn latch(state: &mut ServiceState, known: &Circuit) {
-    if state.circuit.is_open() || !known.is_open() {
-        return;
-    }
-    state.circuit = state.circuit.merge(known);
-    if state.circuit.is_open() {
-        state.episode = None;
     }
 }
 
@@ -269,7 +260,9 @@ fn absorb(saved: &mut Saved, news: &State) {
         if known.is_none() && state == ServiceState::default() {
             continue;
         }
-        latch(&mut state, &known.map(|known| known.circuit.clone()).unwrap_or_default());
+        if let Some(known) = known {
+            state.keep_stopped(known);
+        }
         saved.services.insert(name.clone(), state);
     }
 }

@@ -11,11 +11,13 @@ use redis::{Pipeline, Value};
 use super::codec::{self, Decoded, Write};
 use super::connection::{Down, Held, Line};
 use super::keys::{Keys, ServiceKeys};
-use super::{latch, read};
+use super::read;
+use crate::model::rollout::Fence;
 use crate::model::split::Arm;
 use crate::model::state::{Change, Member, ServiceState, State};
 use crate::store::lease::{self, LeaseChange};
 use crate::store::{StoreError, check_revision};
+use crate::telemetry;
 
 /// How often a transaction is tried when other writers keep winning.
 const ROUNDS: u32 = 20;
@@ -36,7 +38,7 @@ pub(super) struct Wish<'a> {
     pub(super) service: &'a str,
     pub(super) change: &'a Change,
     pub(super) expected: Option<u64>,
-    /// The last good state: in place of what makes no sense, and for a circuit that must stay open.
+    /// The last good state: in place of what makes no sense, and for a canary that must stay stopped.
     pub(super) last_good: &'a ServiceState,
 }
 
@@ -67,6 +69,40 @@ impl Writer {
         .await
     }
 
+    /// Takes or renews the lease of the leader; none while another one holds it.
+    pub(super) async fn lead(&self, holder: &str, ttl: Duration) -> Result<Option<Fence>, StoreError> {
+        in_time(async {
+            let mut held = self.line.take().await?;
+            let (leader, fence) = (self.keys.leader(), self.keys.fence());
+            watch(&mut held, &[&leader, &fence]).await?;
+            let mut ask = redis::cmd("MGET");
+            ask.arg(&leader).arg(&fence);
+            let found: (Option<String>, Option<String>) =
+                ask.query_async(&mut held.connection).await.map_err(Down::from)?;
+            let before = found.1.and_then(|text| text.parse::<u64>().ok());
+            let next = match (found.0, before) {
+                (Some(other), _) if other != holder => {
+                    redis::cmd("UNWATCH").exec_async(&mut held.connection).await.map_err(Down::from)?;
+                    held.keep();
+                    return Ok(None);
+                }
+                (Some(_), Some(own)) => own,
+                // By the clock, so that it is higher also where Redis lost the last one.
+                (_, before) => telemetry::now().as_millis().max(before.unwrap_or(0).saturating_add(1)),
+            };
+            let millis = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
+            let mut pipe = redis::pipe();
+            pipe.atomic().cmd("SET").arg(&leader).arg(holder).arg("PX").arg(millis).ignore();
+            if before != Some(next) {
+                pipe.set(&fence, next).ignore();
+            }
+            let won = execute(&mut held, &pipe).await?;
+            held.keep();
+            Ok(won.then_some(Fence(next)))
+        })
+        .await
+    }
+
     /// One round; none if another writer won it.
     async fn try_once(&self, held: &mut Held<'_>, wish: &Wish<'_>) -> Result<Option<ServiceState>, StoreError> {
         let keys = self.keys.service(wish.service);
@@ -77,10 +113,10 @@ impl Writer {
         let mut found = found.into_iter().next().unwrap_or_default();
 
         let in_redis = found.state.clone();
-        latch(&mut found.state, &wish.last_good.circuit);
+        found.state.keep_stopped(wish.last_good);
         let mut after = found.state.apply(wish.change);
         after.revision = in_redis.revision;
-        if after != in_redis || found.forgot_open_circuit() {
+        if after != in_redis || found.forgot_a_stop() {
             after.revision += 1;
         }
         let refused = check_revision(in_redis.revision, wish.expected);
