@@ -19,6 +19,7 @@ mod matcher;
 mod pick;
 mod record;
 mod respond;
+mod socket;
 mod sticky;
 mod upstream;
 
