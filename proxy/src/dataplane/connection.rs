@@ -19,12 +19,14 @@ use tokio::time::Instant;
 use super::clock::{Alarm, deadline};
 use super::core::Core;
 use super::handle::handle;
+use super::listen::OpenConnection;
 use super::socket::{Socket, Woken};
 use crate::model::spec::ListenerSpec;
 
-/// How long a connection without a request keeps what it needs for one. A busy one never pays
-/// for making it again; an idle one shall soon cost no more than its socket does.
-const PARK_AFTER: Duration = Duration::from_millis(50);
+/// A connection whose requests follow each other within this time is brisk: it keeps what it
+/// needs for a request for as long, so that it doesn't pay for making it again. Any other is
+/// parked at once.
+const BRISK: Duration = Duration::from_millis(50);
 
 /// What a connection and its requests share.
 #[derive(Debug)]
@@ -43,6 +45,10 @@ pub(crate) struct Downstream {
     sending_body: Cell<bool>,
     /// Whether the client has yet to take what was being written.
     writing: Cell<bool>,
+    /// Whether a request was answered already.
+    served: Cell<bool>,
+    /// Whether the last request came soon after the one before.
+    brisk: Cell<bool>,
 }
 
 /// What a connection waits for, and since when.
@@ -69,6 +75,8 @@ impl Downstream {
             phase: Cell::new(Phase::Idle(core.clock.refresh())),
             sending_body: Cell::new(false),
             writing: Cell::new(false),
+            served: Cell::new(false),
+            brisk: Cell::new(false),
         })
     }
 
@@ -101,6 +109,7 @@ impl Downstream {
 
     /// The response is handed over: the connection waits for the next request.
     pub(crate) fn request_ended(&self) {
+        self.served.set(true);
         self.phase.set(Phase::Idle(self.core.clock.now()));
     }
 
@@ -111,8 +120,10 @@ impl Downstream {
 
     /// Something of a request was read.
     pub(crate) fn bytes_read(&self) {
-        if let Phase::Idle(_) = self.phase.get() {
-            self.phase.set(Phase::Head(self.core.clock.now()));
+        if let Phase::Idle(since) = self.phase.get() {
+            let now = self.core.clock.now();
+            self.brisk.set(self.served.get() && now.saturating_duration_since(since) <= BRISK);
+            self.phase.set(Phase::Head(now));
         }
     }
 
@@ -138,12 +149,12 @@ impl Downstream {
         self.alarm.passed(until, context)
     }
 
-    /// Whether the connection stands between two requests and has for a while. If it may yet,
-    /// the task wakes when it has.
+    /// Whether the connection stands between two requests and the next isn't expected right away.
+    /// If that is only a matter of time, the task wakes when it is over.
     fn may_park(&self, context: &Context<'_>) -> bool {
         match self.phase.get() {
             Phase::Idle(since) if !self.writing.get() && !self.sending_body.get() => {
-                self.alarm.passed(since.checked_add(PARK_AFTER), context)
+                !self.brisk.get() || self.alarm.passed(since.checked_add(BRISK), context)
             }
             _ => false,
         }
@@ -151,9 +162,14 @@ impl Downstream {
 }
 
 /// One connection from its accept to its end. Never fails: what goes wrong is the client's or is
-/// logged. Written out by hand because there may be very many that wait: while it is parked, it
-/// is no larger than its socket.
-pub(crate) enum Serving {
+/// logged. A future written out by hand, because very many may wait: a parked one has room for
+/// its socket and for nothing else.
+pub(crate) struct Serving {
+    state: State,
+    _counted: OpenConnection,
+}
+
+enum State {
     /// Waits for a request.
     Parked(Socket),
     /// Has one, or had one a moment ago. Gives the socket back to park it again.
@@ -164,10 +180,19 @@ pub(crate) enum Serving {
 
 impl Serving {
     /// Serves a connection that was accepted.
-    pub(crate) fn new(core: &Rc<Core>, listener: &Arc<ListenerSpec>, stream: TcpStream, peer: SocketAddr) -> Self {
-        Self::Parked(Socket::new(stream, Downstream::new(core, listener, peer)))
+    pub(crate) fn new(
+        core: &Rc<Core>,
+        listener: &Arc<ListenerSpec>,
+        counted: OpenConnection,
+        stream: TcpStream,
+        peer: SocketAddr,
+    ) -> Self {
+        let socket = Socket::new(stream, Downstream::new(core, listener, peer));
+        Self { state: State::Parked(socket), _counted: counted }
     }
+}
 
+impl State {
     /// Takes the socket out of its parking place and begins to talk.
     fn begin(&mut self) -> Self {
         match std::mem::replace(self, Self::Ended) {
@@ -181,14 +206,15 @@ impl Future for Serving {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let state = &mut self.state;
         loop {
-            *self = match &mut *self {
-                Self::Parked(socket) => match ready!(socket.poll_wake(context)) {
-                    Woken::Ended => Self::Ended,
-                    Woken::Began => self.as_mut().begin(),
+            *state = match state {
+                State::Parked(socket) => match ready!(socket.poll_wake(context)) {
+                    Woken::Ended => State::Ended,
+                    Woken::Began => state.begin(),
                 },
-                Self::Busy(talk) => ready!(talk.as_mut().poll(context)).map_or(Self::Ended, Self::Parked),
-                Self::Ended => return Poll::Ready(()),
+                State::Busy(talk) => ready!(talk.as_mut().poll(context)).map_or(State::Ended, State::Parked),
+                State::Ended => return Poll::Ready(()),
             };
         }
     }

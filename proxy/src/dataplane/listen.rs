@@ -112,15 +112,12 @@ fn admit(core: &Rc<Core>, spec: &Arc<ListenerSpec>, open: &Arc<AtomicUsize>, str
         tracing::debug!(listener = %spec.name, %peer, "Connection refused: too many are open");
         return;
     }
-    let serving = Serving::new(core, spec, stream, peer);
-    tokio::task::spawn_local(async move {
-        let _counted = counted;
-        serving.await;
-    });
+    tokio::task::spawn_local(Serving::new(core, spec, counted, stream, peer));
 }
 
 /// Counts a connection as long as it is open, however it ends.
-struct OpenConnection {
+#[derive(Debug)]
+pub(crate) struct OpenConnection {
     core: Rc<Core>,
     /// Of its listener, over all cores: touched once when it opens and once when it ends.
     of_listener: Arc<AtomicUsize>,

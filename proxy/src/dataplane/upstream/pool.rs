@@ -66,6 +66,8 @@ impl Connection {
 struct Idle {
     connection: Connection,
     until: Instant,
+    /// Whether a sweep has met it here already.
+    swept: bool,
 }
 
 /// The idle connections of one core.
@@ -98,16 +100,21 @@ impl Pool {
         let mut idle = self.idle.borrow_mut();
         let connections = idle.entry(endpoint).or_default();
         if connections.len() < MAX_IDLE {
-            connections.push(Idle { connection, until });
+            connections.push(Idle { connection, until, swept: false });
         }
     }
 
-    /// Closes what has been idle for too long, and what the endpoint closed. Returns whether any
-    /// connection is left.
+    /// Closes what has been idle for too long, and what the endpoint closed; what stays here from
+    /// one sweep to the next holds no buffer. Returns whether any connection is left.
     pub(crate) fn sweep(&self, now: Instant) -> bool {
         let mut idle = self.idle.borrow_mut();
         idle.retain(|_, connections| {
-            connections.retain(|idle| idle.until > now && idle.connection.is_quiet());
+            connections.retain_mut(|idle| {
+                if std::mem::replace(&mut idle.swept, true) {
+                    idle.connection.input = BytesMut::new();
+                }
+                idle.until > now && idle.connection.is_quiet()
+            });
             !connections.is_empty()
         });
         !idle.is_empty()
