@@ -226,10 +226,7 @@ async fn talk(socket: Socket) -> Option<Socket> {
     let core = Rc::clone(&downstream.core);
     let service = {
         let downstream = Rc::clone(&downstream);
-        service_fn(move |request| {
-            let downstream = Rc::clone(&downstream);
-            async move { Ok::<_, std::convert::Infallible>(handle(downstream, request).await) }
-        })
+        service_fn(move |request| handle(Rc::clone(&downstream), request))
     };
     let mut told = core.draining.get();
     let mut http = http1::Builder::new();
