@@ -1,34 +1,32 @@
-//! One downstream connection: its socket with deadlines, and hyper's server on it.
+//! One downstream connection: parked while it waits for a request, hyper's server on it
+//! while it has one.
 
 use std::cell::Cell;
-use std::future::{Future as _, poll_fn};
-use std::io::{self, IoSlice};
+use std::future::poll_fn;
 use std::net::{IpAddr, SocketAddr};
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use http::header::HeaderMap;
-use hyper::rt::{Read, ReadBuf, ReadBufCursor, Write};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use super::clock::{Alarm, deadline};
 use super::core::Core;
 use super::handle::handle;
+use super::listen::OpenConnection;
+use super::socket::{Socket, Woken};
 use crate::model::spec::ListenerSpec;
 
-/// The most fields in a request head: as many as hyper parses without a trip to the heap.
-const MAX_FIELDS: usize = 100;
-/// How long a client is heard out that may still be sending what nobody will read.
-const LINGER: Duration = Duration::from_secs(2);
-/// Writes of several parts up to this size are put together into one.
-const JOINED: usize = 8 * 1024;
+/// A connection whose requests follow each other within this time is brisk: it keeps what it
+/// needs for a request for as long, so that it doesn't pay for making it again. Any other is
+/// parked at once.
+const BRISK: Duration = Duration::from_millis(50);
 
 /// What a connection and its requests share.
 #[derive(Debug)]
@@ -45,15 +43,21 @@ pub(crate) struct Downstream {
     phase: Cell<Phase>,
     /// Whether the client may be in the middle of a request body.
     sending_body: Cell<bool>,
+    /// Whether the client has yet to take what was being written.
+    writing: Cell<bool>,
+    /// Whether a request was answered already.
+    served: Cell<bool>,
+    /// Whether the last request came soon after the one before.
+    brisk: Cell<bool>,
 }
 
-/// What a connection waits for, and until when.
+/// What a connection waits for, and since when.
 #[derive(Clone, Copy, Debug)]
 enum Phase {
     /// For the first byte of a request.
-    Idle(Option<Instant>),
+    Idle(Instant),
     /// For the rest of a request head.
-    Head(Option<Instant>),
+    Head(Instant),
     /// For an endpoint: the exchange has deadlines of its own.
     Busy,
 }
@@ -61,7 +65,6 @@ enum Phase {
 impl Downstream {
     fn new(core: &Rc<Core>, listener: &Arc<ListenerSpec>, peer: SocketAddr) -> Rc<Self> {
         let peer = peer.ip().to_canonical();
-        let idle = deadline(core.clock.refresh(), listener.idle_timeout);
         Rc::new(Self {
             core: Rc::clone(core),
             alarm: core.clock.alarm(),
@@ -69,8 +72,11 @@ impl Downstream {
             peer_text: peer.to_string(),
             trusted: listener.trusted.iter().any(|range| range.contains(peer)),
             listener: Arc::clone(listener),
-            phase: Cell::new(Phase::Idle(idle)),
+            phase: Cell::new(Phase::Idle(core.clock.refresh())),
             sending_body: Cell::new(false),
+            writing: Cell::new(false),
+            served: Cell::new(false),
+            brisk: Cell::new(false),
         })
     }
 
@@ -97,164 +103,158 @@ impl Downstream {
     }
 
     /// Whether the client may still be sending when serin has nothing more to say.
-    fn may_be_sending(&self) -> bool {
+    pub(crate) fn may_be_sending(&self) -> bool {
         self.sending_body.get() || matches!(self.phase.get(), Phase::Head(_))
     }
 
     /// The response is handed over: the connection waits for the next request.
     pub(crate) fn request_ended(&self) {
-        self.phase.set(Phase::Idle(deadline(self.core.clock.now(), self.listener.idle_timeout)));
+        self.served.set(true);
+        self.phase.set(Phase::Idle(self.core.clock.now()));
     }
 
-    fn bytes_read(&self) {
-        if let Phase::Idle(_) = self.phase.get() {
-            self.phase.set(Phase::Head(deadline(self.core.clock.now(), self.listener.header_timeout)));
+    /// How long the client may take none of what is being written.
+    pub(crate) fn idle_timeout(&self) -> Duration {
+        self.listener.idle_timeout
+    }
+
+    /// Something of a request was read.
+    pub(crate) fn bytes_read(&self) {
+        if let Phase::Idle(since) = self.phase.get() {
+            let now = self.core.clock.now();
+            self.brisk.set(self.served.get() && now.saturating_duration_since(since) <= BRISK);
+            self.phase.set(Phase::Head(now));
         }
+    }
+
+    /// Some of a response was written: who takes its end slowly isn't idle.
+    pub(crate) fn bytes_written(&self) {
+        if let Phase::Idle(_) = self.phase.get() {
+            self.request_ended();
+        }
+    }
+
+    /// Says whether a write waits for the client.
+    pub(crate) fn is_writing(&self, writing: bool) {
+        self.writing.set(writing);
     }
 
     /// Whether the client has kept us waiting for too long. If not, the task wakes when it has.
-    fn is_overdue(&self, context: &Context<'_>) -> bool {
+    pub(crate) fn is_overdue(&self, context: &Context<'_>) -> bool {
+        let until = match self.phase.get() {
+            Phase::Idle(since) => deadline(since, self.listener.idle_timeout),
+            Phase::Head(since) => deadline(since, self.listener.header_timeout),
+            Phase::Busy => None,
+        };
+        self.alarm.passed(until, context)
+    }
+
+    /// Whether the connection stands between two requests and the next isn't expected right away.
+    /// If that is only a matter of time, the task wakes when it is over.
+    fn may_park(&self, context: &Context<'_>) -> bool {
         match self.phase.get() {
-            Phase::Idle(until) | Phase::Head(until) => self.alarm.passed(until, context),
-            Phase::Busy => false,
+            Phase::Idle(since) if !self.writing.get() && !self.sending_body.get() => {
+                !self.brisk.get() || self.alarm.passed(since.checked_add(BRISK), context)
+            }
+            _ => false,
         }
     }
 }
 
-/// Serves one connection to its end. Never fails: what goes wrong is the client's or is logged.
-pub(crate) async fn serve(core: Rc<Core>, listener: Arc<ListenerSpec>, stream: TcpStream, peer: SocketAddr) {
-    let downstream = Downstream::new(&core, &listener, peer);
+/// One connection from its accept to its end. Never fails: what goes wrong is the client's or is
+/// logged. A future written out by hand, because very many may wait: a parked one has room for
+/// its socket and for nothing else.
+pub(crate) struct Serving {
+    state: State,
+    _counted: OpenConnection,
+}
+
+enum State {
+    /// Waits for a request.
+    Parked(Socket),
+    /// Has one, or had one a moment ago. Gives the socket back to park it again.
+    Busy(Pin<Box<dyn Future<Output = Option<Socket>>>>),
+    /// Over.
+    Ended,
+}
+
+impl Serving {
+    /// Serves a connection that was accepted.
+    pub(crate) fn new(
+        core: &Rc<Core>,
+        listener: &Arc<ListenerSpec>,
+        counted: OpenConnection,
+        stream: TcpStream,
+        peer: SocketAddr,
+    ) -> Self {
+        let socket = Socket::new(stream, Downstream::new(core, listener, peer));
+        Self { state: State::Parked(socket), _counted: counted }
+    }
+}
+
+impl State {
+    /// Takes the socket out of its parking place and begins to talk.
+    fn begin(&mut self) -> Self {
+        match std::mem::replace(self, Self::Ended) {
+            Self::Parked(socket) => Self::Busy(Box::pin(talk(socket))),
+            other => other,
+        }
+    }
+}
+
+impl Future for Serving {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let state = &mut self.state;
+        loop {
+            *state = match state {
+                State::Parked(socket) => match ready!(socket.poll_wake(context)) {
+                    Woken::Ended => State::Ended,
+                    Woken::Began => state.begin(),
+                },
+                State::Busy(talk) => ready!(talk.as_mut().poll(context)).map_or(State::Ended, State::Parked),
+                State::Ended => return Poll::Ready(()),
+            };
+        }
+    }
+}
+
+/// Serves requests until the connection ends or may be parked; then the socket comes back.
+async fn talk(socket: Socket) -> Option<Socket> {
+    let downstream = Rc::clone(socket.downstream());
+    let core = Rc::clone(&downstream.core);
     let service = {
         let downstream = Rc::clone(&downstream);
-        service_fn(move |request| {
-            let downstream = Rc::clone(&downstream);
-            async move { Ok::<_, std::convert::Infallible>(handle(downstream, request).await) }
-        })
+        service_fn(move |request| handle(Rc::clone(&downstream), request))
     };
-    let stream = TokioIo::new(stream);
-    let socket = Socket { stream, downstream: Rc::clone(&downstream), write_until: None, linger_until: None };
+    let mut told = core.draining.get();
     let mut http = http1::Builder::new();
-    http.max_headers(MAX_FIELDS).max_buf_size(listener.max_header_bytes).half_close(false);
-    let mut connection = pin!(http.serve_connection(socket, service));
-    let mut told = false;
+    http.max_buf_size(downstream.listener.max_header_bytes).keep_alive(!told);
+    let mut connection = http.serve_connection(socket, service);
     let ended = poll_fn(|context| {
         if core.draining.get() && !told {
             told = true;
-            connection.as_mut().graceful_shutdown();
+            Pin::new(&mut connection).graceful_shutdown();
         }
-        connection.as_mut().poll(context)
-    })
-    .await;
-    if let Err(error) = ended {
-        tracing::debug!(peer = %downstream.peer, error = &error as &dyn std::error::Error, "Connection ended early");
-    }
-}
-
-/// The client's socket, which fails when the client keeps it waiting for too long.
-struct Socket {
-    stream: TokioIo<TcpStream>,
-    downstream: Rc<Downstream>,
-    /// Until when the client must have taken some of what is being written.
-    write_until: Option<Instant>,
-    /// Until when the client is heard out; none before serin has closed its half.
-    linger_until: Option<Instant>,
-}
-
-impl Socket {
-    fn written(&mut self, context: &Context<'_>, result: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-        let downstream = &self.downstream;
-        if result.is_ready() {
-            self.write_until = None;
-            if let Phase::Idle(_) = downstream.phase.get() {
-                downstream.request_ended();
-            }
-            return result;
+        match Pin::new(&mut connection).poll(context) {
+            Poll::Ready(ended) => Poll::Ready(Some(ended)),
+            Poll::Pending if downstream.may_park(context) => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
         }
-        let now = downstream.core.clock.now();
-        let until = self.write_until.or_else(|| deadline(now, downstream.listener.idle_timeout));
-        self.write_until = until;
-        if downstream.alarm.passed(until, context) { Poll::Ready(Err(io::ErrorKind::TimedOut.into())) } else { result }
-    }
-}
-
-impl Socket {
-    /// Takes and drops what the client still sends. A socket that is closed with bytes unread
-    /// resets the connection, and the reset may overtake the answer that says why.
-    fn poll_linger(&mut self, until: Instant, context: &mut Context<'_>) -> Poll<()> {
-        let mut room = [0; 4 * 1024];
-        loop {
-            let mut buffer = ReadBuf::new(&mut room);
-            match Pin::new(&mut self.stream).poll_read(context, buffer.unfilled()) {
-                Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {}
-                Poll::Pending if !self.downstream.alarm.passed(Some(until), context) => return Poll::Pending,
-                _ => return Poll::Ready(()),
-            }
+    });
+    match ended.await {
+        None => {
+            let parts = connection.into_parts();
+            let mut socket = parts.io;
+            socket.give_back(parts.read_buf);
+            Some(socket)
         }
-    }
-}
-
-impl Read for Socket {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: ReadBufCursor<'_>,
-    ) -> Poll<io::Result<()>> {
-        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
-        match &read {
-            Poll::Ready(_) => self.downstream.bytes_read(),
-            Poll::Pending if self.downstream.is_overdue(context) => {
-                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
-            }
-            Poll::Pending => {}
+        Some(Ok(())) => None,
+        Some(Err(error)) => {
+            let error = &error as &dyn std::error::Error;
+            tracing::debug!(peer = %downstream.peer, error, "Connection ended early");
+            None
         }
-        read
-    }
-}
-
-impl Write for Socket {
-    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let result = Pin::new(&mut self.stream).poll_write(context, bytes);
-        self.written(context, result)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let until = match self.linger_until {
-            Some(until) => until,
-            None => {
-                ready!(Pin::new(&mut self.stream).poll_shutdown(context))?;
-                let until = self.downstream.core.clock.now() + LINGER;
-                *self.linger_until.insert(until)
-            }
-        };
-        if self.downstream.may_be_sending() { self.poll_linger(until, context).map(Ok) } else { Poll::Ready(Ok(())) }
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        true
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        parts: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let length: usize = parts.iter().map(|part| part.len()).sum();
-        let result = if parts.len() > 1 && length <= JOINED {
-            // One plain send of a copy costs less than a vectored one of the parts.
-            let core = Rc::clone(&self.downstream.core);
-            let mut joined = core.scratch.borrow_mut();
-            joined.clear();
-            for part in parts {
-                joined.extend_from_slice(part);
-            }
-            Pin::new(&mut self.stream).poll_write(context, &joined)
-        } else {
-            Pin::new(&mut self.stream).poll_write_vectored(context, parts)
-        };
-        self.written(context, result)
     }
 }

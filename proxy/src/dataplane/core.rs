@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use arc_swap::cache::Cache;
+use bytes::BytesMut;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 
@@ -30,6 +31,8 @@ pub(crate) struct Core {
     pub(crate) draining: Cell<bool>,
     /// Where a write puts its parts together; nobody holds it for longer than that.
     pub(crate) scratch: RefCell<Vec<u8>>,
+    /// Where parked connections read the first bytes of a request.
+    pub(crate) first_bytes: RefCell<BytesMut>,
     snapshots: RefCell<SnapshotReader>,
     rng: RefCell<StdRng>,
     heads: RefCell<Vec<Vec<u8>>>,
@@ -46,6 +49,7 @@ impl Core {
             clock: Clock::new(),
             draining: Cell::new(false),
             scratch: RefCell::default(),
+            first_bytes: RefCell::default(),
             snapshots: RefCell::new(reader),
             rng: RefCell::new(StdRng::from_rng(&mut rand::rng())),
             heads: RefCell::default(),

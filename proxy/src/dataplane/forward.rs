@@ -54,12 +54,13 @@ pub(crate) async fn forward(
     downstream: &Rc<Downstream>,
     record: &mut Record,
     arm: Arm,
-    outgoing: Outgoing,
+    outgoing: &mut Outgoing,
 ) -> Result<Answer, ProxyError> {
     let core = &downstream.core;
     let service = record.service().clone();
     let pool = service.pools.get(arm);
-    let Outgoing { mut sender, idempotent, to_head } = outgoing;
+    let Outgoing { sender, idempotent, to_head } = outgoing;
+    let (idempotent, to_head) = (*idempotent, *to_head);
     let mut index = pick(core, pool, None).ok_or(ProxyError::NoEndpoint)?;
     let timeouts = service.spec.timeouts;
     let total = deadline(core.clock.now(), timeouts.total);
@@ -83,14 +84,13 @@ pub(crate) async fn forward(
             unless_slow.await
         };
         downstream.alarm.came();
-        let (error, unsent) = match answer {
+        let error = match answer {
             Ok(answer) => return Ok(answer),
-            Err(failed) => failed,
+            Err(error) => error,
         };
-        sender = unsent;
         tries += 1;
         let untouched = !sender.has_sent();
-        let next = if tries > 1 { Next::GiveUp } else { follow_up(&error, &mut sender, idempotent) };
+        let next = if tries > 1 { Next::GiveUp } else { follow_up(&error, sender, idempotent) };
         if !(next == Next::Fresh && untouched)
             && let Some(reason) = bad_reason(&error)
         {

@@ -1,17 +1,20 @@
 //! Listening sockets: one per listener and core, on the same address, so that the
 //! kernel deals connections out and no core waits for another.
 
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::connection;
+use super::connection::Serving;
 use super::core::Core;
 use crate::live::counters;
 use crate::model::spec::ListenerSpec;
@@ -70,18 +73,23 @@ fn open(address: SocketAddr) -> io::Result<std::net::TcpListener> {
 pub(crate) async fn accept(core: Rc<Core>, bound: BoundListener, stop: impl Future<Output = ()>) -> io::Result<()> {
     let BoundListener { spec, socket, open } = bound;
     let listener = TcpListener::from_std(socket)?;
-    let mut stop = std::pin::pin!(stop);
+    let mut stop = pin!(stop);
     loop {
-        tokio::select! {
-            biased;
-            () = &mut stop => break,
-            accepted = listener.accept() => match accepted {
-                Ok((stream, peer)) => admit(&core, &spec, &open, stream, peer),
-                Err(error) => {
-                    tracing::warn!(listener = %spec.name, %error, "Accept failed");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
+        let accepted = poll_fn(|context| match listener.poll_accept(context) {
+            Poll::Ready(accepted) => Poll::Ready(Some(accepted)),
+            // Asked only when nothing waits to be taken.
+            Poll::Pending => stop.as_mut().poll(context).map(|()| None),
+        });
+        match accepted.await {
+            None => break,
+            Some(Ok((stream, peer))) => admit(&core, &spec, &open, stream, peer),
+            Some(Err(error)) => {
+                tracing::warn!(listener = %spec.name, %error, "Accept failed");
+                tokio::select! {
+                    () = &mut stop => break,
+                    () = tokio::time::sleep(ACCEPT_PAUSE) => {}
                 }
-            },
+            }
         }
     }
     // Closing the socket would reset these.
@@ -92,10 +100,9 @@ pub(crate) async fn accept(core: Rc<Core>, bound: BoundListener, stop: impl Futu
 }
 
 fn poll_once<T>(future: impl Future<Output = T>) -> Option<T> {
-    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
-    match std::pin::pin!(future).poll(&mut context) {
-        std::task::Poll::Ready(value) => Some(value),
-        std::task::Poll::Pending => None,
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(value) => Some(value),
+        Poll::Pending => None,
     }
 }
 
@@ -105,15 +112,12 @@ fn admit(core: &Rc<Core>, spec: &Arc<ListenerSpec>, open: &Arc<AtomicUsize>, str
         tracing::debug!(listener = %spec.name, %peer, "Connection refused: too many are open");
         return;
     }
-    let (core, spec) = (Rc::clone(core), Arc::clone(spec));
-    tokio::task::spawn_local(async move {
-        let _counted = counted;
-        connection::serve(core, spec, stream, peer).await;
-    });
+    tokio::task::spawn_local(Serving::new(core, spec, counted, stream, peer));
 }
 
 /// Counts a connection as long as it is open, however it ends.
-struct OpenConnection {
+#[derive(Debug)]
+pub(crate) struct OpenConnection {
     core: Rc<Core>,
     /// Of its listener, over all cores: touched once when it opens and once when it ends.
     of_listener: Arc<AtomicUsize>,

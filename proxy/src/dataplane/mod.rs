@@ -21,6 +21,7 @@ mod plain;
 mod record;
 mod respond;
 mod session;
+mod socket;
 mod sticky;
 mod upstream;
 

@@ -3,7 +3,7 @@
 use serin_tests::origin::{Origin, ok};
 use serin_tests::wire::{End, Message};
 
-use super::given::{ask, get, nobody_is_blamed, serin, user};
+use super::given::{ask, get, nobody_is_blamed, post, serin, user};
 
 /// A body of the length that the target names, chunked where it says so.
 fn sized(request: &Message) -> Vec<u8> {
@@ -48,6 +48,37 @@ async fn requests_sent_at_once_are_answered_in_order() {
     }
     assert_eq!(origin.targets().unwrap(), ["/1", "/2", "/3"]);
     assert_eq!(origin.bytes().len(), 1);
+}
+
+#[tokio::test]
+async fn what_came_too_early_is_not_lost_when_the_connection_waits_in_between() {
+    let origin = Origin::bind().await.unwrap().play(|request| ok(request.target()));
+    let serin = serin(&[origin.address()], "").await;
+    for cut in [1, 10, get("/2").len() - 1] {
+        let (first, second) = (get("/1"), get("/2"));
+        let mut user = user(&serin).await;
+        user.send([&first, &second[..cut]].concat()).await.unwrap();
+        assert_eq!(user.response().await.unwrap().text(), "/1");
+        user.send(&second[cut..]).await.unwrap();
+        assert_eq!(user.response().await.unwrap().text(), "/2", "cut at {cut}");
+        for byte in get("/3").bytes() {
+            user.send([byte]).await.unwrap();
+        }
+        assert_eq!(user.response().await.unwrap().text(), "/3");
+    }
+}
+
+#[tokio::test]
+async fn a_connection_that_waited_takes_a_body_of_any_size() {
+    let origin = Origin::bind().await.unwrap().play(|request| ok(request.body.len().to_string()));
+    let serin = serin(&[origin.address()], "").await;
+    for length in [1, 16_384, 32_700, 32_768, 33_000, 200_000] {
+        let mut user = user(&serin).await;
+        for _ in 0..3 {
+            user.send(post("/", &"x".repeat(length))).await.unwrap();
+            assert_eq!(user.response().await.unwrap().text(), length.to_string());
+        }
+    }
 }
 
 #[tokio::test]

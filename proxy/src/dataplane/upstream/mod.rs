@@ -97,29 +97,24 @@ pub(crate) struct Answer {
     pub(crate) spare: Vec<u8>,
 }
 
-/// Sends a request and waits for the response head. On an error the sender comes back, so that
+/// Sends a request and waits for the response head. On an error the sender stays as it is, so that
 /// the caller may decide to [`Sender::rewind`] it and try again.
 pub(crate) async fn exchange(
     pool: &Rc<Pool>,
     alarm: &Rc<Alarm>,
     terms: &Terms,
-    mut sender: Sender,
-) -> Result<Answer, (ExchangeError, Sender)> {
+    sender: &mut Sender,
+) -> Result<Answer, ExchangeError> {
     let idle = if terms.reuse { pool.take(terms.endpoint, alarm.clock().now()) } else { None };
     let reused = idle.is_some();
     let connection = match idle {
         Some(connection) => connection,
-        None => match connect(alarm, terms).await {
-            Ok(connection) => connection,
-            Err(error) => return Err((error, sender)),
-        },
+        None => connect(alarm, terms).await?,
     };
     let mut exchange =
         Exchange { connection, reused, sending: true, send_failure: None, quiet_until: None, interim: 0 };
-    let head = match poll_fn(|context| exchange.poll(&mut sender, alarm, terms, context)).await {
-        Ok(head) => head,
-        Err(error) => return Err((error, sender)),
-    };
+    let head = poll_fn(|context| exchange.poll(sender, alarm, terms, context)).await?;
+    let sender = sender.take();
     let (unsent, spare) = if exchange.sending { (Some(sender), Vec::new()) } else { (None, sender.into_buffer()) };
     let body = ResponseBody::new(pool, alarm, terms, exchange.connection, &head, unsent);
     Ok(Answer { status: head.status, headers: head.headers, body, spare })

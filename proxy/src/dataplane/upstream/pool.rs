@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::future::Future as _;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::io;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
@@ -66,12 +67,46 @@ impl Connection {
 struct Idle {
     connection: Connection,
     until: Instant,
+    /// Whether a sweep has met it here already.
+    swept: bool,
 }
 
 /// The idle connections of one core.
 #[derive(Debug, Default)]
 pub(crate) struct Pool {
-    idle: RefCell<HashMap<SocketAddr, Vec<Idle>>>,
+    idle: RefCell<HashMap<SocketAddr, Vec<Idle>, BuildHasherDefault<AddressHasher>>>,
+}
+
+/// Hashes addresses quickly: who runs endpoints has no reason to make theirs collide.
+#[derive(Debug, Default)]
+struct AddressHasher(u64);
+
+impl Hasher for AddressHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        for word in bytes.chunks(8) {
+            let mut padded = [0; 8];
+            padded[..word.len()].copy_from_slice(word);
+            self.write_u64(u64::from_le_bytes(padded));
+        }
+    }
+
+    fn write_u16(&mut self, n: u16) {
+        self.write_u64(n.into());
+    }
+
+    fn write_u64(&mut self, n: u64) {
+        // The odd constant is 2^64 over the golden ratio.
+        self.0 = (self.0.rotate_left(5) ^ n).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+
+    fn write_usize(&mut self, n: usize) {
+        self.write_u64(n as u64);
+    }
+
+    fn finish(&self) -> u64 {
+        // A multiplication mixes upwards; the map looks at both ends.
+        self.0 ^ (self.0 >> 32)
+    }
 }
 
 impl Pool {
@@ -98,16 +133,21 @@ impl Pool {
         let mut idle = self.idle.borrow_mut();
         let connections = idle.entry(endpoint).or_default();
         if connections.len() < MAX_IDLE {
-            connections.push(Idle { connection, until });
+            connections.push(Idle { connection, until, swept: false });
         }
     }
 
-    /// Closes what has been idle for too long, and what the endpoint closed. Returns whether any
-    /// connection is left.
+    /// Closes what has been idle for too long, and what the endpoint closed; what stays here from
+    /// one sweep to the next holds no buffer. Returns whether any connection is left.
     pub(crate) fn sweep(&self, now: Instant) -> bool {
         let mut idle = self.idle.borrow_mut();
         idle.retain(|_, connections| {
-            connections.retain(|idle| idle.until > now && idle.connection.is_quiet());
+            connections.retain_mut(|idle| {
+                if std::mem::replace(&mut idle.swept, true) {
+                    idle.connection.input = BytesMut::new();
+                }
+                idle.until > now && idle.connection.is_quiet()
+            });
             !connections.is_empty()
         });
         !idle.is_empty()

@@ -67,6 +67,11 @@ impl Sender {
         }
     }
 
+    /// Takes it out, and leaves one that has nothing to send.
+    pub(crate) fn take(&mut self) -> Self {
+        std::mem::replace(self, Self::new(Vec::new(), None, RequestFraming::None, 0))
+    }
+
     /// Whether any byte was written since the last rewind.
     pub(crate) const fn has_sent(&self) -> bool {
         self.sent

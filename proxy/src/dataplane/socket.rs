@@ -1,0 +1,191 @@
+//! The client's socket: read and written with deadlines, heard out at its end, and able
+//! to wait for a request without holding a buffer.
+
+use std::future::Future as _;
+use std::io::{self, IoSlice};
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Buf as _, Bytes};
+use hyper::rt::{Read, ReadBuf, ReadBufCursor, Write};
+use hyper_util::rt::TokioIo;
+use tokio::io::AsyncReadExt as _;
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+
+use super::clock::deadline;
+use super::connection::Downstream;
+
+/// What the first read of a request has room for: its head, and mostly its body.
+const FIRST_READ: usize = 32 * 1024;
+/// How long a client is heard out that may still be sending what nobody will read.
+const LINGER: Duration = Duration::from_secs(2);
+/// Writes of several parts up to this size are put together into one.
+const JOINED: usize = 8 * 1024;
+
+/// What a socket that waited for a request came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Woken {
+    /// The first bytes of a request are there.
+    Began,
+    /// The client has left or waited for too long, or serin is draining.
+    Ended,
+}
+
+/// The client's socket, which fails when the client keeps it waiting for too long.
+#[derive(Debug)]
+pub(crate) struct Socket {
+    stream: TokioIo<TcpStream>,
+    downstream: Rc<Downstream>,
+    /// Read already: the first that the next reader gets.
+    ahead: Bytes,
+    /// Until when the client must have taken some of what is being written.
+    write_until: Option<Instant>,
+    /// Until when the client is heard out; none before serin has closed its half.
+    linger_until: Option<Instant>,
+}
+
+impl Socket {
+    /// The socket of a connection.
+    pub(crate) fn new(stream: TcpStream, downstream: Rc<Downstream>) -> Self {
+        Self { stream: TokioIo::new(stream), downstream, ahead: Bytes::new(), write_until: None, linger_until: None }
+    }
+
+    /// What its connection shares with requests.
+    pub(crate) const fn downstream(&self) -> &Rc<Downstream> {
+        &self.downstream
+    }
+
+    /// Takes back what a reader had read and not used.
+    pub(crate) fn give_back(&mut self, unused: Bytes) {
+        // Nothing would still hold the buffer that it is nothing of.
+        self.ahead = if unused.is_empty() { Bytes::new() } else { unused };
+    }
+
+    /// Waits for the first bytes of a request, in a buffer that all connections of the core
+    /// share: as many as wait, as few buffers there are.
+    pub(crate) fn poll_wake(&mut self, context: &mut Context<'_>) -> Poll<Woken> {
+        let downstream = &self.downstream;
+        if self.ahead.is_empty() {
+            let mut first = downstream.core.first_bytes.borrow_mut();
+            first.reserve(FIRST_READ);
+            match pin!(self.stream.inner_mut().read_buf(&mut *first)).poll(context) {
+                Poll::Ready(Ok(n)) if n > 0 => self.ahead = first.split().freeze(),
+                Poll::Ready(_) => return Poll::Ready(Woken::Ended),
+                Poll::Pending if downstream.core.draining.get() => return Poll::Ready(Woken::Ended),
+                Poll::Pending if downstream.is_overdue(context) => return Poll::Ready(Woken::Ended),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+        downstream.bytes_read();
+        Poll::Ready(Woken::Began)
+    }
+
+    fn written(&mut self, context: &Context<'_>, result: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        let downstream = &self.downstream;
+        downstream.is_writing(result.is_pending());
+        if result.is_ready() {
+            self.write_until = None;
+            downstream.bytes_written();
+            return result;
+        }
+        let now = downstream.core.clock.now();
+        let until = self.write_until.or_else(|| deadline(now, downstream.idle_timeout()));
+        self.write_until = until;
+        if downstream.alarm.passed(until, context) { Poll::Ready(Err(io::ErrorKind::TimedOut.into())) } else { result }
+    }
+
+    /// Takes and drops what the client still sends. A socket that is closed with bytes unread
+    /// resets the connection, and the reset may overtake the answer that says why.
+    fn poll_linger(&mut self, until: Instant, context: &mut Context<'_>) -> Poll<()> {
+        let mut room = [0; 4 * 1024];
+        loop {
+            let mut buffer = ReadBuf::new(&mut room);
+            match Pin::new(&mut self.stream).poll_read(context, buffer.unfilled()) {
+                Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {}
+                Poll::Pending if !self.downstream.alarm.passed(Some(until), context) => return Poll::Pending,
+                _ => return Poll::Ready(()),
+            }
+        }
+    }
+}
+
+impl Read for Socket {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        mut buffer: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        if !self.ahead.is_empty() {
+            let n = self.ahead.len().min(buffer.remaining());
+            buffer.put_slice(&self.ahead[..n]);
+            self.ahead.advance(n);
+            let left = std::mem::take(&mut self.ahead);
+            self.give_back(left);
+            return Poll::Ready(Ok(()));
+        }
+        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
+        match &read {
+            Poll::Ready(_) => self.downstream.bytes_read(),
+            Poll::Pending if self.downstream.is_overdue(context) => {
+                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+            }
+            Poll::Pending => {}
+        }
+        read
+    }
+}
+
+impl Write for Socket {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let result = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.written(context, result)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !self.downstream.may_be_sending() {
+            // Who gets the answer in full sees its end when the socket is closed, in a moment.
+            return Poll::Ready(Ok(()));
+        }
+        let until = match self.linger_until {
+            Some(until) => until,
+            None => {
+                ready!(Pin::new(&mut self.stream).poll_shutdown(context))?;
+                let until = self.downstream.core.clock.now() + LINGER;
+                *self.linger_until.insert(until)
+            }
+        };
+        self.poll_linger(until, context).map(Ok)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let length: usize = parts.iter().map(|part| part.len()).sum();
+        let result = if parts.len() > 1 && length <= JOINED {
+            // One plain send of a copy costs less than a vectored one of the parts.
+            let core = Rc::clone(&self.downstream.core);
+            let mut joined = core.scratch.borrow_mut();
+            joined.clear();
+            for part in parts {
+                joined.extend_from_slice(part);
+            }
+            Pin::new(&mut self.stream).poll_write(context, &joined)
+        } else {
+            Pin::new(&mut self.stream).poll_write_vectored(context, parts)
+        };
+        self.written(context, result)
+    }
+}
