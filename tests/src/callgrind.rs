@@ -88,7 +88,7 @@ struct Spent {
     clock_reads: u64,
 }
 
-/// A daemon's life: what its data-plane thread spent, and how long it ran.
+/// A daemon's life: what its data-plane thread spent, and how long it served.
 async fn run(config: &str, requests: &[u8], count: u32, times: u32) -> anyhow::Result<(Spent, Duration)> {
     let callgrind = [
         "valgrind",
@@ -108,10 +108,11 @@ async fn run(config: &str, requests: &[u8], count: u32, times: u32) -> anyhow::R
             ensure!(response.status() == 200, "{response:?}\n{}", serin.logs());
         }
     }
+    let served = start.elapsed();
     drop(user);
     let status = serin.stop().await?;
     ensure!(status.success(), "ended with {status}:\n{}", serin.logs());
-    Ok((busiest(serin.dir())?, start.elapsed()))
+    Ok((busiest(serin.dir())?, served))
 }
 
 /// The thread that made most system calls: the only one that serves requests.
