@@ -38,6 +38,9 @@ bench *ARGS:
     cargo build --profile dist --package serin
     tests/bench/compare.py --bin serin={{justfile_directory()}}/target/dist/serin {{ARGS}}
 
+# Every row of the benchmark beside its peers, then one table with the goals: Markdown.
+bench-table *ARGS: (bench "--table --rounds 5 --duration 3" ARGS)
+
 # All that must pass.
 ci:
     .ci/run

@@ -6,9 +6,11 @@
 //! is one user, [`traffic`] many of them with what such users do, [`crowd`] very many at little cost,
 //! and [`eventually`] waits for what must come true. [`pull`] breaks canaries and measures how soon they
 //! are gone. [`wire`] is one end of a connection, byte by byte, and [`origin`] an endpoint made of it.
+//! [`callgrind`] counts what a request costs the daemon.
 //! The tests are in `suite/`. Harness code returns errors with all they need to be
 //! understood; tests unwrap them.
 
+pub mod callgrind;
 pub mod checkbox;
 pub mod client;
 pub mod crowd;

@@ -4,6 +4,7 @@
 //! listener, the admin address with an operator's token, the state file. `@http@`, `@admin@` and
 //! `@dir@` in the text stand for the two addresses and a folder of the test's own.
 
+use std::ffi::OsString;
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -22,7 +23,7 @@ use crate::client::{Client, Reply};
 use crate::process::{Build, Process, Signal, serin_binary};
 
 /// How long the daemon may take to be ready.
-const READY: Duration = Duration::from_secs(20);
+const READY: Duration = Duration::from_secs(60);
 /// How long it may take to drain after SIGTERM.
 const STOP: Duration = Duration::from_secs(40);
 /// The token that the harness calls the admin API with. What it opens is gone with the test.
@@ -34,8 +35,16 @@ const TRIES: usize = 5;
 #[derive(Debug)]
 pub struct Serin {
     process: Process,
-    build: Build,
+    program: Program,
     place: Place,
+}
+
+/// What is started.
+#[derive(Clone, Debug)]
+struct Program {
+    build: Build,
+    /// The tool that runs it, with its arguments; none = it runs by itself.
+    under: Vec<String>,
 }
 
 /// Where a daemon lives: outlasts a restart.
@@ -52,7 +61,7 @@ impl Serin {
     /// # Errors
     /// When it doesn't build, doesn't start or isn't ready in time: with its log.
     pub async fn start(config: &str) -> anyhow::Result<Self> {
-        Self::start_build(config, Build::Dev).await
+        Self::start_under(config, Build::Dev, &[]).await
     }
 
     /// Starts the optimised build: for figures of time.
@@ -60,16 +69,22 @@ impl Serin {
     /// # Errors
     /// As [`Serin::start`].
     pub async fn start_release(config: &str) -> anyhow::Result<Self> {
-        Self::start_build(config, Build::Release).await
+        Self::start_under(config, Build::Release, &[]).await
     }
 
-    async fn start_build(config: &str, build: Build) -> anyhow::Result<Self> {
+    /// Starts a build in the hands of a tool, which runs it in a process of the same id. `@dir@` in
+    /// the tool's arguments stands for [`Serin::dir`].
+    ///
+    /// # Errors
+    /// As [`Serin::start`].
+    pub async fn start_under(config: &str, build: Build, under: &[&str]) -> anyhow::Result<Self> {
+        let program = Program { build, under: under.iter().map(|&word| word.to_owned()).collect() };
         let mut tries = 0;
         loop {
             tries += 1;
             let place = Place::reserve()?;
             place.write(config)?;
-            let serin = Self { process: place.launch(build)?, build, place };
+            let serin = Self { process: place.launch(&program)?, program: program.clone(), place };
             match serin.wait_ready().await {
                 Ok(()) => return Ok(serin),
                 Err(_) if tries < TRIES && serin.lost_its_port() => {}
@@ -215,7 +230,7 @@ impl Serin {
         if self.process.exited().is_none() {
             bail!("serin still runs: stop or kill it first");
         }
-        self.process = self.place.launch(self.build)?;
+        self.process = self.place.launch(&self.program)?;
         self.wait_ready().await
     }
 
@@ -274,9 +289,12 @@ impl Place {
         Ok(Self { dir, http: http.local_addr()?, admin: admin.local_addr()? })
     }
 
-    fn launch(&self, build: Build) -> anyhow::Result<Process> {
-        let mut command = Command::new(serin_binary(build)?);
-        command.arg("serve").arg("--config").arg(self.config());
+    fn launch(&self, program: &Program) -> anyhow::Result<Process> {
+        let dir = self.dir.path().display().to_string();
+        let tool = program.under.iter().map(|word| word.replace("@dir@", &dir).into());
+        let words: Vec<OsString> = tool.chain([serin_binary(program.build)?.into()]).collect();
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]).arg("serve").arg("--config").arg(self.config());
         Process::start_logging_to("serin", command, self.dir.path().join("stderr.log"))
     }
 

@@ -1,0 +1,1 @@
+wrk.headers["If-None-Match"] = "\"v1\""
