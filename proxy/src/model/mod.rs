@@ -5,6 +5,7 @@
 
 pub mod alert;
 pub mod circuit;
+pub mod flag;
 pub mod outcome;
 pub mod rollout;
 pub mod span;
