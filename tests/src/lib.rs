@@ -7,6 +7,7 @@
 //! and [`eventually`] waits for what must come true. [`pull`] breaks canaries and measures how soon they
 //! are gone. [`wire`] is one end of a connection, byte by byte, and [`origin`] an endpoint made of it.
 //! [`callgrind`] counts what a request costs the daemon.
+//! [`verdict_report`] needs none of these: it simulates what the verdict promises.
 //! The tests are in `suite/`. Harness code returns errors with all they need to be
 //! understood; tests unwrap them.
 
@@ -24,4 +25,5 @@ pub mod serin;
 pub mod smtp;
 pub mod standin;
 pub mod traffic;
+pub mod verdict_report;
 pub mod wire;
