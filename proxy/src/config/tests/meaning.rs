@@ -111,8 +111,6 @@ fn what_may_not_be_meant_is_noted_with_its_line() {
         ("[service.a]\n", "line 1: service `a` has no `hosts`"),
         ("[service.a]\n", "line 1: service `a` has no `stable` members"),
         ("[service.a.verdict]\nmax_excess_errors = 3\n", "line 1: service `a` has a verdict but neither"),
-        ("[service.a.verdict]\npass_error = 0.1\n", "line 2: `pass_error` has no effect yet"),
-        ("[service.a.verdict]\npass_margin = 0.1\n", "line 2: `pass_margin` has no effect yet"),
         ("[service.a.split]\nweight = 5\n", "line 2: weight 5 %, but there is no `canary` member"),
         ("[service.a.split]\n", "there is no [alert.email]: nobody is told of trips and alerts of a"),
         (
