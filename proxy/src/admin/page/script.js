@@ -65,18 +65,44 @@ function weightPart(service) {
 
 // A pull ends the episode, and with it the running evidence: then the proof of the pull is what counts.
 function shownEvidence(service) {
-  return service.circuit.evidence || service.verdict.signals.errors;
+  return service.circuit.evidence || service.verdict;
 }
 
 function verdictPart(service) {
   const { decision, why } = service.circuit.evidence
-    ? { decision: 'when the circuit opened', why: '' } : service.verdict;
-  const errors = shownEvidence(service);
-  const shown = 'E ' + evidence(errors.e) + ' of ' + evidence(errors.threshold);
+    ? { decision: 'when the circuit opened', why: 'by ' + service.circuit.evidence.decided_by.join(', ') } : service.verdict;
+  const proof = shownEvidence(service);
+  const shown = 'E ' + evidence(proof.e) + ' of ' + evidence(proof.threshold);
   return el('section', {}, el('h3', {}, 'Evidence against the canary'),
-    el('div', { class: 'big' }, evidence(errors.e), el('small', {}, ' of ' + evidence(errors.threshold) + ' · ' + decision)),
-    bar(share(errors.e, errors.threshold), shown, errors.e >= errors.threshold),
-    el('div', { class: 'soft' }, why));
+    el('div', { class: 'big' }, evidence(proof.e), el('small', {}, ' of ' + evidence(proof.threshold) + ' · ' + decision)),
+    bar(share(proof.e, proof.threshold), shown, proof.e >= proof.threshold),
+    el('div', { class: 'soft' }, why === 'by ' ? '' : why));
+}
+
+function outlook(what, { canary_units, seconds }) {
+  const time = seconds === null ? 'and no new ones come' : Math.max(1, Math.round(seconds / 60)) + ' min at today\u2019s traffic';
+  return el('div', { class: 'soft' }, 'About ' + number(canary_units) + ' more canary users to a ' + what + ', ' + time + '.');
+}
+
+function passPart(service) {
+  const { decision, pass, expected, sample_ratio, stable_failing } = service.verdict;
+  const shown = 'E ' + evidence(pass.e) + ' of ' + evidence(pass.threshold);
+  const ahead = decision !== 'hold' ? [] : ['pull', 'pass'].filter((what) => expected[what]).map((what) => outlook(what, expected[what]));
+  const warn = (text) => el('div', { class: 'alarm' }, text);
+  return el('section', {}, el('h3', {}, 'Evidence that it is good enough'),
+    el('div', { class: 'big' }, evidence(pass.e), el('small', {}, ' of ' + evidence(pass.threshold) + ' · at ' + percent(pass.weight))),
+    bar(share(pass.e, pass.threshold), shown, false), ...ahead,
+    sample_ratio.off ? warn('The split itself is broken: nothing passes in this episode.') : null,
+    stable_failing ? warn('Stable itself is failing: no step goes on.') : null);
+}
+
+function signalsPart(service) {
+  const rows = Object.entries(shownEvidence(service).signals).filter(([, signal]) => signal).map(([name, signal]) => {
+    const bad = signal.bad || { stable: signal.stable.bad, canary: signal.canary.bad };
+    return [name, evidence(signal.e), evidence(signal.threshold), number(bad.stable), number(bad.canary)];
+  });
+  return rows.length === 0 ? null : el('section', { class: 'wide' }, el('h3', {}, 'Signals'),
+    table(['signal', '#evidence', '#of', '#bad on stable', '#bad on canary'], rows));
 }
 
 function arms(service) {
@@ -107,13 +133,14 @@ function card(service) {
   const open = circuit.state === 'open';
   const head = el('div', { class: 'head' }, el('h2', {}, service.name),
     service.has_canary ? el('span', { class: 'badge' + (open ? ' open' : '') }, 'circuit ' + circuit.state) : null,
+    service.has_canary && !open ? el('span', { class: 'badge' }, service.verdict.decision) : null,
     el('span', { class: 'soft' }, service.hosts.join(', ')));
   const why = open ? el('p', { class: 'why' },
     'Opened ' + ago(circuit.since) + ' by ' + circuit.by + ' (' + circuit.cause + '): ' + circuit.reason +
     '. The canary gets nothing until a person resets the circuit.') : null;
-  const judged = service.has_canary ? [weightPart(service), verdictPart(service), armsPart(service)] : [armsPart(service)];
+  const judged = service.has_canary ? [weightPart(service), verdictPart(service), passPart(service), signalsPart(service), armsPart(service)] : [armsPart(service)];
   return el('article', { class: open ? 'open' : '' }, head, why,
-    el('div', { class: 'parts' }, ...judged, ...arms(service).map((arm) => poolPart(service, arm))));
+    el('div', { class: 'parts' }, ...judged.filter(Boolean), ...arms(service).map((arm) => poolPart(service, arm))));
 }
 
 function showStore(store) {

@@ -25,10 +25,9 @@ pub(super) fn facts(verdict: &VerdictJson) -> Vec<Vec<Cell>> {
     let of_step =
         format!("E {} of {}, from {} users at {} %", number(pass.e), number(pass.threshold), pass.units, pass.weight);
     rows.push(vec![plain("for a pass"), plain(of_step)]);
-    for (what, outlook) in [("a pull", verdict.expected.pull), ("a pass", verdict.expected.pass)] {
+    for (what, outlook) in [(Decision::Pull, verdict.expected.pull), (Decision::Pass, verdict.expected.pass)] {
         if let Some(outlook) = outlook.filter(|_| verdict.decision == Decision::Hold) {
-            let text = format!("{} to {what}", decision::more(outlook.outlook()));
-            rows.push(vec![plain("expected"), (text, Tone::Faint)]);
+            rows.push(vec![plain("expected"), (decision::more(outlook.outlook(), what), Tone::Faint)]);
         }
     }
     if verdict.sample_ratio.off {

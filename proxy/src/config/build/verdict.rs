@@ -11,12 +11,6 @@ use crate::model::spec::{ErrorMatchers, SignalSpec, SlowThreshold, StatusSet, Ve
 
 /// How a canary is judged.
 pub(super) fn verdict(raw: &RawVerdict, findings: &mut Findings<'_>) -> VerdictSpec {
-    for (key, value) in [("pass_error", &raw.pass_error), ("pass_margin", &raw.pass_margin)] {
-        if let Some(value) = value {
-            let text = format!("`{key}` has no effect yet: this version pulls or holds, and gives no pass verdict");
-            findings.note_at(&value.span(), text);
-        }
-    }
     let default = VerdictSpec::default();
     let mut fraction = |raw: &Option<_>, default| findings.read_or(raw.as_ref(), default, units::open_fraction);
     let false_pull_rate = fraction(&raw.false_pull_rate, default.false_pull_rate);

@@ -159,8 +159,6 @@ fn what_may_not_be_meant_is_noted_with_its_line() {
         ("[service.a]\n", "line 1: service `a` has no `hosts`"),
         ("[service.a]\n", "line 1: service `a` has no `stable` members"),
         ("[service.a.verdict]\nmax_excess_errors = 3\n", "line 1: service `a` has a verdict but neither"),
-        ("[service.a.verdict]\npass_error = 0.1\n", "line 2: `pass_error` has no effect yet"),
-        ("[service.a.verdict]\npass_margin = 0.1\n", "line 2: `pass_margin` has no effect yet"),
         (
             "[service.a.verdict]\nerrors.enabled = false\nslow.enabled = false\nmissing.enabled = false\n",
             "every signal of its verdict switched off",

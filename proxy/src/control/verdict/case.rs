@@ -176,3 +176,89 @@ fn remember<T>(values: &mut VecDeque<(Instant, T)>, now: Instant, value: T, wind
         values.pop_front();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::live::Live;
+    use crate::live::sample::{publish, service};
+    use crate::live::service::Ending;
+    use crate::model::split::{Episode, Salt, Unit};
+    use crate::model::state::{ServiceState, State};
+    use crate::model::verdict::Decision;
+
+    /// A service whose episode runs at this weight.
+    fn world(percent: f64) -> (Arc<Live>, Arc<ServiceView>) {
+        let (live, _) = Live::new(2);
+        let weight = Some(Weight::from_percent(percent).expect("a weight"));
+        let episode = Some(Episode { id: EpisodeId(1), salt: Salt(2) });
+        let state = State::from([("checkbox".to_owned(), ServiceState { weight, episode, ..Default::default() })]);
+        publish(&live, &[Arc::new(service("checkbox"))], &state);
+        let view = Arc::clone(live.snapshot().service("checkbox").expect("it was published"));
+        (live, view)
+    }
+
+    /// So many users come, each back with its key; `arm_of` says where they end up.
+    fn come(episode: &EpisodeView, users: std::ops::Range<u32>, arm_of: impl Fn(Unit) -> Arm) {
+        for key in users {
+            let unit = Unit::of_key(episode.salt, &key.to_le_bytes());
+            episode.live.note((key % 2) as usize, arm_of(unit), unit);
+            episode.step.note((key % 2) as usize, arm_of(unit), unit, true);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_healthy_canary_passes_once_its_users_had_time_to_fail() {
+        let (_live, view) = world(50.0);
+        let episode = view.episode.clone().expect("it runs");
+        let mut case = Case::new(episode.id, &view.spec);
+        come(&episode, 0..1_900, |unit| unit.arm(episode.step.weight()));
+        assert_eq!(case.look(&view, &episode, Instant::now()), Found::Nothing);
+        assert_eq!(case.status().decision, Decision::Hold, "its users may still fail");
+        tokio::time::advance(view.spec.timeouts.header).await;
+        case.look(&view, &episode, Instant::now());
+        let status = case.status();
+        assert_eq!(status.decision, Decision::Pass, "{}", status.why);
+        assert_eq!(status.pass.exposed, 1_900);
+        assert!(!status.sample_ratio.off && status.sample_ratio.returned.stable > 800);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_broken_split_is_found_once_and_forbids_a_pass() {
+        let (_live, view) = world(50.0);
+        let episode = view.episode.clone().expect("it runs");
+        let mut case = Case::new(episode.id, &view.spec);
+        come(&episode, 0..1_900, |unit| if unit.lower() % 5 == 0 { Arm::Canary } else { Arm::Stable });
+        assert_eq!(case.look(&view, &episode, Instant::now()), Found::BrokenSplit);
+        tokio::time::advance(view.spec.timeouts.header).await;
+        assert_eq!(case.look(&view, &episode, Instant::now()), Found::Nothing);
+        let status = case.status();
+        assert!(status.sample_ratio.off && status.pass.e >= status.pass.threshold);
+        assert_eq!(status.decision, Decision::Hold);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn stable_that_fails_is_known_within_its_minute_and_recovers() {
+        let (_live, view) = world(50.0);
+        let episode = view.episode.clone().expect("it runs");
+        let mut case = Case::new(episode.id, &view.spec);
+        let mut failing_after = async |bad: bool| {
+            for _ in 0..50 {
+                view.live.count(0, Arm::Stable, Ending::Status(if bad { 500 } else { 200 }), None);
+                if bad {
+                    view.live.count_bad(0, Arm::Stable, BadReason::Status);
+                }
+            }
+            tokio::time::advance(Duration::from_secs(20)).await;
+            case.look(&view, &episode, Instant::now());
+            case.status().stable_failing
+        };
+        let mut seen = Vec::new();
+        for bad in [false, false, true, true, false, false, false, false] {
+            seen.push(failing_after(bad).await);
+        }
+        assert_eq!(seen, [false, false, true, true, true, true, false, false]);
+    }
+}

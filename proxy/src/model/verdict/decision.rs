@@ -116,22 +116,85 @@ fn ahead(expected: &Expected) -> String {
         (pull, _) => pull.is_some(),
     };
     match (pull_first, expected.pull, expected.pass) {
-        (true, Some(pull), _) => format!(": {} to a pull, if its excess is real", more(pull)),
-        (_, _, Some(pass)) => format!(": {} to a pass, if it is no worse", more(pass)),
+        (true, Some(pull), _) => format!(": {}, if its excess is real", more(pull, Decision::Pull)),
+        (_, _, Some(pass)) => format!(": {}, if it is no worse", more(pass, Decision::Pass)),
         _ => String::new(),
     }
 }
 
-/// `about 420 more canary users, 7m at today's traffic`.
-pub fn more(outlook: Outlook) -> String {
-    let time = outlook.time.map_or_else(
-        || ", at no traffic never".to_owned(),
-        |time| format!(", {} at today's traffic", span::show(time)),
-    );
-    format!("about {} more canary users{time}", outlook.canary_units)
+/// `about 420 more canary users to a pass, 7m at today's traffic`.
+pub fn more(outlook: Outlook, to: Decision) -> String {
+    let time = outlook
+        .time
+        .map_or_else(|| "and no new ones come".to_owned(), |time| format!("{} at today's traffic", span::show(time)));
+    format!("about {} more canary users to a {to}, {time}", outlook.canary_units)
 }
 
 /// A fraction as a percent, without needless zeros.
 fn percent(fraction: f64) -> f64 {
     (fraction * 1e6).round() / 1e4
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::model::spec::VerdictSpec;
+    use crate::model::time::Timestamp;
+    use crate::model::verdict::Traffic;
+    use crate::model::verdict::forecast::expected;
+    use crate::model::weight::Weight;
+
+    /// A judge of a step at this weight in which nothing went bad.
+    fn quiet(percent: f64, exposed: u64) -> Judge {
+        let mut judge = Judge::new(&VerdictSpec::default());
+        judge.begin_step(Weight::from_percent(percent).expect("a weight"), Timestamp::default());
+        judge.expose(exposed);
+        judge
+    }
+
+    #[test]
+    fn a_quiet_canary_passes_unless_a_guard_says_no() {
+        let judge = quiet(10.0, 8_000);
+        assert_eq!(judge.decision(Guards::default()), Decision::Pass);
+        for (guards, why) in [
+            (Guards { split_broken: true, stable_failing: false }, "the split itself is broken"),
+            (Guards { split_broken: false, stable_failing: true }, "stable itself is failing"),
+        ] {
+            assert_eq!(judge.decision(guards), Decision::Hold);
+            assert!(judge.why(guards, &Expected::default()).contains(why));
+        }
+    }
+
+    #[test]
+    fn no_data_is_neither_a_pass_nor_a_pull() {
+        for percent in [0.0, 10.0, 100.0] {
+            assert_eq!(quiet(percent, 0).decision(Guards::default()), Decision::Hold);
+        }
+        let why = quiet(100.0, 1_000_000).why(Guards::default(), &Expected::default());
+        assert_eq!(why, "at weight 100 % there is nothing to compare");
+    }
+
+    #[test]
+    fn the_sentence_says_how_long_it_will_take() {
+        let judge = quiet(10.0, 4_000);
+        let traffic = Traffic { units: 4_000, units_per_second: 10.0, maturity: Duration::from_secs(30) };
+        let expected = expected(&judge, &traffic);
+        let pass = expected.pass.expect("evidence grows");
+        assert!((250..420).contains(&pass.canary_units), "{pass:?}");
+        let why = judge.why(Guards::default(), &expected);
+        assert!(why.contains(&format!("about {} more canary users to a pass, ", pass.canary_units)), "{why}");
+        assert_eq!(
+            more(Outlook { time: None, ..pass }, Decision::Pass).split(", ").last(),
+            Some("and no new ones come")
+        );
+    }
+
+    #[test]
+    fn stable_is_failing_when_a_fifth_of_its_answers_are_errors_and_not_for_one_users_bad_luck() {
+        for (requests, errors, failing) in [(0, 0, false), (19, 19, false), (100, 20, true), (101, 20, false)] {
+            assert_eq!(is_failing(requests, errors), failing, "{errors} of {requests}");
+        }
+    }
 }

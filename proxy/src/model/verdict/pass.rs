@@ -164,3 +164,141 @@ const fn mark(arm: Arm) -> u8 {
 const fn count(n: u64) -> f64 {
     n as f64
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+    use crate::model::outcome::Signal;
+    use crate::model::split::Unit;
+    use crate::model::verdict::addresses::ClientNet;
+    use rand::rngs::StdRng;
+    use rand::{RngExt as _, SeedableRng as _};
+
+    fn fact(unit: u64, arm: Arm, percent: f64) -> Fact {
+        Fact {
+            unit: Unit(u128::from(unit)),
+            arm,
+            weight: Weight::from_percent(percent).expect("a weight"),
+            signal: Signal::Errors,
+            drawn_at: Timestamp::from_millis(1),
+            address: ClientNet::from(std::net::IpAddr::from(Ipv4Addr::LOCALHOST)),
+        }
+    }
+
+    fn step(percent: f64) -> Pass {
+        let mut pass = Pass::new(&VerdictSpec::default());
+        pass.begin(Weight::from_percent(percent).expect("a weight"), Timestamp::default());
+        pass
+    }
+
+    /// Units come until the canary passes or there are `most`; each arm's chance of a bad one as given. One
+    /// looks often, but not at each unit. Returns how many units there were, and whether it passed.
+    fn episode(rng: &mut StdRng, percent: f64, chance: PerArm<f64>, most: u64) -> (u64, bool) {
+        let (mut pass, w) = (step(percent), percent / 100.0);
+        let any = w * chance.canary + (1.0 - w) * chance.stable;
+        let (mut units, mut next_bad) = (0, gap(rng, any));
+        while units < most {
+            units = (units + units / 50 + 20).min(most);
+            while next_bad <= units {
+                let canary = rng.random_bool(w * chance.canary / any);
+                // Spread over the hash, as units are.
+                let unit = next_bad.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+                pass.observe(&fact(unit, if canary { Arm::Canary } else { Arm::Stable }, percent));
+                next_bad += gap(rng, any);
+            }
+            pass.expose(units);
+            if pass.value() >= pass.threshold() {
+                return (units, true);
+            }
+        }
+        (units, false)
+    }
+
+    /// How many units until the next bad one, with it.
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "held at the largest number")]
+    fn gap(rng: &mut StdRng, chance: f64) -> u64 {
+        let luck = 1.0 - rng.random::<f64>();
+        if chance > 0.0 { (luck.ln() / (1.0 - chance).ln()).ceil().clamp(1.0, 1e15) as u64 } else { u64::MAX / 2 }
+    }
+
+    #[test]
+    fn each_unit_is_fair_if_the_canary_is_worse_by_the_margin() {
+        for (percent, p) in [(1.0, 0.0), (10.0, 0.01), (50.0, 0.3), (90.0, 0.001)] {
+            let (w, margin) = (percent / 100.0, 0.005);
+            let mut before = step(percent);
+            before.observe(&fact(1, Arm::Canary, percent));
+            before.observe(&fact(2, Arm::Stable, percent));
+            before.expose(500);
+            let after = |bad: Option<Arm>| {
+                let mut pass = before.clone();
+                if let Some(arm) = bad {
+                    pass.observe(&fact(3, arm, percent));
+                }
+                pass.expose(501);
+                pass.value()
+            };
+            let (canary, stable) = (w * (p + margin), (1.0 - w) * p);
+            let mean = canary * after(Some(Arm::Canary))
+                + stable * after(Some(Arm::Stable))
+                + (1.0 - canary - stable) * after(None);
+            assert!((mean / before.value() - 1.0).abs() < 1e-9, "{percent} %: {} to {mean}", before.value());
+        }
+    }
+
+    #[test]
+    fn a_canary_without_an_error_passes_after_some_seven_hundred_units() {
+        for percent in [1.0, 10.0, 50.0] {
+            let (units, passed) = episode(&mut StdRng::seed_from_u64(1), percent, PerArm::default(), 200_000);
+            let canary = count(units) * percent / 100.0;
+            assert!(passed && (600.0..760.0).contains(&canary), "{percent} %: {canary}");
+        }
+    }
+
+    #[test]
+    fn a_healthy_canary_passes_within_thrice_what_a_test_of_fixed_size_needs() {
+        // A one-sided test of two shares at β = 5 % with a power of 80 %, and never fewer units than one
+        // would need that never saw an error.
+        let fixed = |p: f64, w: f64| {
+            let normal = (1.644_9f64 + 0.841_6).powi(2) * p * (1.0 - p) / 0.005f64.powi(2) / (1.0 - w);
+            normal.max(20f64.ln() / 0.005)
+        };
+        let mut rng = StdRng::seed_from_u64(5);
+        for (percent, p) in [(10.0, 0.0005), (10.0, 0.002), (50.0, 0.005), (10.0, 0.01), (50.0, 0.05)] {
+            let w = percent / 100.0;
+            let mut canary: Vec<f64> = (0..21)
+                .map(|_| episode(&mut rng, percent, PerArm { stable: p, canary: p }, 2_000_000).0)
+                .map(|units| count(units) * w)
+                .collect();
+            canary.sort_by(f64::total_cmp);
+            let (median, fixed) = (canary[10], fixed(p, w));
+            assert!(median <= 3.0 * fixed, "{p} at {percent} %: {median:.0} canary units against {fixed:.0}");
+        }
+    }
+
+    #[test]
+    fn a_canary_that_is_worse_by_the_margin_or_more_seldom_passes() {
+        let (mut rng, episodes) = (StdRng::seed_from_u64(6), 400);
+        for (percent, stable, excess) in [(50.0, 0.01, 0.005), (10.0, 0.0, 0.005), (50.0, 0.01, 0.01)] {
+            let chance = PerArm { stable, canary: stable + excess };
+            let passed = (0..episodes).filter(|_| episode(&mut rng, percent, chance, 20_000).1).count();
+            // three standard errors above 5 % of 400 are 33
+            assert!(passed <= 33, "{stable} + {excess} at {percent} %: {passed} of {episodes}");
+        }
+    }
+
+    #[test]
+    fn a_new_step_begins_with_nothing_and_old_facts_say_nothing_of_it() {
+        let mut pass = step(10.0);
+        pass.expose(9_000);
+        assert!(pass.value() > pass.threshold());
+        pass.begin(Weight::from_percent(20.0).expect("a weight"), Timestamp::from_millis(1));
+        assert!((pass.value() - 1.0).abs() < 1e-9);
+        pass.observe(&fact(1, Arm::Canary, 10.0));
+        assert_eq!(pass.bad(), PerArm::default());
+        pass.observe(&fact(1, Arm::Canary, 20.0));
+        pass.observe(&Fact { signal: Signal::Slow, ..fact(1, Arm::Canary, 20.0) });
+        assert_eq!(pass.bad().canary, 1, "a unit counts anew, and once");
+    }
+}

@@ -112,3 +112,23 @@ fn a_wrong_configuration_is_refused_with_the_reason() {
     std::fs::set_permissions(&open_to_all, std::fs::Permissions::from_mode(0o777)).expect("mine");
     assert!(start(&|_| {}, &open_to_all).contains("0700"));
 }
+
+#[test]
+fn a_broken_split_is_told_once_in_an_episode() {
+    let broken = |proxy_millis| {
+        Alert::Ratio(RatioAlert {
+            service: "checkbox".into(),
+            episode: EpisodeId(0xab),
+            weight: "10".parse().expect("a weight"),
+            returned: PerArm { stable: 600, canary: 400 },
+            at: at(proxy_millis),
+        })
+    };
+    assert_eq!(mail(&broken(0)).id, mail(&broken(9_000)).id);
+    let letter = broken(0).letter("edge-1", None);
+    assert_eq!(letter.subject, "[serin] checkbox: the split itself is broken");
+    let text = text::render(&letter);
+    for said in ["400 (40.00 %)", "100", "passes no step", "A pull is not held up"] {
+        assert!(text.contains(said), "the mail doesn't say {said}:\n{text}");
+    }
+}

@@ -9,7 +9,7 @@ use super::compose::Composer;
 use super::outbox::Mail;
 use super::*;
 use crate::model::alert::{AlertMetric, Condition};
-use crate::model::circuit::{ArmEvidence, Cause, Evidence};
+use crate::model::circuit::{ArmEvidence, Cause, Evidence, SignalEvidence};
 use crate::model::outcome::{BadReason, BadSample, PerSignal};
 use crate::model::spec::{SmtpServer, SmtpTls};
 
@@ -56,7 +56,21 @@ fn trip_alert() -> TripAlert {
         e_without_any_address: Some(2_100.9),
         samples: vec![sample(0, Some(500), BadReason::Status), sample(3, None, BadReason::ConnectTimeout)],
         first_bad: Some(at(0)),
-        signals: PerSignal::default(),
+        signals: PerSignal {
+            errors: Some(SignalEvidence {
+                e: 6_015.4,
+                threshold: 1_250.0,
+                tolerance: 1.0,
+                bad: PerArm { stable: 4, canary: 30 },
+            }),
+            slow: Some(SignalEvidence {
+                e: 1.9,
+                threshold: 10_000.0,
+                tolerance: 1.25,
+                bad: PerArm { stable: 0, canary: 1 },
+            }),
+            ..PerSignal::default()
+        },
     };
     let trip = Trip {
         cause: Cause::Evidence,

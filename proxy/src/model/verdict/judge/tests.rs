@@ -177,3 +177,118 @@ fn the_hard_rule_counts_what_exceeds_stables_share() {
     assert_eq!(rulings[2], Ruling::Hold);
     assert_eq!(rulings[3], Ruling::Pull(Cause::MaxExcessErrors));
 }
+
+/// A fact of a key at 10 %.
+fn fact(key: u32, signal: Signal, address: u32) -> Fact {
+    Fact { signal, ..Fact::from(&outcome(key, 10.0, address)) }
+}
+
+#[test]
+fn one_address_alone_never_pulls_whatever_it_does() {
+    let mut judge = Judge::new(&spec());
+    for key in canary_keys().take(300) {
+        for signal in Signal::ALL {
+            assert_eq!(judge.observe_fact(&fact(key, signal, 99), 1_000), Ruling::Hold);
+        }
+    }
+    assert!(judge.is_against());
+}
+
+#[test]
+fn a_canary_that_turns_slow_late_is_pulled_by_that_signal_alone() {
+    let mut judge = Judge::new(&spec());
+    for key in 0..1_000 {
+        for signal in [Signal::Errors, Signal::Slow] {
+            assert_eq!(judge.observe_fact(&fact(key, signal, key), 1_000), Ruling::Hold);
+        }
+    }
+    let late = canary_keys().skip_while(|key| *key < 1_000).take(30);
+    let last = late.map(|key| judge.observe_fact(&fact(key, Signal::Slow, key), 1_000)).last();
+    assert_eq!(last, Some(Ruling::Pull(Cause::Evidence)));
+    assert_eq!(judge.evidence(PerArm::default()).decisive(), [Signal::Slow]);
+    assert!(judge.why(Guards::default(), &Expected::default()).ends_with("(slow)"));
+}
+
+#[test]
+fn a_signal_that_is_off_is_no_evidence() {
+    let mut judge = Judge::new(&spec());
+    for key in canary_keys().take(50) {
+        assert_eq!(judge.observe_fact(&fact(key, Signal::ClientErrors, key), 1_000), Ruling::Hold);
+    }
+    let evidence = judge.evidence(PerArm::default());
+    assert_eq!((evidence.signals.client_errors, evidence.arms.canary.bad), (None, 0));
+}
+
+#[test]
+fn a_unit_that_is_bad_for_two_signals_is_one_bad_unit() {
+    let mut judge = Judge::new(&spec());
+    for signal in [Signal::Slow, Signal::Errors, Signal::Errors] {
+        judge.observe_fact(&fact(1, signal, 1), 1);
+    }
+    let evidence = judge.evidence(PerArm::default());
+    let bad = |arms: PerArm<u64>| arms.stable + arms.canary;
+    assert_eq!(evidence.arms.stable.bad + evidence.arms.canary.bad, 1);
+    assert_eq!(evidence.signals.errors.map(|part| bad(part.bad)), Some(1));
+    assert_eq!(evidence.signals.slow.map(|part| bad(part.bad)), Some(1));
+}
+
+#[test]
+fn in_whatever_order_facts_come_the_evidence_is_the_same() {
+    // given facts of two proxies, some of them told by both, with draws a little apart
+    let mut facts: Vec<Fact> =
+        (0..600).flat_map(|key| [Signal::Errors, Signal::Slow].map(|signal| fact(key, signal, key % 97))).collect();
+    let again = facts
+        .iter()
+        .step_by(7)
+        .map(|fact| Fact { drawn_at: fact.drawn_at + std::time::Duration::from_millis(3), ..*fact });
+    facts.extend(again.collect::<Vec<_>>());
+    let mut rng = StdRng::seed_from_u64(9);
+    let mut seen = Vec::new();
+    for _ in 0..3 {
+        let mut judge = Judge::new(&spec());
+        for fact in &facts {
+            judge.observe_fact(fact, 100);
+        }
+        judge.put_in_order();
+        let evidence = judge.evidence(PerArm::default());
+        seen.push((evidence.e, evidence.e_without_any_address, evidence.arms));
+        for last in (1..facts.len()).rev() {
+            facts.swap(last, rng.random_range(0..=last));
+        }
+    }
+    assert!(seen.iter().all(|other| *other == seen[0]), "{seen:?}");
+}
+
+#[test]
+fn of_a_fact_told_twice_the_earlier_draw_stands() {
+    let mut judge = Judge::new(&spec());
+    let key = canary_keys().next().expect("a key");
+    let late = Fact { drawn_at: Timestamp::from_millis(50), ..fact(key, Signal::Errors, 1) };
+    // the same unit, drawn before the weight was raised: on stable
+    let early = Fact { drawn_at: Timestamp::from_millis(10), arm: Arm::Stable, ..late };
+    judge.observe_fact(&late, 1);
+    judge.observe_fact(&early, 1);
+    judge.observe_fact(&late, 1);
+    let errors = judge.evidence(PerArm::default()).signals.errors.expect("it counts");
+    assert_eq!(errors.bad, PerArm { stable: 1, canary: 0 });
+}
+
+#[test]
+fn a_fact_survives_the_way_to_another_proxy() {
+    let fact = Fact {
+        address: ClientNet::from("2001:db8::1".parse::<std::net::IpAddr>().expect("good")),
+        ..fact(3, Signal::Missing, 1)
+    };
+    let text = serde_json::to_string(&fact).expect("plain values");
+    assert_eq!(serde_json::from_str::<Fact>(&text).expect("its own text"), fact, "{text}");
+}
+
+#[test]
+fn what_older_versions_wrote_is_still_read() {
+    let text = r#"{"e":4812.3,"threshold":1000.0,"stable":{"units":9012,"bad":4},"canary":{"units":1003,"bad":31},"addresses":17}"#;
+    let evidence: Evidence = serde_json::from_str(text).expect("an older record");
+    assert_eq!((evidence.arms.canary.bad, evidence.signals), (31, PerSignal::default()));
+    let text = serde_json::to_string(&Judge::new(&spec()).evidence(PerArm::default())).expect("plain values");
+    let again: Evidence = serde_json::from_str(&text).expect("its own text");
+    assert_eq!(again.signals.slow.map(|part| part.tolerance), Some(1.25));
+}
