@@ -8,6 +8,7 @@ mod mail;
 mod pull;
 mod query_of_death;
 mod redis_outage;
+mod rollout;
 mod split;
 mod store;
 mod wire;
