@@ -9,6 +9,7 @@ mod mail;
 mod pull;
 mod query_of_death;
 mod redis_outage;
+mod rollout;
 mod signals;
 mod split;
 mod store;

@@ -8,13 +8,16 @@ mod world;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serin::model::rollout::change::{Lead, RolloutChange};
+use serin::model::rollout::{Phase, RolloutId};
 use serin::model::split::Arm;
 use serin::model::state::{Change, Member, ServiceState};
-use serin::store::{Store, StoreError};
+use serin::model::time::Timestamp;
+use serin::store::{Store, StoreError, fresh_episode};
 use serin_tests::eventually::eventually;
 
 use self::world::{
-    SECOND, SERVICE, World, apply, beat, canary, drain, load, percent, put, reset, set_weight, state, trip,
+    SECOND, SERVICE, World, apply, beat, begin, canary, drain, load, percent, put, reset, set_weight, state, trip,
 };
 
 /// Each of these holds for every kind of store.
@@ -40,6 +43,8 @@ every_store! {
     a_restart_keeps_the_state
     a_second_opener_of_the_state_file_is_refused
     a_hundred_writers_lose_no_update
+    a_rollout_is_kept_and_of_two_the_first_counts
+    a_leader_leads_on_and_is_listened_to
 }
 
 async fn a_service_that_nobody_touched_is_revision_zero(world: World) {
@@ -167,6 +172,33 @@ async fn a_hundred_writers_lose_no_update(world: World) {
     write_a_hundred(std::slice::from_ref(&store)).await;
     let loaded = load(&*store).await.state[SERVICE].clone();
     assert_eq!((loaded.revision, loaded.pools.canary.len()), (100, 100));
+}
+
+async fn a_rollout_is_kept_and_of_two_the_first_counts(world: World) {
+    let store = world.open("a").await;
+    let begun = apply(&*store, &begin(1)).await;
+    assert_eq!(apply(&*store, &begin(2)).await, begun, "a second rollout began beside the first");
+    let fence = store.lead("p1", SECOND).await.expect("the store answers").expect("nobody else leads");
+    let lead = |step| Lead { id: RolloutId(1), step, fence, at: Timestamp::from_millis(5) };
+    let advance = |step| Change::Rollout(RolloutChange::Advance { lead: lead(step), fresh: fresh_episode() });
+    let first = apply(&*store, &advance(0)).await;
+    assert_eq!((first.weight, first.episode.is_some()), (Some(percent(10.0)), true));
+    assert_eq!(apply(&*store, &advance(0)).await, first, "the same advance was made twice");
+    drop(store);
+    let store = world.open("a").await;
+    assert_eq!(state(&*store).await, first, "a restart lost something");
+    // and a trip pulls it, for good
+    let pulled = apply(&*store, &trip("5xx")).await;
+    assert_eq!(pulled.rollout.as_ref().map(|rollout| rollout.phase), Some(Phase::Pulled));
+    assert_eq!(apply(&*store, &advance(1)).await, pulled);
+    let closed = apply(&*store, &reset()).await;
+    assert_eq!((closed.weight, closed.episode), (Some(percent(0.0)), None));
+}
+
+async fn a_leader_leads_on_and_is_listened_to(world: World) {
+    let store = world.open("a").await;
+    let first = store.lead("p1", SECOND).await.expect("the store answers").expect("nobody else leads");
+    assert_eq!(store.lead("p1", SECOND).await.expect("the store answers"), Some(first));
 }
 
 /// A hundred members, each put by a task of its own, over these stores in turn.

@@ -71,6 +71,12 @@ pub(super) fn is_line(text: &str, longest: usize) -> bool {
     text.chars().count() <= longest && !text.chars().any(char::is_control)
 }
 
+/// A text from outside as one line without control characters, and no longer than this.
+pub(super) fn one_line(text: &str, longest: usize) -> String {
+    let line = text.chars().map(|c| if c.is_control() { ' ' } else { c });
+    line.take(longest).collect::<String>().trim().to_owned()
+}
+
 /// A body that holds nothing but a reason.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -12,7 +12,7 @@ use super::guard::Caller;
 use super::problem::Problem;
 use super::target::OfService;
 use super::weight::no_canary;
-use super::{Admin, services};
+use super::{Admin, Shared, services};
 use crate::live::ServiceView;
 use crate::model::circuit::{Cause, Circuit, Reset, Trip};
 use crate::model::state::Change;
@@ -31,10 +31,7 @@ pub(super) async fn trip(
     if service.spec.split.is_none() {
         return Err(no_canary(name));
     }
-    let episode = service.episode.as_ref().map(|episode| episode.id);
-    let reason = reason.or("no reason given");
-    let trip = person_trip(&service, &caller, &reason);
-    let opened = admin.state.live.service(name).trip(episode, trip);
+    let opened = open(&admin, &service, &caller, Cause::Person, reason.or("no reason given"));
     let note = match (opened, admin.state.live.store_health().reachable) {
         (false, _) => Some("it was open already: the first cause stands"),
         (true, false) => {
@@ -42,24 +39,29 @@ pub(super) async fn trip(
         }
         (true, true) => None,
     };
-    if opened {
-        let (from, to) = ("closed".into(), "open".into());
-        admin.audit.note(&caller, Note { what: "trip", service: name, endpoint: None, from, to, why: Some(reason) });
-    }
     services::answer(&admin, name, None, note)
 }
 
-fn person_trip(service: &ServiceView, caller: &Caller, reason: &str) -> Trip {
+/// Opens a circuit here and now, and notes who did; control tells the rest. Whether it was closed before.
+pub(super) fn open(admin: &Shared, service: &ServiceView, caller: &Caller, cause: Cause, reason: String) -> bool {
+    let (name, why) = (service.spec.name.as_str(), Some(reason.clone()));
     let verdict = service.live.verdict();
-    let of_this_episode = service.episode.as_ref().is_some_and(|episode| verdict.episode == Some(episode.id));
-    Trip {
-        cause: Cause::Person,
-        reason: reason.to_owned(),
+    let episode = service.episode.as_ref().map(|episode| episode.id);
+    let of_this_episode = episode.is_some() && verdict.episode == episode;
+    let trip = Trip {
+        cause,
+        reason,
         by: caller.name.clone(),
         at: telemetry::now(),
         weight_before: service.effective(),
         evidence: of_this_episode.then(|| verdict.evidence.clone()),
+    };
+    let opened = admin.state.live.service(name).trip(episode, trip);
+    if opened {
+        let (from, to) = ("closed".into(), "open".into());
+        admin.audit.note(caller, Note { what: "trip", service: name, endpoint: None, from, to, why });
     }
+    opened
 }
 
 /// `POST …/circuit/reset`: closes the circuit, in the store first, since only a record there

@@ -5,6 +5,7 @@
 //! exception is a trip: it latches in `live` first, because it must work with the store gone.
 //! May know: model, live (read, and the trip's latch), store, telemetry. Never: dataplane, control.
 
+mod alerts;
 mod audit;
 pub mod auth;
 mod body;

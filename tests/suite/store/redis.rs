@@ -10,7 +10,7 @@ use serin::store::{Freshness, Loaded, Store, StoreError};
 use serin_tests::eventually::eventually;
 
 use super::world::{
-    NAMESPACE, SECOND, SERVICE, World, apply, beat, load, percent, put, reset, set_weight, state, trip,
+    NAMESPACE, SECOND, SERVICE, World, apply, beat, begin, load, percent, put, reset, set_weight, state, trip,
 };
 use super::write_a_hundred;
 
@@ -271,6 +271,36 @@ async fn a_circuit_that_is_deleted_by_hand_is_put_back() {
 }
 
 #[tokio::test]
+async fn one_leads_until_its_term_is_over_and_each_new_one_has_a_higher_fence() {
+    let world = World::with_redis(&[]).await;
+    let (one, other) = (world.open("a").await, world.open("b").await);
+    let first = one.lead("p1", SECOND).await.expect("Redis answers").expect("nobody else leads");
+    assert_eq!(other.lead("p2", SECOND).await.expect("Redis answers"), None, "two lead at once");
+    let next =
+        eventually(5 * SECOND, "the term ends", async || other.lead("p2", SECOND).await.expect("Redis answers")).await;
+    assert!(next > first, "{next:?} after {first:?}");
+    assert_eq!(one.lead("p1", SECOND).await.expect("Redis answers"), None);
+    // also when Redis forgot that anybody led
+    world.cli(&["FLUSHALL"]).await;
+    let after = one.lead("p1", SECOND).await.expect("Redis answers").expect("nobody leads");
+    assert!(after > next, "{after:?} after {next:?}");
+}
+
+#[tokio::test]
+async fn a_rollout_that_makes_no_sense_is_passed_over_and_named() {
+    let world = World::with_redis(&[]).await;
+    let store = world.open("a").await;
+    let begun = apply(&*store, &begin(1)).await;
+    let falling = serde_json::to_string(&begun.rollout).expect("JSON").replace("\"weight\":20.0", "\"weight\":5.0");
+    for poison in ["{}", "null", "promoted", &falling] {
+        world.cli(&["HSET", HASH, "rollout", poison]).await;
+        let loaded = load(&*store).await;
+        assert_eq!(loaded.state[SERVICE].rollout, begun.rollout, "{poison}");
+        assert!(loaded.poisoned[0].key.ends_with("checkbox rollout"), "{:?}", loaded.poisoned);
+    }
+}
+
+#[tokio::test]
 async fn a_password_is_used_and_never_told() {
     let world = World::with_redis(&["--requirepass", "0pen-sesame"]).await;
     let port = world.redis.as_ref().expect("Redis").port();
@@ -302,6 +332,7 @@ async fn a_user_with_the_documented_rights_is_enough() {
     apply(&store, &beat("m", 60_000)).await;
     apply(&store, &Change::RemoveMember { arm: Arm::Canary, id: "m".into() }).await;
     assert!(is_fresh(&load(&store).await));
+    assert!(store.lead("p1", SECOND).await.expect("it may lead").is_some());
     until_silent(&store).await;
     world.cli(&["PUBLISH", "serin:{test}:changes", SERVICE]).await;
     assert!(hears_at_once(&store).await, "it may not subscribe");

@@ -5,6 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serin::model::circuit::{Cause, Reset, Trip};
+use serin::model::rollout::RolloutId;
+use serin::model::rollout::change::RolloutChange;
+use serin::model::rollout::plan::Plan;
 use serin::model::spec::{StoreKind, StoreSpec};
 use serin::model::split::Arm;
 use serin::model::state::{Change, Member, MemberSpec, ServiceState};
@@ -93,6 +96,22 @@ pub(crate) fn trip(reason: &str) -> Change {
 pub(crate) fn reset() -> Change {
     let reset = Reset { reason: "fixed".into(), by: "ann".into(), at: Timestamp::from_millis(2) };
     Change::Reset { reset, fresh: fresh_episode() }
+}
+
+/// The start of a rollout of two steps.
+pub(crate) fn begin(id: u64) -> Change {
+    let plan = Plan {
+        id: RolloutId(id),
+        version: "1.5".into(),
+        steps: ["10%:1s:time", "20%:1s:time"].map(|step| step.parse().expect("a step")).to_vec(),
+        by: "jenkins".into(),
+        at: Timestamp::from_millis(1),
+        reason: None,
+        deadline_ms: 86_400_000,
+        lease_ms: None,
+        max_weight: percent(100.0),
+    };
+    Change::Rollout(RolloutChange::Start { plan })
 }
 
 pub(crate) fn spec(port: u16) -> MemberSpec {

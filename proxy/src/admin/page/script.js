@@ -128,6 +128,14 @@ function poolPart(service, arm) {
   return el('section', {}, el('h3', {}, arm + ' pool · ' + pool.ready + ' of ' + pool.endpoints.length + ' ready'), content);
 }
 
+function rolloutPart(service) {
+  const { rollout } = service;
+  if (!rollout) return null;
+  const at = rollout.phase + ' · step ' + rollout.step + ' of ' + rollout.steps.length;
+  return el('section', { class: 'wide' }, el('h3', {}, 'Rollout of ' + rollout.version),
+    el('div', {}, at), el('div', { class: 'soft' }, rollout.why));
+}
+
 function card(service) {
   const { circuit } = service;
   const open = circuit.state === 'open';
@@ -138,7 +146,7 @@ function card(service) {
   const why = open ? el('p', { class: 'why' },
     'Opened ' + ago(circuit.since) + ' by ' + circuit.by + ' (' + circuit.cause + '): ' + circuit.reason +
     '. The canary gets nothing until a person resets the circuit.') : null;
-  const judged = service.has_canary ? [weightPart(service), verdictPart(service), passPart(service), signalsPart(service), armsPart(service)] : [armsPart(service)];
+  const judged = service.has_canary ? [weightPart(service), verdictPart(service), passPart(service), rolloutPart(service), signalsPart(service), armsPart(service)] : [armsPart(service)];
   return el('article', { class: open ? 'open' : '' }, head, why,
     el('div', { class: 'parts' }, ...judged.filter(Boolean), ...arms(service).map((arm) => poolPart(service, arm))));
 }

@@ -2,6 +2,7 @@
 //! that publishes what the store holds.
 
 mod access;
+mod alerts;
 mod changes;
 mod endpoints;
 mod listening;

@@ -198,7 +198,11 @@ impl<'v> Compiler<'v> {
             }
         }
         if total > limits::TOTAL_WEIGHT {
-            return self.refuse(Why::TooBig { what: "the sum of the weights", size: total, limit: limits::TOTAL_WEIGHT });
+            return self.refuse(Why::TooBig {
+                what: "the sum of the weights",
+                size: total,
+                limit: limits::TOTAL_WEIGHT,
+            });
         }
         if known && total == 0 {
             return self.refuse(Why::NoWeight);

@@ -54,7 +54,8 @@ fn check_constant(cases: &[(Value, Value)]) {
 
 #[test]
 fn variables_come_from_the_context() {
-    let data = json!({"a": 1, "n": null, "e": "", "b": {"c": {"d": "deep"}}, "list": [10, [20, 21]], "targetingKey": "k"});
+    let data =
+        json!({"a": 1, "n": null, "e": "", "b": {"c": {"d": "deep"}}, "list": [10, [20, 21]], "targetingKey": "k"});
     let cases = [
         (json!({"var": "a"}), json!(1)),
         (json!({"var": ["a"]}), json!(1)),

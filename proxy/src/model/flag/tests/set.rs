@@ -93,7 +93,8 @@ fn the_digest_is_of_the_content_and_of_nothing_else() {
     // Pinned: an ETag that somebody holds must outlive an upgrade of serin.
     assert_eq!(digest(text).to_string(), "f56cc9aef05cd00c359276a76d9be7ba");
     let text = String::from_utf8_lossy(text).into_owned();
-    for (from, to) in [("\"on\": 1", "\"on\": 3"), ("\"go\"", "\"stop\""), ("ENABLED", "DISABLED"), ("\"b\"", "\"c\"")] {
+    for (from, to) in [("\"on\": 1", "\"on\": 3"), ("\"go\"", "\"stop\""), ("ENABLED", "DISABLED"), ("\"b\"", "\"c\"")]
+    {
         let changed = text.replacen(from, to, 1);
         assert_ne!(digest(changed.as_bytes()), digest(text.as_bytes()), "{from} to {to}");
     }
