@@ -47,6 +47,27 @@ bench *ARGS:
 # Every row of the benchmark beside its peers, then one table with the goals: Markdown.
 bench-table *ARGS: (bench "--table --rounds 5 --duration 3" ARGS)
 
+# serin as `dist` has it, laid out by a profile of its own work: the demo, and the plain works of the
+# benchmark (see tests/bench/README.md for what those need). PROFDATA must be of rustc's LLVM or newer
+# (`rustc -vV`): rustup's llvm-tools, or Debian's llvm-22.
+release-pgo PROFDATA="llvm-profdata":
+    #!/usr/bin/env bash
+    set -euo pipefail
+    cd {{justfile_directory()}}
+    host=$(rustc -vV | sed -n 's/^host: //p')
+    profile=$PWD/target/pgo-profile
+    build() { # target folder, flags; only for the host, so that build scripts keep theirs
+        RUSTFLAGS="$2" cargo build --profile dist --package serin --target "$host" --target-dir "$1"
+    }
+    rm -rf "$profile" "$profile.profdata"
+    build target/pgo-train "-Cprofile-generate=$profile"
+    trainee=$PWD/target/pgo-train/$host/dist/serin
+    "$trainee" demo --once > /dev/null
+    tests/bench/compare.py --peers serin --bin serin="$trainee" --work W1,W2,W3,W5c --rounds 1 --duration 2
+    {{PROFDATA}} merge -o "$profile.profdata" "$profile"
+    build target/pgo "-Cprofile-use=$profile.profdata"
+    echo "built target/pgo/$host/dist/serin"
+
 # All that must pass.
 ci:
     .ci/run

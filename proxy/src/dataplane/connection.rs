@@ -226,7 +226,11 @@ async fn talk(socket: Socket) -> Option<Socket> {
     let core = Rc::clone(&downstream.core);
     let service = {
         let downstream = Rc::clone(&downstream);
-        service_fn(move |request| handle(Rc::clone(&downstream), request))
+        service_fn(move |request| {
+            // Before its first poll already: what was taken off the wire is never parked away.
+            downstream.phase.set(Phase::Busy);
+            handle(Rc::clone(&downstream), request)
+        })
     };
     let mut told = core.draining.get();
     let mut http = http1::Builder::new();
