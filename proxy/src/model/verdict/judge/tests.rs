@@ -251,7 +251,7 @@ fn in_whatever_order_facts_come_the_evidence_is_the_same() {
         }
         judge.put_in_order();
         let evidence = judge.evidence(PerArm::default());
-        seen.push((evidence.e, evidence.e_without_any_address, evidence.arms));
+        seen.push((evidence.signals, evidence.e_without_any_address, evidence.arms));
         for last in (1..facts.len()).rev() {
             facts.swap(last, rng.random_range(0..=last));
         }
