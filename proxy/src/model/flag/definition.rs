@@ -75,7 +75,8 @@ impl Flag {
             named.iter().map(|(name, value)| (name.as_str().into(), value.clone())).collect();
         variants.sort_by(|(left, _), (right, _)| left.cmp(right));
         let default = reader.default(fields, &variants)?;
-        let metadata = Metadata::read(Some(key), &reader.place.key("metadata"), fields.get("metadata"), shared.metadata)?;
+        let metadata =
+            Metadata::read(Some(key), &reader.place.key("metadata"), fields.get("metadata"), shared.metadata)?;
         let mut digester = Digester::new();
         digester.text(key).value(definition).value(&Value::Object(metadata.all.clone()));
         let rule = match fields.get("targeting") {

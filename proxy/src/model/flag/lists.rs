@@ -28,13 +28,7 @@ impl<'a> Machine<'a> {
         Datum::built(merged)
     }
 
-    pub(super) fn each(
-        &mut self,
-        what: Each,
-        list: &'a Expr,
-        body: &'a Expr,
-        scope: Scope<'_, 'a>,
-    ) -> Evaluated<'a> {
+    pub(super) fn each(&mut self, what: Each, list: &'a Expr, body: &'a Expr, scope: Scope<'_, 'a>) -> Evaluated<'a> {
         let list = self.eval(list, scope)?;
         // No member passes no test, and so not all do: what JsonLogic says of an empty list.
         let empty = list.len().is_none_or(|len| len == 0);

@@ -122,11 +122,7 @@ impl<'a> Machine<'a> {
         expr.map_or(Ok(Datum::Null), |expr| self.eval(expr, scope))
     }
 
-    pub(super) fn both(
-        &mut self,
-        args: &'a [Expr; 2],
-        scope: Scope<'_, 'a>,
-    ) -> Result<(Datum<'a>, Datum<'a>), Fault> {
+    pub(super) fn both(&mut self, args: &'a [Expr; 2], scope: Scope<'_, 'a>) -> Result<(Datum<'a>, Datum<'a>), Fault> {
         Ok((self.eval(&args[0], scope)?, self.eval(&args[1], scope)?))
     }
 
@@ -156,11 +152,7 @@ impl<'a> Machine<'a> {
     }
 
     /// Looks up a path that is known only now.
-    pub(super) fn lookup_named(
-        &mut self,
-        path: &Datum<'a>,
-        scope: Scope<'_, 'a>,
-    ) -> Result<Option<Datum<'a>>, Fault> {
+    pub(super) fn lookup_named(&mut self, path: &Datum<'a>, scope: Scope<'_, 'a>) -> Result<Option<Datum<'a>>, Fault> {
         let path = path.text(&mut self.steps)?;
         self.steps.text(path.len())?;
         Ok(self.lookup(&Source::parse(&path, !matches!(scope, Scope::Root)), scope))

@@ -27,7 +27,8 @@ impl Metadata {
         given: Option<&'v Value>,
         behind: &Self,
     ) -> Result<Self, Refusal> {
-        let refuse = |place: &Place<'_>, why| Err(Refusal { flag: flag.map(str::to_owned), at: place.to_string(), why });
+        let refuse =
+            |place: &Place<'_>, why| Err(Refusal { flag: flag.map(str::to_owned), at: place.to_string(), why });
         let mut metadata = behind.clone();
         let given = match given {
             None => return Ok(metadata),

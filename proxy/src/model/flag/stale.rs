@@ -157,10 +157,7 @@ mod tests {
     fn a_flag_that_nobody_asks_for_is_unused_after_a_month() {
         assert_eq!(found("fresh", usage(29, None, &[])), []);
         assert_eq!(found("fresh", usage(30, None, &[])), [Staleness::Unused { since: NOW - DAY * 30 }]);
-        assert_eq!(
-            found("fresh", usage(90, Some(31), &[("on", 5)])),
-            [Staleness::Unused { since: NOW - DAY * 31 }]
-        );
+        assert_eq!(found("fresh", usage(90, Some(31), &[("on", 5)])), [Staleness::Unused { since: NOW - DAY * 31 }]);
     }
 
     #[test]

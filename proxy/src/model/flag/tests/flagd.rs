@@ -72,9 +72,7 @@ fn the_ends_of_the_hash_fall_where_flagd_has_them() {
 #[test]
 fn variants_and_weights_may_be_computed() {
     let variants = json!({"premium": 1, "standard": 2, "red": 3, "blue": 4, "fallback": 5});
-    let flag = |rule: Value| {
-        json!({"state": "ENABLED", "variants": variants, "defaultVariant": "fallback", "targeting": rule})
-    };
+    let flag = |rule: Value| json!({"state": "ENABLED", "variants": variants, "defaultVariant": "fallback", "targeting": rule});
     let premium = json!({"==": [{"var": "tier"}, "premium"]});
     let key = json!({"var": "targetingKey"});
     let flags = flags(&json!({"flags": {

@@ -54,7 +54,8 @@ fn check_constant(cases: &[(Value, Value)]) {
 
 #[test]
 fn variables_come_from_the_context() {
-    let data = json!({"a": 1, "n": null, "e": "", "b": {"c": {"d": "deep"}}, "list": [10, [20, 21]], "targetingKey": "k"});
+    let data =
+        json!({"a": 1, "n": null, "e": "", "b": {"c": {"d": "deep"}}, "list": [10, [20, 21]], "targetingKey": "k"});
     let cases = [
         (json!({"var": "a"}), json!(1)),
         (json!({"var": ["a"]}), json!(1)),
@@ -191,7 +192,7 @@ fn order_is_of_numbers_or_of_texts() {
 fn arithmetic_reads_numbers_from_texts() {
     check_constant(&[
         (json!({"+": [1, 2, 3]}), json!(6)),
-        (json!({"+": "3.14"}), json!(3.14)),
+        (json!({"+": "3.25"}), json!(3.25)),
         (json!({"+": ["1", "2apples", "-1e1x"]}), json!(-7)),
         (json!({"*": [2, 3, 4]}), json!(24)),
         (json!({"-": [5, 2]}), json!(3)),

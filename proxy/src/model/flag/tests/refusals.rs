@@ -34,7 +34,10 @@ fn a_document_is_an_object_with_flags() {
         (r#"{"flags": []}"#, "flags: expected an object, found a list"),
         (r#"{"flags": {}, "$evaluators": 1}"#, "$evaluators: expected an object, found a number"),
         (r#"{"flags": {}, "flag": {}}"#, "document: unknown key `flag`"),
-        (r#"{"flags": {}, "metadata": {"a": []}}"#, "metadata.a: expected a string, a number or a boolean, found a list"),
+        (
+            r#"{"flags": {}, "metadata": {"a": []}}"#,
+            "metadata.a: expected a string, a number or a boolean, found a list",
+        ),
     ];
     for (text, expected) in texts {
         let (_, refusals) = FlagSet::update(&FlagSet::default(), text.as_bytes());
@@ -71,7 +74,10 @@ fn a_flag_says_what_is_wrong_with_its_fields() {
             json!({"metadata": {"expires": "soon"}}),
             "flags.it.metadata.expires: `soon` is no date: write 2026-12-31 or 2026-12-31T12:00:00Z",
         ),
-        (json!({"metadata": {"x": {}}}), "flags.it.metadata.x: expected a string, a number or a boolean, found an object"),
+        (
+            json!({"metadata": {"x": {}}}),
+            "flags.it.metadata.x: expected a string, a number or a boolean, found an object",
+        ),
     ];
     for (fields, expected) in cases {
         assert_eq!(refusal(&with(fields)), expected);
@@ -121,10 +127,7 @@ fn a_rule_says_where_it_is_wrong() {
             json!({"sem_ver": [{"var": "v"}, "===", "1.0.0"]}),
             "flags.it.targeting.sem_ver[1]: `===` is no comparison of versions: = != < <= > >= ^ ~",
         ),
-        (
-            json!({"sem_ver": [{"var": "v"}, "=", "one"]}),
-            "flags.it.targeting.sem_ver[2]: `one` is no semantic version",
-        ),
+        (json!({"sem_ver": [{"var": "v"}, "=", "one"]}), "flags.it.targeting.sem_ver[2]: `one` is no semantic version"),
     ];
     for (rule, expected) in cases {
         assert_eq!(of_rule(&rule), expected);
@@ -177,7 +180,10 @@ fn evaluators_must_exist_and_end() {
     let found = refused(&document);
     assert_eq!(found.iter().map(|refusal| refusal.flag.as_deref()).collect::<Vec<_>>(), [None, Some("it")]);
     assert_eq!(found[1].to_string(), "$evaluators.a.in: takes 2 arguments, not 1");
-    assert_eq!(of_rule(&json!({"$ref": 1})), "flags.it.targeting.$ref: expected the name of an evaluator, found a number");
+    assert_eq!(
+        of_rule(&json!({"$ref": 1})),
+        "flags.it.targeting.$ref: expected the name of an evaluator, found a number"
+    );
 }
 
 #[test]
@@ -218,7 +224,8 @@ fn what_is_too_big_is_refused() {
     let blown = with(json!({"variants": {"off": {"x": "y".repeat(limits::DEFINITION_BYTES)}}}));
     assert!(refusal(&blown).starts_with("flags.it: the definition in bytes is 65"), "{}", refusal(&blown));
 
-    let many: serde_json::Map<String, Value> = (0..=limits::VARIANTS).map(|nth| (format!("v{nth}"), json!(1))).collect();
+    let many: serde_json::Map<String, Value> =
+        (0..=limits::VARIANTS).map(|nth| (format!("v{nth}"), json!(1))).collect();
     let found = refusal(&with(json!({"variants": many, "defaultVariant": null})));
     assert_eq!(found, "flags.it: the number of variants is 101, more than 100");
 

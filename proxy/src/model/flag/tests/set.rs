@@ -27,6 +27,9 @@ fn a_flag_that_is_refused_keeps_its_last_good_definition_and_spoils_no_other() {
     assert_eq!(default_of(&second, "b"), Some("on"), "the last good one stays");
     assert!(second.get("c").is_none(), "what isn't named any more is gone");
     assert!(second.get("new").is_none(), "what was never good isn't there");
+    assert_eq!(second.refused().collect::<Vec<_>>(), ["new"]);
+    let fault = |key: &str| second.evaluate(key, &Context::empty(NOW)).fault.map(|fault| fault.code().name());
+    assert_eq!([fault("b"), fault("new"), fault("c")], [None, Some("PARSE_ERROR"), Some("FLAG_NOT_FOUND")]);
 }
 
 #[test]
@@ -93,7 +96,8 @@ fn the_digest_is_of_the_content_and_of_nothing_else() {
     // Pinned: an ETag that somebody holds must outlive an upgrade of serin.
     assert_eq!(digest(text).to_string(), "f56cc9aef05cd00c359276a76d9be7ba");
     let text = String::from_utf8_lossy(text).into_owned();
-    for (from, to) in [("\"on\": 1", "\"on\": 3"), ("\"go\"", "\"stop\""), ("ENABLED", "DISABLED"), ("\"b\"", "\"c\"")] {
+    for (from, to) in [("\"on\": 1", "\"on\": 3"), ("\"go\"", "\"stop\""), ("ENABLED", "DISABLED"), ("\"b\"", "\"c\"")]
+    {
         let changed = text.replacen(from, to, 1);
         assert_ne!(digest(changed.as_bytes()), digest(text.as_bytes()), "{from} to {to}");
     }
