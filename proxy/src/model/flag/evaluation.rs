@@ -78,6 +78,9 @@ pub enum Fault {
     /// The rule built lists inside one another beyond the limit.
     #[error("the targeting rule nests lists more than {} deep", limits::LIST_DEPTH)]
     ListTooDeep,
+    /// The flag's definition was refused, and there was none before it.
+    #[error("the flag's definition is refused")]
+    NoGoodDefinition,
     /// The rule said something that is no variant.
     #[error("the targeting rule gave no variant's name")]
     NoSuchVariant,
@@ -123,6 +126,7 @@ impl Fault {
         match self {
             Self::FlagNotFound => ErrorCode::FlagNotFound,
             Self::InvalidContext => ErrorCode::InvalidContext,
+            Self::NoGoodDefinition => ErrorCode::ParseError,
             Self::ListTooDeep | Self::NoSuchVariant | Self::OutOfSteps => ErrorCode::General,
             Self::TargetingKeyMissing => ErrorCode::TargetingKeyMissing,
         }

@@ -92,7 +92,7 @@ impl<'v> Compiler<'v> {
     /// Condition, result, condition, result, and so on, and at last what else.
     fn condition(&mut self, args: Args<'v>, position: Position) -> Result<Expr, Refusal> {
         self.count(args, 1, usize::MAX, "at least 1 argument")?;
-        let is_condition = |at: usize| at % 2 == 0 && at + 1 < args.len();
+        let is_condition = |at: usize| at.is_multiple_of(2) && at + 1 < args.len();
         let branches = (0..args.len())
             .map(|at| self.argument(args, at, if is_condition(at) { Position::Inner } else { position }))
             .collect::<Result<_, _>>()?;

@@ -1,6 +1,6 @@
 //! All flags together: what a snapshot holds.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
@@ -18,6 +18,8 @@ use super::refusal::{Place, Quoted, Refusal, Why};
 #[derive(Clone, Debug, Default)]
 pub struct FlagSet {
     flags: BTreeMap<Box<str>, Arc<Flag>>,
+    /// Flags of which there has never been a good definition.
+    refused: BTreeSet<Box<str>>,
     metadata: Metadata,
     digest: Digest,
 }
@@ -45,7 +47,7 @@ impl FlagSet {
         });
         refusals.extend(document.evaluators.keys().filter_map(|name| evaluator_fault(name, &document.evaluators)));
         let shared = Shared { evaluators: &document.evaluators, metadata: &metadata };
-        let mut flags = BTreeMap::new();
+        let (mut flags, mut refused) = (BTreeMap::new(), BTreeSet::new());
         for (key, definition) in &document.flags {
             let flag = match definition {
                 Ok(definition) => Flag::compile(key, definition, shared).map(Arc::new),
@@ -55,26 +57,35 @@ impl FlagSet {
                 refusals.push(refusal);
                 previous.flags.get(key.as_str()).cloned().ok_or(())
             });
-            if let Ok(flag) = flag {
-                flags.insert(key.as_str().into(), flag);
+            match flag {
+                Ok(flag) => {
+                    flags.insert(key.as_str().into(), flag);
+                }
+                Err(()) => {
+                    refused.insert(key.as_str().into());
+                }
             }
         }
-        (Self::of(flags, metadata), refusals)
+        (Self::of(flags, refused, metadata), refusals)
     }
 
-    fn of(flags: BTreeMap<Box<str>, Arc<Flag>>, metadata: Metadata) -> Self {
+    fn of(flags: BTreeMap<Box<str>, Arc<Flag>>, refused: BTreeSet<Box<str>>, metadata: Metadata) -> Self {
         let mut digester = Digester::new();
         digester.value(&Value::Object(metadata.all.clone()));
         for flag in flags.values() {
             digester.digest(flag.digest());
         }
         let digest = digester.finish();
-        Self { flags, metadata, digest }
+        Self { flags, refused, metadata, digest }
     }
 
     /// What a flag is for whom the context describes.
     pub fn evaluate(&self, key: &str, context: &Context<'_>) -> Evaluation<'_> {
-        self.get(key).map_or_else(|| Evaluation::failed(Fault::FlagNotFound, None), |flag| flag.evaluate(context))
+        match self.get(key) {
+            Some(flag) => flag.evaluate(context),
+            None if self.refused.contains(key) => Evaluation::failed(Fault::NoGoodDefinition, None),
+            None => Evaluation::failed(Fault::FlagNotFound, None),
+        }
     }
 
     /// What all flags are for whom the context describes, by key. Flags that are disabled say so.
@@ -85,6 +96,11 @@ impl FlagSet {
     /// A flag.
     pub fn get(&self, key: &str) -> Option<&Flag> {
         self.flags.get(key).map(|flag| &**flag)
+    }
+
+    /// The keys of flags that were refused and have no good definition from before.
+    pub fn refused(&self) -> impl Iterator<Item = &str> {
+        self.refused.iter().map(|key| &**key)
     }
 
     /// All flags, by key.

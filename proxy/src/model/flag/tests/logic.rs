@@ -192,7 +192,7 @@ fn order_is_of_numbers_or_of_texts() {
 fn arithmetic_reads_numbers_from_texts() {
     check_constant(&[
         (json!({"+": [1, 2, 3]}), json!(6)),
-        (json!({"+": "3.14"}), json!(3.14)),
+        (json!({"+": "3.25"}), json!(3.25)),
         (json!({"+": ["1", "2apples", "-1e1x"]}), json!(-7)),
         (json!({"*": [2, 3, 4]}), json!(24)),
         (json!({"-": [5, 2]}), json!(3)),

@@ -27,6 +27,9 @@ fn a_flag_that_is_refused_keeps_its_last_good_definition_and_spoils_no_other() {
     assert_eq!(default_of(&second, "b"), Some("on"), "the last good one stays");
     assert!(second.get("c").is_none(), "what isn't named any more is gone");
     assert!(second.get("new").is_none(), "what was never good isn't there");
+    assert_eq!(second.refused().collect::<Vec<_>>(), ["new"]);
+    let fault = |key: &str| second.evaluate(key, &Context::empty(NOW)).fault.map(|fault| fault.code().name());
+    assert_eq!([fault("b"), fault("new"), fault("c")], [None, Some("PARSE_ERROR"), Some("FLAG_NOT_FOUND")]);
 }
 
 #[test]
