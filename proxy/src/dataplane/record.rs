@@ -273,3 +273,6 @@ fn names(bad: &PerSignal<Option<BadReason>>) -> String {
     }
     if names.is_empty() { "-".to_owned() } else { names }
 }
+
+#[cfg(test)]
+mod tests;
