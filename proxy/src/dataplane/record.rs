@@ -277,3 +277,6 @@ fn names(bad: &PerSignal<Option<BadReason>>) -> String {
     }
     if names.is_empty() { "-".to_owned() } else { names }
 }
+
+#[cfg(test)]
+mod tests;
