@@ -8,9 +8,11 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value};
 
+use super::datum::Datum;
 use super::expr::Expr;
 use super::limits;
 use super::refusal::{Place, Quoted, Refusal, Why, type_of};
+use super::steps::Steps;
 
 /// A rule, compiled.
 #[derive(Debug)]
@@ -152,11 +154,9 @@ impl<'v> Compiler<'v> {
         let Some(variants) = self.variants.filter(|_| position == Position::Result) else { return Ok(()) };
         let known = match value {
             Value::Null => true,
-            Value::Bool(truth) => variants.contains_key(if *truth { "true" } else { "false" }),
-            // The text of a number isn't always what stands in the definition.
-            Value::Number(_) => true,
-            Value::String(name) => variants.contains_key(name),
             Value::Array(_) | Value::Object(_) => false,
+            // What it will be called is what a run would make of it.
+            scalar => Datum::from(scalar).text(&mut Steps::new()).is_ok_and(|name| variants.contains_key(&*name)),
         };
         if known { Ok(()) } else { self.refuse(Why::NoSuchVariant(Quoted::value(value))) }
     }

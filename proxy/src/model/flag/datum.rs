@@ -13,6 +13,9 @@ use super::evaluation::Fault;
 use super::limits;
 use super::steps::Steps;
 
+/// No text of more bytes is read as a number: reading isn't paid for, so it must be short.
+const LONGEST_NUMBER: usize = 1024;
+
 #[derive(Clone, Debug)]
 pub(super) enum Datum<'a> {
     Null,
@@ -86,6 +89,11 @@ impl<'a> Datum<'a> {
             Self::Made(text) => Some(text),
             _ => None,
         }
+    }
+
+    /// How many bytes of text it is; none if it is no text.
+    pub(super) fn text_len(&self) -> usize {
+        self.as_text().map_or(0, str::len)
     }
 
     /// How many members a list has; nothing if it is none.
@@ -167,7 +175,7 @@ impl<'a> Datum<'a> {
                 let depth = depth.checked_sub(1).ok_or(Fault::ListTooDeep)?;
                 for (nth, item) in self.items().enumerate() {
                     steps.step()?;
-                    steps.text(item.as_text().map_or(0, str::len))?;
+                    steps.text(item.text_len())?;
                     if nth > 0 {
                         out.push(',');
                     }
@@ -228,6 +236,9 @@ impl<'a> Datum<'a> {
 }
 
 fn number_of(text: &str) -> f64 {
+    if text.len() > LONGEST_NUMBER {
+        return f64::NAN;
+    }
     let text = text.trim();
     if text.is_empty() {
         return 0.0;
@@ -242,6 +253,9 @@ fn number_of(text: &str) -> f64 {
 }
 
 fn leading_number_of(text: &str) -> f64 {
+    if text.len() > LONGEST_NUMBER {
+        return f64::NAN;
+    }
     let text = text.trim_start();
     let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
     let digits = |text: &str| text.bytes().take_while(u8::is_ascii_digit).count();

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 
 use super::limits;
-use super::refusal::{Quoted, Refusal, Why, type_of};
+use super::refusal::{Place, Quoted, Refusal, Why, type_of};
 
 /// Definitions, read but not yet looked at.
 #[derive(Clone, Debug, Default)]
@@ -44,6 +44,19 @@ impl Document {
     pub fn put_flag(&mut self, key: &str, definition: &[u8]) {
         let definition = read(definition, "the definition in bytes", limits::DEFINITION_BYTES);
         self.flags.insert(key.to_owned(), definition);
+    }
+
+    /// Adds a shared evaluator that comes by itself.
+    ///
+    /// # Errors
+    ///
+    /// If its text is too big or no JSON; what it says is looked at later.
+    pub fn put_evaluator(&mut self, name: &str, evaluator: &[u8]) -> Result<(), Refusal> {
+        let place = Place::of(&["$evaluators", name]);
+        let evaluator = read(evaluator, "the evaluator in bytes", limits::DEFINITION_BYTES)
+            .map_err(|why| at(&place.to_string(), why))?;
+        self.evaluators.insert(name.to_owned(), evaluator);
+        Ok(())
     }
 
     /// Removes a flag.

@@ -121,6 +121,30 @@ fn a_context_that_would_take_too_long_is_an_error() {
 }
 
 #[test]
+fn long_texts_are_paid_for_wherever_they_are_read() {
+    let long = "7".repeat(200_000);
+    let data = json!({"long": long, "copies": vec![&long; 10]});
+    let readers = [
+        json!({"==": [{"var": "long"}, "x"]}),
+        json!({"<": [{"var": "long"}, "x"]}),
+        json!({"in": [{"var": "long"}, "x"]}),
+        json!({"in": ["x", {"var": "long"}]}),
+        json!({"in": ["x", {"var": "copies"}]}),
+        json!({"starts_with": [{"var": "long"}, "x"]}),
+        json!({"sem_ver": [{"var": "long"}, "=", "1.0.0"]}),
+        json!({"+": [{"var": "long"}]}),
+        json!({"cat": [{"var": "copies"}]}),
+        json!({"substr": [{"var": "long"}, 1, 1]}),
+        json!({"fractional": [{"var": "long"}, ["a", 1]]}),
+    ];
+    for reader in readers {
+        let many = json!({"if": [{"!": [vec![&reader; 20]]}, "on", "off"]});
+        let told = told(&flag("ENABLED", json!("off"), many), &data);
+        assert_eq!(told, (None, "ERROR", Some("GENERAL")), "{reader}");
+    }
+}
+
+#[test]
 fn a_rule_can_not_make_text_or_lists_without_bound() {
     let doubled = json!({"cat": [{"var": "accumulator"}, {"var": "accumulator"}]});
     let nested = json!([{"var": "accumulator"}]);

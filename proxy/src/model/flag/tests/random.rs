@@ -159,7 +159,7 @@ fn random_definitions_and_contexts_do_no_harm() {
     let mut random = StdRng::seed_from_u64(1);
     let contexts = random_contexts(&mut random);
     let mut compiled = 0;
-    for _ in 0..6_000 {
+    for _ in 0..3_000 {
         let mut document = on_if(&anything(&mut random, 6));
         document["$evaluators"] = json!({"e": anything(&mut random, 3)});
         if random.random_range(0..10) == 0 {
@@ -176,14 +176,14 @@ fn random_definitions_and_contexts_do_no_harm() {
             assert_eq!(first, flags.evaluate("it", &context(data)), "the same question, another answer: {document}");
         }
     }
-    assert!(compiled > 500, "only {compiled} of the definitions could be compiled");
+    assert!(compiled > 250, "only {compiled} of the definitions could be compiled");
 }
 
 #[test]
 fn random_texts_do_no_harm() {
     let mut random = StdRng::seed_from_u64(2);
     let good = on_if(&rule(&mut random, 3)).to_string();
-    for _ in 0..10_000 {
+    for _ in 0..4_000 {
         let mut text = good.clone().into_bytes();
         for _ in 0..random.random_range(1..4) {
             let at = random.random_range(0..text.len());

@@ -109,6 +109,7 @@ fn a_rule_says_where_it_is_wrong() {
         (json!({"if": [{"foo": 1}, "on"]}), "flags.it.targeting.if[0].foo: there is no operator `foo`"),
         (json!({"if": [true, "om"]}), "flags.it.targeting.if[1]: `om` is not among the variants"),
         (json!({"if": [true, true]}), "flags.it.targeting.if[1]: `true` is not among the variants"),
+        (json!({"if": [true, 7.0]}), "flags.it.targeting.if[1]: `7.0` is not among the variants"),
         (json!("om"), "flags.it.targeting: `om` is not among the variants"),
         (json!(["on"]), "flags.it.targeting: `[\"on\"]` is not among the variants"),
         (json!({"if": [{}, "on"]}), "flags.it.targeting.if[0]: an operator is an object with one key, this one has 0"),

@@ -47,11 +47,15 @@ fn flags_may_come_one_text_each() {
     document.put_flag("a", flag("off").to_string().as_bytes());
     document.put_flag("b", b"not JSON");
     document.put_flag("c", flag("on").to_string().as_bytes());
+    let refusal = document.put_evaluator("e", b"{").expect_err("no JSON");
+    assert!(refusal.to_string().starts_with("$evaluators.e: not valid JSON"), "{refusal}");
+    document.put_evaluator("e", br#"{"==": [1]}"#).expect("JSON");
     document.remove_flag("c");
     assert_eq!(document.keys().collect::<Vec<_>>(), ["a", "b"]);
     let (second, refusals) = FlagSet::assemble(&first, &document);
     assert_eq!((default_of(&second, "a"), default_of(&second, "b")), (Some("off"), Some("on")));
-    assert!(refusals[0].to_string().starts_with("flags.b: not valid JSON"), "{refusals:?}");
+    assert_eq!(refusals[0].to_string(), "$evaluators.e.==: takes 2 arguments, not 1");
+    assert!(refusals[1].to_string().starts_with("flags.b: not valid JSON"), "{refusals:?}");
 }
 
 #[test]
