@@ -33,6 +33,12 @@ deny:
 advisories:
     cargo deny check advisories
 
+# The statistical report on the verdict, docs/verdict-report.md: some minutes.
+verdict-report:
+    cargo build --release --package serin-tests --bin verdict-report
+    target/release/verdict-report > target/verdict-report.md
+    mv target/verdict-report.md docs/verdict-report.md
+
 # serin beside its peers; see tests/bench/README.md for how to get them.
 bench *ARGS:
     cargo build --profile dist --package serin

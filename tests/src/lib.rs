@@ -6,6 +6,7 @@
 //! is one user, [`traffic`] many of them with what such users do, [`crowd`] very many at little cost,
 //! and [`eventually`] waits for what must come true. [`pull`] breaks canaries and measures how soon they
 //! are gone. [`wire`] is one end of a connection, byte by byte, and [`origin`] an endpoint made of it.
+//! [`verdict_report`] needs none of these: it simulates what the verdict promises.
 //! The tests are in `suite/`. Harness code returns errors with all they need to be
 //! understood; tests unwrap them.
 
@@ -22,4 +23,5 @@ pub mod serin;
 pub mod smtp;
 pub mod standin;
 pub mod traffic;
+pub mod verdict_report;
 pub mod wire;
