@@ -4,6 +4,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::fmt::Write as _;
 
+use serin::model::outcome::Signal;
 use serin::model::split::Unit;
 
 use super::detection::Case;
@@ -93,7 +94,7 @@ impl Court {
     fn observe(&mut self, dice: &mut Dice, case: &Case, canary: bool, at: f64) -> bool {
         self.users += 1;
         let (unit, arm, weight) = (Unit(dice.wide()), arm(canary), weight(case.weight));
-        self.trial.observe(&Bad { unit, arm, weight, address: self.users, drawn_at: at })
+        self.trial.observe(&Bad { unit, arm, weight, signal: Signal::Errors, address: self.users, drawn_at: at })
     }
 }
 

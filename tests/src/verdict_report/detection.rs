@@ -2,11 +2,12 @@
 
 use std::fmt::Write as _;
 
+use serin::model::outcome::Signal;
 use serin::model::split::Unit;
 
 use super::dice::Dice;
 use super::figures::{mean, quantile};
-use super::judged::{Bad, EProcess, MANY_ADDRESSES, Trial, arm, weight};
+use super::judged::{Bad, Errors, MANY_ADDRESSES, Trial, arm, weight};
 use super::plan::Plan;
 use super::table::{Table, met, units};
 
@@ -79,7 +80,7 @@ pub(super) fn write(plan: &Plan) -> String {
         1.5 × Wald's bound `ln(1/α) / KL(q‖w)` newly bad units in the mean (bound + 2 where it is below 4); one that breaks \
         after 1,000 or 10,000 newly bad units of a healthy time, after at most 3 × the fresh figure + 8. `with addresses`: \
         the fresh mean through the judge with each unit from an address of its own, so that the evidence has to stand \
-        without any one of them.\n",
+        without any one of them. The evidence is that of `errors`, which have a share of α only.\n",
         plan.of(EPISODES[0]),
         plan.of(EPISODES[1])
     );
@@ -155,16 +156,16 @@ impl Row {
 
 /// Newly bad units from the break to the pull; none if it was pulled in its healthy time.
 fn units_to_pull(dice: &mut Dice, case: &Case, healthy: u32) -> Option<f64> {
-    let (w, q) = (case.weight / 100.0, case.share());
-    let mut evidence = EProcess::default();
+    let (w, q, threshold) = (case.weight / 100.0, case.share(), Errors::threshold(ALPHA));
+    let mut evidence = Errors::default();
     for _ in 0..healthy {
         evidence.observe(dice.flip(w), w);
-        if evidence.value() >= 1.0 / ALPHA {
+        if evidence.value() >= threshold {
             return None;
         }
     }
     let mut after = 0;
-    while evidence.value() < 1.0 / ALPHA && after < UNITS {
+    while evidence.value() < threshold && after < UNITS {
         evidence.observe(dice.flip(q), w);
         after += 1;
     }
@@ -177,7 +178,14 @@ fn units_by_judge(dice: &mut Dice, case: &Case) -> f64 {
     let mut trial = Trial::new(ALPHA, MANY_ADDRESSES);
     let pulled = (1..UNITS).find(|unit| {
         let (arm, at) = (arm(dice.flip(q)), f64::from(*unit));
-        trial.observe(&Bad { unit: Unit(dice.wide()), arm, weight, address: *unit, drawn_at: at })
+        trial.observe(&Bad {
+            unit: Unit(dice.wide()),
+            arm,
+            weight,
+            signal: Signal::Errors,
+            address: *unit,
+            drawn_at: at,
+        })
     });
     pulled.unwrap_or(UNITS).into()
 }

@@ -1,5 +1,6 @@
 //! A client that errs on purpose, and one that floods: neither may decide.
 
+use serin::model::outcome::Signal;
 use serin::model::split::{Arm, Salt, Unit};
 
 use super::dice::Dice;
@@ -108,7 +109,7 @@ impl Attack {
             let attacks = dice.flip(self.share);
             let unit = if attacks { keys[(n % distinct) as usize] } else { unit(salt, n, 0) };
             let address = if attacks { ATTACKER } else { n };
-            Bad { unit, arm: unit.arm(weight), weight, address, drawn_at: n.into() }
+            Bad { unit, arm: unit.arm(weight), weight, signal: Signal::Errors, address, drawn_at: n.into() }
         };
         (0..OUTCOMES).map(outcome).collect()
     }

@@ -2,7 +2,7 @@
 //!
 //! `bin/verdict-report.rs` writes it, `docs/verdict-report.md` is what it wrote. [`judged`] is the only
 //! module that knows the verdict's interface. A section each: [`healthy`] (false pulls), [`detection`] (bad
-//! units to a pull, against the least possible), [`clock`] (time to a pull), [`peers`] (other rules on
+//! units to a pull, against the least possible), [`clock`] (time to a pull), [`pass`], [`peers`] (other rules on
 //! the same requests) and [`hostile`]. Every figure in the text comes out of the run.
 
 mod clock;
@@ -12,6 +12,7 @@ mod figures;
 mod healthy;
 mod hostile;
 mod judged;
+mod pass;
 mod peers;
 mod plan;
 mod table;
@@ -29,6 +30,8 @@ pub enum Section {
     Detection,
     /// Time to a pull.
     Clock,
+    /// Units to a pass.
+    Pass,
     /// Other rules on the same requests.
     Peers,
     /// Clients that err or flood on purpose.
@@ -37,13 +40,14 @@ pub enum Section {
 
 impl Section {
     /// All of them, in their order.
-    pub const ALL: [Self; 5] = [Self::Healthy, Self::Detection, Self::Clock, Self::Peers, Self::Hostile];
+    pub const ALL: [Self; 6] = [Self::Healthy, Self::Detection, Self::Clock, Self::Pass, Self::Peers, Self::Hostile];
 
     const fn title(self) -> &'static str {
         match self {
             Self::Healthy => "False pulls",
             Self::Detection => "Bad units to a pull",
             Self::Clock => "Time to a pull",
+            Self::Pass => "Units to a pass",
             Self::Peers => "Other rules on the same requests",
             Self::Hostile => "Somebody who errs or floods on purpose",
         }
@@ -54,6 +58,7 @@ impl Section {
             Self::Healthy => healthy::write(plan),
             Self::Detection => detection::write(plan),
             Self::Clock => clock::write(plan),
+            Self::Pass => pass::write(plan),
             Self::Peers => peers::write(plan),
             Self::Hostile => hostile::write(plan),
         }

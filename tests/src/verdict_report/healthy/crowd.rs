@@ -1,12 +1,13 @@
 //! Healthy episodes user by user, through the judge: each user's arm by the true split, errors in bursts,
 //! activity and bad luck that differ wildly, rates that drift, outages of everything at once.
 
+use serin::model::outcome::Signal;
 use serin::model::split::{Salt, Unit};
 
 use super::super::dice::Dice;
-use super::super::judged::{Bad, ONE_ADDRESS, Trial, weight};
+use super::super::judged::{Bad, weight};
 use super::super::plan::Plan;
-use super::{ALPHAS, EPISODES, RAMP, Seen, Tally, name, weight_at};
+use super::{EPISODES, RAMP, Seen, Tally, name, pulled, weight_at};
 
 /// An episode's length, in seconds.
 const LENGTH: f64 = 1_800.0;
@@ -21,6 +22,8 @@ struct Life {
     risk: f64,
     /// Bad answers to each user that meets one.
     errors_each: u32,
+    /// For what they are bad, each.
+    signals: &'static [Signal],
     /// Users differ: activity Pareto(1.2), proneness to errors log-normal(σ = 2).
     heavy_tails: bool,
     /// The error rate in the course of the episode, relative to the usual.
@@ -28,20 +31,32 @@ struct Life {
     weights: &'static [&'static [f64]],
 }
 
-const LIVES: [Life; 6] = [
+const LIVES: [Life; 7] = [
     Life { name: "each request a user of its own", errors_each: 1, weights: &[&[10.0], RAMP], ..PLAIN },
     Life { name: "10 errors to each affected user", weights: &[&[1.0], &[5.0], &[10.0], &[50.0], RAMP], ..PLAIN },
     Life { name: "heavy-tailed users, 10 errors each", heavy_tails: true, ..PLAIN },
     Life { name: "error rate drifts 30-fold, 10 errors each", course: drifting, ..PLAIN },
-    Life { name: "outage of both arms, 10 errors each", course: outage, users: 300, risk: 0.05, ..PLAIN },
-    Life { name: "all of these at once", heavy_tails: true, course: drifting_outage, users: 300, risk: 0.02, ..PLAIN },
+    Life { name: "outage of both arms, 10 errors each", course: outage, risk: 0.02, ..PLAIN },
+    Life { name: "each bad answer is slow, an error and missing", signals: THREE, errors_each: 1, ..PLAIN },
+    Life {
+        name: "all of these at once",
+        signals: THREE,
+        heavy_tails: true,
+        course: drifting_outage,
+        risk: 0.05,
+        ..PLAIN
+    },
 ];
+
+/// Signals that have all in common.
+const THREE: &[Signal] = &[Signal::Slow, Signal::Errors, Signal::Missing];
 
 const PLAIN: Life = Life {
     name: "",
-    users: 1_000,
-    risk: 0.1,
+    users: 200,
+    risk: 0.4,
     errors_each: 10,
+    signals: &[Signal::Errors],
     heavy_tails: false,
     course: |_| 1.0,
     weights: &[&[5.0], &[50.0], RAMP],
@@ -51,7 +66,7 @@ fn drifting(part: f64) -> f64 {
     30.0_f64.powf((part * 9.0).sin() / 2.0)
 }
 
-/// Everybody fails in a twentieth of the episode, in which the ramp takes a step.
+/// In a twentieth of the episode, in which the ramp takes a step, almost all that go bad do.
 fn outage(part: f64) -> f64 {
     if (0.475..0.525).contains(&part) { 500.0 } else { 1.0 }
 }
@@ -85,25 +100,17 @@ fn outcomes(dice: &mut Dice, life: &Life, course: &Course, weights: &[f64]) -> (
         let unit = Unit::of_key(salt, &user.to_le_bytes());
         for _ in 0..life.errors_each {
             let weight = weight(weight_at(weights, part));
-            outcomes.push(Bad { unit, arm: unit.arm(weight), weight, address: 1, drawn_at: part * LENGTH });
+            let drawn_at = part * LENGTH;
+            let outcome = |signal| Bad { unit, arm: unit.arm(weight), weight, signal, address: 1, drawn_at };
+            outcomes.extend(life.signals.iter().map(|signal| outcome(*signal)));
             part += 0.02 * dice.exponential();
             if part >= 1.0 {
                 break;
             }
         }
     }
-    outcomes.sort_unstable_by(|a, b| a.drawn_at.total_cmp(&b.drawn_at));
+    outcomes.sort_by(|a, b| a.drawn_at.total_cmp(&b.drawn_at));
     (users, outcomes)
-}
-
-/// What is no pull at 5 % is none at 0.1 %: the second judge is asked only if the first pulled.
-fn pulled(outcomes: &[Bad]) -> [bool; 2] {
-    let pulled = |alpha| {
-        let mut trial = Trial::new(alpha, ONE_ADDRESS);
-        outcomes.iter().any(|bad| trial.observe(bad))
-    };
-    let often = pulled(ALPHAS[1]);
-    [often && pulled(ALPHAS[0]), often]
 }
 
 /// The error rate's course, summed up: from how much risk was met to when.

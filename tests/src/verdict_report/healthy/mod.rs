@@ -8,6 +8,7 @@ mod units;
 use std::fmt::Write as _;
 
 use super::figures::{mean, upper_bound};
+use super::judged::{Bad, ONE_ADDRESS, Trial};
 use super::plan::Plan;
 use super::table::{Table, kept, percent, units as show_units};
 
@@ -85,6 +86,17 @@ impl Tally {
         self.rows += 1;
         self.table.row(&cells);
     }
+}
+
+/// Whether the judge pulls, at each α. What is no pull at 5 % is none at 0.1 %, as long as outcomes come in
+/// the order of their draws: the second judge is asked only if the first pulled.
+fn pulled(outcomes: &[Bad]) -> [bool; 2] {
+    let pulled = |alpha| {
+        let mut trial = Trial::new(alpha, ONE_ADDRESS);
+        outcomes.iter().any(|bad| trial.observe(bad))
+    };
+    let often = pulled(ALPHAS[1]);
+    [often && pulled(ALPHAS[0]), often]
 }
 
 /// How a weight, or several in a row, is named.

@@ -1,10 +1,13 @@
 //! Healthy episodes judged by how slow answers are: the threshold is the pooled p99.9 of the window before,
 //! while the service as a whole gets slower and faster.
 
+use serin::model::outcome::Signal;
+use serin::model::split::Unit;
+
 use super::super::dice::Dice;
-use super::super::judged::EProcess;
+use super::super::judged::{Bad, arm, weight};
 use super::super::plan::Plan;
-use super::{ALPHAS, EPISODES, RAMP, Seen, Tally, name, weight_at};
+use super::{EPISODES, RAMP, Seen, Tally, name, pulled, weight_at};
 
 /// Requests to a window, each from another user.
 const REQUESTS: usize = 2_000;
@@ -25,10 +28,9 @@ pub(super) fn simulate(plan: &Plan, tally: &mut Tally) {
 
 /// A latency is known by its chance of being exceeded: the slower, the smaller.
 fn episode(dice: &mut Dice, weights: &[f64]) -> Seen {
-    let mut evidence = EProcess::default();
-    let (mut bad, mut most, mut threshold) = (0, 0.0_f64, 0.0);
+    let (mut slow, mut threshold) = (Vec::new(), 0.0);
     for window in 0..WINDOWS {
-        let weight = weight_at(weights, window.saturating_sub(1) as f64 / (WINDOWS - 1) as f64) / 100.0;
+        let weight = weight(weight_at(weights, window.saturating_sub(1) as f64 / (WINDOWS - 1) as f64));
         // The three slowest of 2,000: above the third is 0.1 %.
         let mut slowest = [1.0; 3];
         for _ in 0..REQUESTS {
@@ -38,13 +40,13 @@ fn episode(dice: &mut Dice, weights: &[f64]) -> Seen {
                 slowest.sort_unstable_by(f64::total_cmp);
             }
             if exceeded < threshold {
-                bad += 1;
-                evidence.observe(dice.flip(weight), weight);
-                most = most.max(evidence.value());
+                let (unit, arm) = (Unit(dice.wide()), arm(dice.flip(weight.fraction())));
+                let drawn_at = slow.len() as f64;
+                slow.push(Bad { unit, arm, weight, signal: Signal::Slow, address: 1, drawn_at });
             }
         }
         // The same latency after the drift.
         threshold = slowest[2] * (SHAPE * (DRIFT.0 + DRIFT.1 * dice.normal())).exp();
     }
-    Seen { bad, pulled: ALPHAS.map(|alpha| most >= 1.0 / alpha) }
+    Seen { bad: u32::try_from(slow.len()).unwrap_or(u32::MAX), pulled: pulled(&slow) }
 }

@@ -1,6 +1,7 @@
 //! Healthy episodes in which both arms fail and one answers its part late: the order of the answers then says
 //! nothing of the dice. The pull waits for stable as `control/verdict.rs` of the daemon does.
 
+use serin::model::outcome::Signal;
 use serin::model::split::{Arm, Salt, Unit};
 
 use super::super::dice::Dice;
@@ -11,7 +12,7 @@ use super::super::table::percent;
 use super::{ALPHAS, EPISODES, Seen, Tally};
 
 /// Requests to an episode, each from another user, all of which fail.
-const REQUESTS: u32 = 400;
+const REQUESTS: u32 = 300;
 /// Requests a second.
 const RATE: f64 = 200.0;
 /// How long the daemon waits for stable before it pulls.
@@ -80,7 +81,7 @@ fn requests(dice: &mut Dice, stall: Stall, percent: f64) -> Vec<Request> {
     let request = |user: u32| {
         drawn_at += dice.exponential() / RATE;
         let unit = Unit::of_key(salt, &user.to_le_bytes());
-        let bad = Bad { unit, arm: unit.arm(weight), weight, address: 1, drawn_at };
+        let bad = Bad { unit, arm: unit.arm(weight), weight, signal: Signal::Errors, address: 1, drawn_at };
         let stalled =
             from.iter().find(|(arm, from)| *arm == bad.arm && (*from..from + stall.seconds).contains(&drawn_at));
         let free_at = stalled.map_or(drawn_at, |(_, from)| from + stall.seconds);

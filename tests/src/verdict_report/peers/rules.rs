@@ -1,5 +1,7 @@
 //! The rules that are compared, each as its documentation has it by default, or kinder.
 
+use serin::model::outcome::Signal;
+
 use super::super::judged::{Bad, MANY_ADDRESSES, Trial, arm, weight};
 use super::mann_whitney;
 use super::traffic::Request;
@@ -34,7 +36,7 @@ impl Rule for Serin {
     fn see(&mut self, request: &Request) -> bool {
         let Request { at, unit, address, canary, bad, .. } = *request;
         let (arm, weight) = (arm(canary), weight(self.weight));
-        bad && self.trial.observe(&Bad { unit, arm, weight, address, drawn_at: at })
+        bad && self.trial.observe(&Bad { unit, arm, weight, signal: Signal::Errors, address, drawn_at: at })
     }
 }
 
