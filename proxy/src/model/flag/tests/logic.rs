@@ -253,6 +253,7 @@ fn lists_are_mapped_filtered_and_folded() {
         (json!({"map": [{"var": "people"}, {"var": "age"}]}), json!([12, 40])),
         (json!({"map": [{"var": "people"}, {"var": ["of", "no"]}]}), json!(["no", "no"])),
         (json!({"map": [{"var": "people"}, {"var": ["targetingKey", "no"]}]}), json!(["no", "no"])),
+        (json!({"map": [{"var": "people"}, {"var": ["$flagd.timestamp", "no"]}]}), json!(["no", "no"])),
         (json!({"filter": [{"var": "n"}, even]}), json!([2, 4])),
         (json!({"filter": [{"var": "people"}, {">": [{"var": "age"}, 17]}]}), json!([{"age": 40}])),
         (json!({"filter": [{"var": "text"}, true]}), json!([])),
