@@ -10,23 +10,51 @@
 //! [`REMEMBERED`] facts; what is older has settled as it was.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use super::addresses::WithoutOne;
 use super::signals::{Fact, Processes};
+use crate::model::outcome::{PerSignal, Signal};
 use crate::model::split::Arm;
+use crate::model::time::Timestamp;
 
 /// Facts whose order can still change. What is older has settled.
 const REMEMBERED: usize = 4_096;
+
+/// For how long after a late answer others tell nothing new. A pause of one host (a collection of
+/// garbage, a neighbour that takes the core) makes all late that wait for it at that moment: many users,
+/// but one event. Since the first of both arms stands for all, whichever arm it is on is still serin's
+/// own draw. At 500 ms no pause below some two seconds pulls a canary by itself, and one that hangs for
+/// good is gone after about three.
+const PAUSE: Duration = Duration::from_millis(500);
 
 /// The evidence over some facts.
 #[derive(Clone, Debug)]
 struct Tally {
     all: Processes,
     without_one: WithoutOne,
+    /// When the latest fact was drawn that counted, of signals that tell of pauses.
+    paused: PerSignal<Option<Timestamp>>,
 }
 
 impl Tally {
+    /// Whether a fact is news, or of the same pause as the one before.
+    fn is_news(&mut self, fact: &Fact) -> bool {
+        if !matches!(fact.signal, Signal::Slow | Signal::Missing) {
+            return true;
+        }
+        let latest = self.paused.get_mut(fact.signal);
+        let news = latest.is_none_or(|latest| fact.drawn_at >= latest + PAUSE);
+        if news {
+            *latest = Some(fact.drawn_at);
+        }
+        news
+    }
+
     fn observe(&mut self, fact: &Fact) {
+        if !self.is_news(fact) {
+            return;
+        }
         self.without_one.observe(fact, &self.all);
         self.all.observe(fact.signal, fact.arm == Arm::Canary, fact.weight.fraction());
     }
@@ -47,7 +75,7 @@ pub(super) struct Ledger {
 impl Ledger {
     /// No fact yet.
     pub(super) fn new(processes: Processes) -> Self {
-        let tally = Tally { all: processes, without_one: WithoutOne::default() };
+        let tally = Tally { all: processes, without_one: WithoutOne::default(), paused: PerSignal::default() };
         Self { settled: tally.clone(), recent: VecDeque::new(), tally, in_disorder: false }
     }
 

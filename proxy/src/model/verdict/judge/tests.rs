@@ -203,10 +203,31 @@ fn a_canary_that_turns_slow_late_is_pulled_by_that_signal_alone() {
         }
     }
     let late = canary_keys().skip_while(|key| *key < 1_000).take(30);
-    let last = late.map(|key| judge.observe_fact(&fact(key, Signal::Slow, key), 1_000)).last();
+    let seconds_apart = late.enumerate().map(|(n, key)| {
+        let drawn_at = Timestamp::from_millis(10_000 + n as u64 * 1_000);
+        Fact { drawn_at, ..fact(key, Signal::Slow, key) }
+    });
+    let last = seconds_apart.map(|fact| judge.observe_fact(&fact, 1_000)).last();
     assert_eq!(last, Some(Ruling::Pull(Cause::Evidence)));
     assert_eq!(judge.evidence(PerArm::default()).decisive(), [Signal::Slow]);
     assert!(judge.why(Guards::default(), &Expected::default()).ends_with("(slow)"));
+}
+
+#[test]
+fn a_pause_of_one_host_is_one_fact_however_many_it_makes_late() {
+    // given a host of the canary that pauses for a second: all of its 200 users at that time are late
+    let mut judge = Judge::new(&spec());
+    let late =
+        |n: usize, key| Fact { drawn_at: Timestamp::from_millis(1_000 + 5 * n as u64), ..fact(key, Signal::Slow, key) };
+    let pause: Vec<Fact> = canary_keys().take(200).enumerate().map(|(n, key)| late(n, key)).collect();
+    for fact in pause.iter().rev() {
+        assert_eq!(judge.observe_fact(fact, 1_000), Ruling::Hold);
+    }
+    // then the users are counted, and in order of their draws no more than two of them are evidence
+    let evidence = judge.evidence(PerArm::default());
+    assert_eq!(evidence.arms.canary.bad, 200);
+    judge.put_in_order();
+    assert!((1.0..100.0).contains(&judge.e()), "{}", judge.e());
 }
 
 #[test]
