@@ -6,6 +6,7 @@
 pub mod alert;
 pub mod circuit;
 pub mod outcome;
+pub mod secret;
 pub mod span;
 pub mod spec;
 pub mod split;
