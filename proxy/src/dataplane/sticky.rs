@@ -108,7 +108,7 @@ pub(crate) fn set_cookie(key: [u8; 16], secure: bool) -> HeaderValue {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::spec::OverrideSecret;
+    use crate::model::secret::OverrideSecret;
     use http::HeaderName;
 
     fn cookies(lines: &[&'static str]) -> HeaderMap {

@@ -8,6 +8,7 @@ pub mod circuit;
 pub mod flag;
 pub mod outcome;
 pub mod rollout;
+pub mod secret;
 pub mod span;
 pub mod spec;
 pub mod split;

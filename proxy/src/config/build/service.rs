@@ -13,7 +13,8 @@ use crate::config::raw::{RawHealth, RawRule, RawService, RawTimeouts, RawVerdict
 use crate::config::units::{self, Reason};
 use crate::config::values;
 use crate::model::alert::{AlertMetric, Condition, RuleSpec};
-use crate::model::spec::{HealthSpec, OverrideSecret, ServiceSpec, SplitSpec, StatusSet, Sticky, Timeouts};
+use crate::model::secret::OverrideSecret;
+use crate::model::spec::{HealthSpec, ServiceSpec, SplitSpec, StatusSet, Sticky, Timeouts};
 use crate::model::split::PerArm;
 use crate::model::weight::Weight;
 
