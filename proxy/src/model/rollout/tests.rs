@@ -1,4 +1,6 @@
-//! The machine of a rollout, and what it never does.
+//! The machine of a rollout, and what it never does; in [`plans`], what it may be asked.
+
+mod plans;
 
 use std::time::Duration;
 
@@ -7,7 +9,7 @@ use rand::{RngExt as _, SeedableRng as _};
 
 use super::change::{Deed, Lead, RolloutChange};
 use super::drive::{Carried, Clock, Move, Observed, next};
-use super::plan::{Plan, PlanError, RolloutSpec, Step, check_steps};
+use super::plan::{Plan, RolloutSpec, Step};
 use super::{Fence, Phase, Rollout, RolloutId};
 use crate::model::circuit::{Cause, Reset, Trip};
 use crate::model::split::{Arm, Episode, EpisodeId, Salt};
@@ -144,46 +146,6 @@ fn moves(state: &ServiceState, see: impl FnOnce(&mut Observed), held: u64) -> (M
     see(&mut observed);
     let next = next(rollout(state), &RolloutSpec::default(), &observed, &clock(held));
     (next.step, next.why)
-}
-
-#[test]
-fn a_step_reads_as_it_is_written() {
-    for text in ["1%:5m", "10%:10m:manual", "50%:1m30s:time", "0.5%:0ms", "10%:10m:advance"] {
-        assert_eq!(text.parse::<Step>().expect(text).to_string(), text);
-    }
-    assert_eq!(steps("10:5m:verdict:hold"), steps("10%:5m"));
-    for text in ["", "10%", "10%:", "10%:5", "x:5m", "10%:5m:never", "10%:5m:time:time", "101%:5m", "0.001%:5m"] {
-        assert!(text.parse::<Step>().is_err(), "{text}");
-    }
-}
-
-#[test]
-fn a_plan_that_makes_no_sense_is_refused_with_the_reason() {
-    for (text, cap, says) in [
-        ("0%:5m", 100.0, "step 1 is 0"),
-        ("10%:5m,5%:5m", 100.0, "falls at step 2"),
-        ("10%:5m,60%:5m", 50.0, "step 2 wants 60 %, and the service allows 50 %"),
-        ("10%:400d", 100.0, "366 days"),
-    ] {
-        let error = check_steps(&steps(text), weight(cap)).expect_err(text).to_string();
-        assert!(error.contains(says), "{error}");
-    }
-    assert_eq!(check_steps(&[], Weight::FULL), Err(PlanError::Steps));
-    for version in ["", "1.5\n", "a\tb", &"x".repeat(129)] {
-        let plan = Plan { version: version.to_owned(), ..plan(1, "10%:5m") };
-        assert_eq!(plan.check(), Err(PlanError::Version), "{version:?}");
-    }
-    assert!(Plan { deadline_ms: 0, ..plan(1, "10%:5m") }.check().is_err());
-    assert!(Plan { lease_ms: Some(10), ..plan(1, "10%:5m") }.check().is_err());
-}
-
-#[test]
-fn the_steps_of_a_service_that_names_none_keep_to_its_cap() {
-    let shown =
-        |cap| RolloutSpec::default_steps(weight(cap)).iter().map(|step| step.weight.percent()).collect::<Vec<_>>();
-    assert_eq!(shown(100.0), [1.0, 10.0, 50.0, 100.0]);
-    assert_eq!(shown(50.0), [1.0, 10.0, 50.0]);
-    assert_eq!(shown(0.5), [0.5]);
 }
 
 #[test]
