@@ -10,4 +10,5 @@ mod query_of_death;
 mod redis_outage;
 mod split;
 mod store;
+mod verdict_report;
 mod wire;
