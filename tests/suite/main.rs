@@ -13,4 +13,5 @@ mod rollout;
 mod signals;
 mod split;
 mod store;
+mod verdict_report;
 mod wire;
