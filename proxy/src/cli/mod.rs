@@ -5,6 +5,7 @@
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command's answer goes to the terminal")]
 
+pub mod backtest;
 pub mod check;
 pub mod client;
 mod commands;
@@ -95,6 +96,9 @@ Example:
         #[arg(value_name = "FILE")]
         config: PathBuf,
     },
+    /// Replays access logs through the verdict: when would the canary have been pulled, and on what
+    #[command(after_help = backtest::HELP)]
+    Backtest(backtest::Options),
     #[command(flatten)]
     Client(ClientCommand),
     /// Makes tokens for the admin API
@@ -352,6 +356,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode, CommandError> {
         Command::Serve { config, log, log_format } => Ok(serve::serve(&config, &log, log_format.into())),
         Command::Demo { once } => Ok(demo::demo(once)),
         Command::Check { config } => Ok(check::check(&config)),
+        Command::Backtest(options) => Ok(backtest::backtest(&options)),
         Command::Token(Token::New { name, role, file }) => {
             let made = token::make(&name, role, file.as_deref())?;
             eprintln!("{}", made.told);

@@ -2,7 +2,7 @@
 //!
 //! Names come from whoever registered them, so control characters never reach the terminal.
 
-mod verdict;
+pub(super) mod verdict;
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use crate::model::split::Arm;
 
 /// How something is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Tone {
+pub(super) enum Tone {
     Plain,
     Good,
     Warn,
@@ -36,9 +36,9 @@ impl Tone {
     }
 }
 
-type Cell = (String, Tone);
+pub(super) type Cell = (String, Tone);
 
-fn plain(text: impl Into<String>) -> Cell {
+pub(super) fn plain(text: impl Into<String>) -> Cell {
     (text.into(), Tone::Plain)
 }
 
@@ -159,7 +159,7 @@ impl Page {
     }
 
     /// Rows in aligned columns.
-    fn table(self, indent: &str, rows: &[Vec<Cell>]) -> String {
+    pub(super) fn table(self, indent: &str, rows: &[Vec<Cell>]) -> String {
         let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
         let width_of = |column: usize| {
             rows.iter()
@@ -183,17 +183,17 @@ impl Page {
         text
     }
 
-    fn paint(self, text: &str, tone: Tone) -> String {
+    pub(super) fn paint(self, text: &str, tone: Tone) -> String {
         if self.colour && tone != Tone::Plain { format!("\x1b[{}m{text}\x1b[0m", tone.code()) } else { text.to_owned() }
     }
 }
 
-fn header(names: &[&str]) -> Vec<Cell> {
+pub(super) fn header(names: &[&str]) -> Vec<Cell> {
     names.iter().map(|name| ((*name).to_owned(), Tone::Faint)).collect()
 }
 
 /// The text with nothing in it that a terminal would obey.
-fn clean(text: &str) -> String {
+pub(super) fn clean(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 

@@ -7,7 +7,7 @@ use memchr::memmem;
 
 use super::plain::{LOOKED_AT, PlainText};
 use crate::model::outcome::BadReason;
-use crate::model::spec::ErrorMatchers;
+use crate::model::spec::{self, ErrorMatchers};
 
 /// What a response head says against the request, by the rules that need no more than it.
 pub(crate) fn judge_head(errors: &ErrorMatchers, status: u16, headers: &HeaderMap) -> Option<BadReason> {
@@ -25,8 +25,7 @@ pub(crate) fn judge_head(errors: &ErrorMatchers, status: u16, headers: &HeaderMa
 
 /// Whether a path is in a list: exactly, or below an entry that ends in `/`.
 pub(crate) fn lists(paths: &[String], target: Option<&PathAndQuery>) -> bool {
-    let path = target.map_or("*", PathAndQuery::path);
-    paths.iter().any(|listed| path == listed || (listed.ends_with('/') && path.starts_with(listed.as_str())))
+    spec::lists(paths, target.map_or("*", PathAndQuery::path))
 }
 
 /// Looks for patterns in one body.

@@ -262,6 +262,11 @@ pub struct ErrorMatchers {
     pub content_types: Vec<String>,
 }
 
+/// Whether a path is in a list: exactly, or below an entry that ends in `/`.
+pub fn lists(paths: &[String], path: &str) -> bool {
+    paths.iter().any(|listed| path == listed || (listed.ends_with('/') && path.starts_with(listed.as_str())))
+}
+
 /// A header that means an error.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HeaderMatch {

@@ -243,7 +243,7 @@ impl UnitsJson {
 }
 
 impl OutlookJson {
-    fn of(outlook: Outlook) -> Self {
+    pub(crate) fn of(outlook: Outlook) -> Self {
         Self { canary_units: outlook.canary_units, seconds: outlook.time.map(|time| time.as_secs_f64()) }
     }
 
@@ -313,7 +313,7 @@ impl SignalJson {
 }
 
 impl ProofJson {
-    pub(super) fn of(evidence: &Evidence) -> Self {
+    pub(crate) fn of(evidence: &Evidence) -> Self {
         let share = |part: SignalEvidence| ShareJson {
             e: finite(part.e),
             threshold: finite(part.threshold),

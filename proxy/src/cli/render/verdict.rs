@@ -85,7 +85,7 @@ pub(super) fn units(units: UnitsJson) -> String {
 }
 
 /// Evidence and what it must reach. A third of the way on the log scale is worth a look.
-pub(super) fn evidence(e: f64, threshold: f64) -> Cell {
+pub(in crate::cli) fn evidence(e: f64, threshold: f64) -> Cell {
     let tone = if e >= threshold {
         Tone::Bad
     } else if e > threshold.cbrt() {

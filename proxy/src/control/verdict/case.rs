@@ -11,15 +11,12 @@ use crate::model::spec::ServiceSpec;
 use crate::model::split::{Arm, EpisodeId, PerArm};
 use crate::model::time::Timestamp;
 use crate::model::verdict::judge::ADDRESSES;
+use crate::model::verdict::pace::{WINDOW, maturity};
 use crate::model::verdict::{Guards, Judge, Ruling, SampleRatio, Traffic, decision, forecast, ratio};
 use crate::model::weight::Weight;
 
-/// How far back the rate of new units and stable's health are looked at.
-const WINDOW: Duration = Duration::from_secs(60);
 /// Counting who was seen takes some 0.1 ms: not for each outcome of an outage.
 const FRESH: Duration = Duration::from_millis(100);
-/// However long a service lets an answer take, its units count for a pass after this long.
-const LONGEST_MATURITY: Duration = Duration::from_secs(30);
 
 /// One episode before the court.
 #[derive(Debug)]
@@ -107,7 +104,7 @@ impl Case {
         self.judge.put_in_order();
         self.look_at_stable(service, now);
         let seen = episode.step.units();
-        let maturity = maturity(&service.spec);
+        let maturity = maturity(service.spec.timeouts.header);
         remember(&mut self.units, now, seen.at_least(), WINDOW.max(maturity));
         let mature = self.units.iter().rev().find(|(at, _)| now - *at >= maturity);
         self.judge.expose(mature.map_or(0, |(_, units)| *units));
@@ -161,12 +158,6 @@ impl Case {
             expected,
         }
     }
-}
-
-/// How long requests of a service may take to fail.
-fn maturity(spec: &ServiceSpec) -> Duration {
-    // Zero means no limit.
-    if spec.timeouts.header.is_zero() { LONGEST_MATURITY } else { spec.timeouts.header.min(LONGEST_MATURITY) }
 }
 
 /// Adds a value to a window; the oldest that stays is the newest that is at least a window old.

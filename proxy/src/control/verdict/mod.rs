@@ -5,7 +5,6 @@ mod case;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior};
@@ -17,14 +16,9 @@ use crate::model::circuit::{Cause, Trip};
 use crate::model::outcome::BadOutcome;
 use crate::model::split::{Arm, EpisodeId};
 use crate::model::verdict::Ruling;
+use crate::model::verdict::pace::{LOOK, WAIT};
 use crate::telemetry;
 
-/// How often the status is brought up to date where no outcome does so, and hard rules that
-/// wait for no outcome are looked at.
-const LOOK: Duration = Duration::from_millis(500);
-/// For how long a pull waits for answers of stable that might yet refute the evidence. Where stable
-/// answers none of them for so long, as a service of long polls may, the canary goes without.
-const WAIT: Duration = Duration::from_millis(600);
 /// Outcomes taken in before the status is brought up to date.
 const BATCH: usize = 256;
 

@@ -8,7 +8,8 @@
 //! ([`addresses`]). `ledger` holds the facts in the order in which arms were drawn.
 //!
 //! [`pass`] tests the opposite, step by step; [`ratio`] tests the split itself; [`forecast`] says how
-//! long it will take, and [`decision`] what all that comes to.
+//! long it will take, and [`decision`] what all that comes to. [`replay`] judges an episode again from its
+//! log, at the same [`pace`].
 
 pub mod addresses;
 pub mod decision;
@@ -16,8 +17,10 @@ pub mod eprocess;
 pub mod forecast;
 pub mod judge;
 mod ledger;
+pub mod pace;
 pub mod pass;
 pub mod ratio;
+pub mod replay;
 pub mod signals;
 pub mod units;
 
