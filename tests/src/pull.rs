@@ -144,21 +144,24 @@ impl Trial {
     }
 
     /// Lets users come at a steady rate until serin has learned from when on an answer is slow: after a
-    /// thousand answers.
+    /// thousand answers. Returns it.
     ///
     /// # Errors
     /// When it doesn't learn it, or the canary was pulled meanwhile.
-    pub async fn learn(&self) -> anyhow::Result<()> {
+    pub async fn learn(&self) -> anyhow::Result<Duration> {
         let users = Strangers::come(self.serin.http(), LEARNING, PATH);
         let (series, end) =
             (format!("serin_slow_threshold_seconds{{service=\"{SERVICE}\"}}"), Instant::now() + PATIENCE);
-        while self.serin.metric(&series).await.is_err() {
+        let learned = loop {
+            if let Ok(seconds) = self.serin.metric(&series).await {
+                break Duration::from_secs_f64(seconds);
+            }
             ensure!(Instant::now() < end, "serin didn't learn what is slow in {PATIENCE:?}");
             sleep(LOOK).await;
-        }
+        };
         users.leave().await?;
         ensure!(!self.is_open().await?, "a healthy canary was pulled: {}", self.circuit().await?);
-        Ok(())
+        Ok(learned)
     }
 
     /// Breaks the canary in this way under [`RATE`] requests a second, each from another user, and

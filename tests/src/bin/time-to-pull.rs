@@ -13,8 +13,7 @@ use std::time::Duration;
 use anyhow::{anyhow, ensure};
 use clap::Parser;
 use serin_tests::process::Build;
-use serin_tests::pull::Pull;
-use serin_tests::pull::row::{Circumstances, Row, rows_of};
+use serin_tests::pull::row::{Circumstances, Ended, Row, rows_of};
 use serin_tests::pull::table::{Runs, Table};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -63,7 +62,7 @@ impl Room {
         Self { daemons, load, most }
     }
 
-    async fn run(self, row: Row, run: u32, circumstances: Circumstances) -> anyhow::Result<Option<Pull>> {
+    async fn run(self, row: Row, run: u32, circumstances: Circumstances) -> anyhow::Result<Ended> {
         let [daemons, load] = if row.is_alone() { self.most } else { [1, row.rate] };
         let _daemon = self.daemons.acquire_many(daemons).await?;
         let _load = self.load.acquire_many(load).await?;
@@ -125,11 +124,13 @@ async fn measure(rows: &[Row], options: &Options) -> anyhow::Result<Vec<Runs>> {
 }
 
 /// Says on stderr how a run ended: the table comes minutes later.
-fn tell(row: Row, run: u32, result: &anyhow::Result<Option<Pull>>) -> anyhow::Result<()> {
+fn tell(row: Row, run: u32, result: &anyhow::Result<Ended>) -> anyhow::Result<()> {
     let name = row.name();
     match result {
-        Ok(Some(pull)) => writeln!(stderr(), "{name} run {run}: decided after {} ms", pull.decided.as_millis())?,
-        Ok(None) => writeln!(stderr(), "{name} run {run}: not pulled")?,
+        Ok(Ended { pull: Some(pull), .. }) => {
+            writeln!(stderr(), "{name} run {run}: decided after {} ms", pull.decided.as_millis())?;
+        }
+        Ok(Ended { pull: None, .. }) => writeln!(stderr(), "{name} run {run}: not pulled")?,
         Err(error) => writeln!(stderr(), "{name} run {run}: {error:#}")?,
     }
     Ok(())

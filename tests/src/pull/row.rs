@@ -89,6 +89,15 @@ pub struct Row {
     pub weight: u32,
 }
 
+/// How a run ended.
+#[derive(Clone, Debug)]
+pub struct Ended {
+    /// How the canary was pulled; none if it wasn't while patience lasted.
+    pub pull: Option<Pull>,
+    /// From when on an answer was slow, where the row is about what was learned.
+    pub learned: Option<Duration>,
+}
+
 /// What all runs have in common.
 #[derive(Clone, Copy, Debug)]
 pub struct Circumstances {
@@ -156,31 +165,35 @@ impl Row {
         (5 * self.expected()).max(Duration::from_secs(30)).min(limit)
     }
 
-    /// Runs it once, in front of a daemon of its own. None if the canary wasn't pulled while patience lasted.
+    /// Runs it once, in front of a daemon of its own.
     ///
     /// # Errors
     /// When a process failed, or a healthy canary was pulled.
-    pub async fn run(self, run: u32, circumstances: Circumstances) -> anyhow::Result<Option<Pull>> {
+    pub async fn run(self, run: u32, circumstances: Circumstances) -> anyhow::Result<Ended> {
         let Circumstances { build, healthy_users, limit } = circumstances;
         let trial = Trial::start_at(self.weight.into(), build, self.case.configuration()).await?;
         // Else every run would draw the same errors, and both arms too.
         trial.stable.fault(json!({ "seed": 2 * run })).await?;
         trial.canary.fault(json!({ "seed": 2 * run + 1 })).await?;
+        let mut learned = None;
         match self.case {
-            Case::Mix => return trial.break_canary_under_mix(&all_errors(), run.into()).await,
+            Case::Mix => {
+                let pull = trial.break_canary_under_mix(&all_errors(), run.into()).await?;
+                return Ok(Ended { pull, learned: None });
+            }
             Case::Late => trial.healthy(healthy_users).await?,
             Case::Worse => {
                 trial.err_as_every_day().await?;
                 trial.learn().await?;
             }
-            Case::Slower => trial.learn().await?,
+            Case::Slower => learned = Some(trial.learn().await?),
             Case::Broken | Case::Bodies | Case::SlowerFixed => {}
         }
         let mut how = Break { rate: self.rate.into(), patience: self.patience(limit), ..Break::with(&self.fault()) };
         if let Case::Slower | Case::SlowerFixed = self.case {
             how.is_bad = is_slower;
         }
-        trial.try_break(&how).await
+        Ok(Ended { pull: trial.try_break(&how).await?, learned })
     }
 
     fn fault(self) -> Value {

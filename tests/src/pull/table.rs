@@ -4,7 +4,7 @@ use std::fmt::{self, Display, Formatter};
 use std::time::Duration;
 
 use super::Pull;
-use super::row::Row;
+use super::row::{Ended, Row};
 
 /// With fewer runs the 95th percentile is as good as the longest.
 const ENOUGH_FOR_P95: usize = 20;
@@ -14,8 +14,8 @@ const ENOUGH_FOR_P95: usize = 20;
 pub struct Runs {
     /// What was run.
     pub row: Row,
-    /// How a canary was pulled; none if it wasn't while patience lasted.
-    pub ended: Vec<Option<Pull>>,
+    /// How those ended that measured something.
+    pub ended: Vec<Ended>,
     /// What went wrong in runs that measured nothing.
     pub failed: Vec<String>,
     /// After how long a run was given up.
@@ -29,7 +29,15 @@ impl Runs {
     }
 
     fn pulls(&self) -> impl Iterator<Item = &Pull> {
-        self.ended.iter().flatten()
+        self.ended.iter().filter_map(|ended| ended.pull.as_ref())
+    }
+
+    /// What the canary did, and what serin had learned by then.
+    fn what(&self) -> String {
+        let learned = Figures::of(self.ended.iter().filter_map(|ended| ended.learned).map(|time| time.as_millis()));
+        let span =
+            if learned.0.is_empty() { String::new() } else { format!(": {} to {} ms", learned.at(0), learned.most()) };
+        format!("{}{span}", self.row.what())
     }
 
     fn pulled(&self) -> String {
@@ -67,7 +75,7 @@ impl Display for Table<'_> {
             writeln!(
                 f,
                 "| {} | {rate} | {weight} % | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} |",
-                runs.row.what(),
+                runs.what(),
                 runs.pulled(),
                 decided.median(),
                 decided.p95(),
@@ -118,12 +126,15 @@ mod tests {
     use super::super::row::Case;
     use super::*;
 
-    fn pull(decided: u64, hurt: Option<usize>) -> Option<Pull> {
+    const NOT_PULLED: Ended = Ended { pull: None, learned: None };
+
+    fn pull(decided: u64, hurt: Option<usize>) -> Ended {
         let [decided, sent_after] = [decided, decided / 10].map(Duration::from_millis);
-        Some(Pull { decided, sent_after, gone: hurt.map(|_| decided), hurt, circuit: Value::Null })
+        let pull = Pull { decided, sent_after, gone: hurt.map(|_| decided), hurt, circuit: Value::Null };
+        Ended { pull: Some(pull), learned: None }
     }
 
-    fn line(ended: Vec<Option<Pull>>) -> String {
+    fn line(ended: Vec<Ended>) -> String {
         let row = Row { case: Case::Broken, rate: 20, weight: 5 };
         let runs = Runs { ended, ..Runs::of(row, Duration::from_secs(40)) };
         Table(&[runs]).to_string().lines().nth(2).expect("a row").to_owned()
@@ -140,8 +151,14 @@ mod tests {
     }
 
     #[test]
+    fn what_was_learned_is_told_from_the_least_to_the_most() {
+        let learned = |millis| Ended { learned: Some(Duration::from_millis(millis)), ..NOT_PULLED };
+        assert!(line(vec![learned(40), learned(10)]).starts_with("| 500 to everybody: 10 to 40 ms |"));
+    }
+
+    #[test]
     fn a_canary_that_was_not_pulled_is_told_and_not_counted() {
-        assert!(line(vec![None, pull(300, Some(1))]).contains("| 1 of 2 within 30 s | 300 |"));
-        assert!(line(vec![None]).contains("| 0 of 1 within 30 s | – |"));
+        assert!(line(vec![NOT_PULLED, pull(300, Some(1))]).contains("| 1 of 2 within 30 s | 300 |"));
+        assert!(line(vec![NOT_PULLED]).contains("| 0 of 1 within 30 s | – |"));
     }
 }

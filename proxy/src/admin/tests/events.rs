@@ -48,8 +48,8 @@ impl Listener {
 
     /// The id of the event read last.
     fn last_id(&self) -> String {
-        let ids = self.read.lines().filter_map(|line| line.strip_prefix("id: "));
-        ids.last().expect("an event").to_owned()
+        let mut ids = self.read.lines().filter_map(|line| line.strip_prefix("id: "));
+        ids.next_back().expect("an event").to_owned()
     }
 }
 
