@@ -79,15 +79,21 @@ impl Daemon {
         tasks.spawn(Court::new(Arc::clone(&live), mailer.clone(), name.clone()).run(reports));
         let driver = Driver::new(Arc::clone(&live), Arc::clone(&store), mailer.clone(), name.clone());
         tasks.spawn(driver.run(published.clone()));
-        tasks.spawn(health::run(Arc::clone(&live), published));
+        tasks.spawn(health::run(Arc::clone(&live), published.clone()));
         tasks.spawn(slow::learn(Arc::clone(&live)));
         tasks.spawn(watch_rules(Arc::clone(&live), mailer));
         first_checks(&live).await;
         let data_plane = DataPlane::start(&spec, &live)?;
 
         let (stop_admin, stopped) = watch::channel(false);
-        let state =
-            AdminState { live: Arc::clone(&live), store, registry, proxy_name: name, access: Arc::clone(&access) };
+        let state = AdminState {
+            live: Arc::clone(&live),
+            store,
+            registry,
+            proxy_name: name,
+            access: Arc::clone(&access),
+            published,
+        };
         tasks.spawn(serve_admin(admin_socket, state, stopped));
         Ok(Self { live, spec: spec_sender, access, data_plane, admin_address, stop_admin, tasks })
     }

@@ -18,6 +18,8 @@ use crate::client::{Client, Failure, Reply};
 const CONNECTIONS: usize = 32;
 /// The cookie by which serin knows a user.
 const KEY: &str = "serin_key";
+/// By what a body with status 200 tells of an error.
+const ERROR: &[u8] = b"\"error\":";
 
 /// What became of one request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +30,10 @@ pub struct Visit {
     pub status: Option<u16>,
     /// The version of the stand-in that answered.
     pub version: Option<String>,
+    /// How long the whole answer took; zero without one.
+    pub took: Duration,
+    /// Whether the body tells of an error.
+    pub tells_error: bool,
     /// What kind of failure it was.
     pub failure: Option<&'static str>,
 }
@@ -38,10 +44,23 @@ impl Visit {
         match reply {
             Ok(reply) => {
                 let version = reply.version().map(str::to_owned);
-                Self { at, status: Some(reply.status), version, failure: None }
+                let tells_error = reply.body.windows(ERROR.len()).any(|text| text == ERROR);
+                Self { at, status: Some(reply.status), version, took: reply.took, tells_error, failure: None }
             }
-            Err(failure) => Self { at, status: None, version: None, failure: Some(failure.kind()) },
+            Err(failure) => Self {
+                at,
+                status: None,
+                version: None,
+                took: Duration::ZERO,
+                tells_error: false,
+                failure: Some(failure.kind()),
+            },
         }
+    }
+
+    /// Whether the user got no answer, or one that is an error by its status or by its body.
+    pub fn erred(&self) -> bool {
+        self.status != Some(200) || self.tells_error
     }
 
     /// Whether it was answered by this version.

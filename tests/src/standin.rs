@@ -6,6 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use jiff::Timestamp;
 use serde_json::Value;
 use tokio::net::TcpSocket;
 use tokio::process::Command;
@@ -129,7 +130,7 @@ impl Checkbox {
         Client::to(self.control).get("/fault").await?.json()
     }
 
-    /// Counts and gauges: `requests`, `routes`, `in_flight`, `connections`, `votes`, ….
+    /// Counts and gauges: `requests`, `last_request`, `routes`, `in_flight`, `connections`, `votes`, ….
     ///
     /// # Errors
     /// When the stand-in is gone.
@@ -143,6 +144,15 @@ impl Checkbox {
     /// When the stand-in is gone.
     pub async fn requests(&self) -> anyhow::Result<u64> {
         self.state().await?["requests"].as_u64().context("the stand-in counts no requests")
+    }
+
+    /// When the last request came to it, answered or not; none before the first.
+    ///
+    /// # Errors
+    /// When the stand-in is gone.
+    pub async fn last_request(&self) -> anyhow::Result<Option<Timestamp>> {
+        let state = self.state().await?;
+        state["last_request"].as_str().map(|at| at.parse().context("the stand-in tells no time")).transpose()
     }
 
     /// Whether the process runs.

@@ -124,6 +124,19 @@ impl Wire {
         Ok(())
     }
 
+    /// Takes whatever comes next: some bytes of a stream without end.
+    ///
+    /// # Errors
+    /// When nothing comes.
+    pub async fn some(&mut self) -> anyhow::Result<Vec<u8>> {
+        while self.unread.is_empty() {
+            if let Err(end) = self.fill().await? {
+                bail!("{end:?}, and nothing came");
+            }
+        }
+        Ok(std::mem::take(&mut self.unread))
+    }
+
     /// Reads to the end of the connection.
     ///
     /// # Errors

@@ -5,6 +5,7 @@ mod checkbox;
 mod cli;
 mod costs;
 mod demo;
+mod events;
 mod fleet;
 mod mail;
 mod pull;

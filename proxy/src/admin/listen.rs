@@ -13,7 +13,7 @@ use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::sync::oneshot;
 
 use super::guard::Peer;
-use super::{AdminError, AdminState, Shared, audit, router};
+use super::{AdminError, AdminState, Shared, audit, events, router};
 use crate::model::spec::{AdminAddress, AdminSpec};
 
 /// How long requests may go on once the daemon ends; a drain's long wait is cut then.
@@ -90,10 +90,24 @@ pub async fn serve(
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
     let uid = UnixStream::pair()?.0.peer_cred()?.uid();
-    let app = router::router(Arc::new(Shared { state, audit: audit::Audit::default(), uid }));
-    match bound.0 {
-        Listening::Tcp(listener) => run(listener, app, shutdown).await,
-        Listening::Unix(listener) => run(listener, app, shutdown).await,
+    let events = events::Events::new();
+    let watcher = events::Watcher::new(Arc::clone(&state.live), &events).run(state.published.clone());
+    let shared = Arc::new(Shared { state, audit: audit::Audit::default(), events, uid });
+    let app = router::router(Arc::clone(&shared));
+    let shutdown = async move {
+        shutdown.await;
+        // Else the end would wait for every client that listens.
+        shared.events.close();
+    };
+    let serving = async {
+        match bound.0 {
+            Listening::Tcp(listener) => run(listener, app, shutdown).await,
+            Listening::Unix(listener) => run(listener, app, shutdown).await,
+        }
+    };
+    tokio::select! {
+        ended = serving => ended,
+        () = watcher => Ok(()),
     }
 }
 

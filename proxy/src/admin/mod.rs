@@ -13,6 +13,7 @@ mod change;
 mod circuit;
 mod drain;
 mod endpoints;
+mod events;
 mod guard;
 mod listen;
 mod page;
@@ -31,6 +32,8 @@ pub(crate) mod tests;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+
+use tokio::sync::watch;
 
 use crate::live::Live;
 use crate::store::Store;
@@ -91,6 +94,8 @@ pub struct AdminState {
     pub proxy_name: String,
     /// Who may do what.
     pub access: Arc<Access>,
+    /// Rung with each snapshot that is published.
+    pub published: watch::Receiver<u64>,
 }
 
 /// What every handler is given.
@@ -98,6 +103,7 @@ pub struct AdminState {
 struct Shared {
     state: AdminState,
     audit: audit::Audit,
+    events: events::Events,
     /// The uid of this process: unix-socket peers of the same one are operators.
     uid: u32,
 }

@@ -12,7 +12,9 @@ use tower_http::catch_panic::CatchPanicLayer;
 
 use super::auth::Role;
 use super::problem::{Problem, no_such_method, no_such_path};
-use super::{Admin, alerts, audit, body, circuit, drain, endpoints, guard, page, probes, rollout, services, weight};
+use super::{
+    Admin, alerts, audit, body, circuit, drain, endpoints, events, guard, page, probes, rollout, services, weight,
+};
 
 /// A path and method, and what answers there.
 pub(super) struct Route {
@@ -80,6 +82,7 @@ pub(super) fn routes() -> Vec<Route> {
         route(Get, "/v1/services", Viewer, services::list),
         route(Get, "/v1/services/{service}", Viewer, services::get),
         route(Get, "/v1/audit", Viewer, audit::list),
+        route(Get, "/v1/events", Viewer, events::listen),
         route(Post, "/v1/alerts", Deployer, alerts::receive),
         route(Get, ENDPOINTS, Viewer, endpoints::list),
         route(Get, ENDPOINT, Viewer, endpoints::get),

@@ -66,6 +66,7 @@ fn state(app: &App) -> Value {
     json!({
         "version": app.version.to_str().unwrap_or_default(),
         "requests": app.requests.get(),
+        "last_request": app.last_request.get().map(|at| at.to_string()),
         "routes": *app.by_route.borrow(),
         "in_flight": app.in_flight.get(),
         "connections": app.connections.get(),

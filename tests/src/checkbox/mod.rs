@@ -74,6 +74,7 @@ pub struct App {
     dice: RefCell<StdRng>,
     store: RefCell<Store>,
     requests: Cell<u64>,
+    last_request: Cell<Option<jiff::Timestamp>>,
     by_route: RefCell<BTreeMap<&'static str, u64>>,
     in_flight: Cell<u64>,
     connections: Cell<u64>,
@@ -97,6 +98,7 @@ impl App {
             initial: quirks.clone(),
             quirks: RefCell::new(quirks),
             requests: Cell::default(),
+            last_request: Cell::default(),
             by_route: RefCell::default(),
             in_flight: Cell::default(),
             connections: Cell::default(),
@@ -115,6 +117,7 @@ impl App {
     /// Counts a request, by route where it has one.
     fn count(&self, route: &'static str) {
         bump(&self.requests, 1);
+        self.last_request.set(Some(jiff::Timestamp::now()));
         *self.by_route.borrow_mut().entry(route).or_default() += 1;
     }
 }

@@ -3,6 +3,9 @@
 // Everything shown is set as text, never as markup: names come from whoever registers an endpoint.
 const TOKEN = 'serin-token';
 const EVERY_MS = 2000;
+// While events come, only figures are left to poll for.
+const LISTENING_MS = 5000;
+const AGAIN_MS = 10000;
 const $ = (id) => document.getElementById(id);
 
 function el(tag, props, ...children) {
@@ -181,10 +184,15 @@ function ask(message) {
   pulse('Waiting for a token', false);
 }
 
-async function look() {
+function get(path) {
   const token = sessionStorage.getItem(TOKEN);
   const headers = token ? { Authorization: 'Bearer ' + token } : {};
-  const response = await fetch('/v1/services', { headers, cache: 'no-store' });
+  return fetch(path, { headers, cache: 'no-store' });
+}
+
+async function look() {
+  const token = sessionStorage.getItem(TOKEN);
+  const response = await get('/v1/services');
   if (response.status === 401) {
     sessionStorage.removeItem(TOKEN);
     ask(token ? (await response.json()).detail : '');
@@ -197,14 +205,41 @@ async function look() {
   return true;
 }
 
+let listening = false;
+let next = 0;
+
 async function run() {
+  clearTimeout(next);
   let again = true;
   try {
     again = await look();
   } catch (error) {
     pulse('No answer (' + error.message + '); what is shown may be old', true);
   }
-  if (again) setTimeout(run, EVERY_MS);
+  clearTimeout(next);
+  if (again) next = setTimeout(run, listening ? LISTENING_MS : EVERY_MS);
+  if (again && !heard) listen();
+}
+
+// An EventSource can't send a token, so the stream is read by hand: whatever happened, look at once.
+let heard = null;
+function listen() {
+  heard = hear().catch(() => {}).finally(() => {
+    listening = false;
+    setTimeout(() => { heard = null; }, AGAIN_MS);
+  });
+}
+
+async function hear() {
+  const response = await get('/v1/events');
+  if (!response.ok) return;
+  listening = true;
+  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+  for (;;) {
+    const { done, value } = await reader.read();
+    if (done) return;
+    if (value.includes('data:')) run();
+  }
 }
 
 $('ask').addEventListener('submit', (event) => {

@@ -65,13 +65,15 @@ async fn a_long_drain_does_not_hold_up_the_end() {
         live.service("checkbox").endpoint(crate::model::split::Arm::Stable, "127.0.0.1:3001", crate::live::Health::Up);
     endpoint.begin(0);
     let store = Arc::new(MemoryStore::default());
-    tokio::spawn(control(Arc::clone(&live), Arc::clone(&store), services));
+    let (publishing, published) = watch::channel(0);
+    tokio::spawn(control(Arc::clone(&live), Arc::clone(&store), services, publishing));
     let state = AdminState {
         live,
         store: Arc::clone(&store) as Arc<dyn Store>,
         registry: Registry::new("test").expect("a fresh registry takes anything"),
         proxy_name: "p1".into(),
         access: Arc::new(Access::load(None).expect("no tokens")),
+        published,
     };
     let (shutdown, asked) = oneshot::channel::<()>();
     let server = tokio::spawn(serve(bound, state, async {

@@ -5,6 +5,7 @@ mod access;
 mod alerts;
 mod changes;
 mod endpoints;
+mod events;
 mod listening;
 mod reads;
 
@@ -22,7 +23,7 @@ use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, oneshot, watch};
 
 use super::{Access, AdminState, bind, serve};
 use crate::live::metrics::LiveMetrics;
@@ -129,8 +130,9 @@ impl World {
         plain.seeds.canary.clear();
         let services = vec![Arc::new(sample::service("checkbox")), Arc::new(plain)];
         sample::publish(&live, &services, &State::default());
+        let (publishing, published) = watch::channel(0);
         if !setup.without_control {
-            tokio::spawn(control(Arc::clone(&live), Arc::clone(&store), services));
+            tokio::spawn(control(Arc::clone(&live), Arc::clone(&store), services, publishing));
         }
         let registry = Registry::new("test").expect("a fresh registry takes anything");
         registry.register(LiveMetrics::new(Arc::clone(&live)).expect("the names are fine")).expect("the names are new");
@@ -142,6 +144,7 @@ impl World {
             registry,
             proxy_name: "p1".into(),
             access: Arc::clone(&access),
+            published,
         };
         let (shutdown, asked) = oneshot::channel::<()>();
         tokio::spawn(serve(bound, state, async {
@@ -218,11 +221,17 @@ async fn eventually(what: &str, is_so: impl Fn() -> bool) {
     assert!(waited.is_ok(), "waited in vain until {what}");
 }
 
-async fn control(live: Arc<Live>, store: Arc<MemoryStore>, services: Vec<Arc<ServiceSpec>>) {
+async fn control(
+    live: Arc<Live>,
+    store: Arc<MemoryStore>,
+    services: Vec<Arc<ServiceSpec>>,
+    published: watch::Sender<u64>,
+) {
     loop {
         store.changed().await;
         let names: Vec<String> = services.iter().map(|service| service.name.clone()).collect();
         sample::publish(&live, &services, &store.load(&names).await.state);
+        published.send_replace(live.snapshot().revision);
     }
 }
 
