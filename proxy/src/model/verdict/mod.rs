@@ -8,7 +8,7 @@
 //! ([`addresses`]). `ledger` holds the facts in the order in which arms were drawn.
 //!
 //! [`pass`] tests the opposite, step by step; [`ratio`] tests the split itself; [`forecast`] says how
-//! long it will take, and [`decision`] what all that comes to.
+//! long it will take, and [`decision`] what all that comes to. [`post`] is what proxies tell each other.
 
 pub mod addresses;
 pub mod decision;
@@ -17,6 +17,7 @@ pub mod forecast;
 pub mod judge;
 mod ledger;
 pub mod pass;
+pub mod post;
 pub mod ratio;
 pub mod signals;
 pub mod units;
@@ -25,5 +26,6 @@ pub use decision::{Decision, Guards};
 pub use forecast::{Expected, Outlook, Traffic};
 pub use judge::{Judge, Ruling};
 pub use pass::Pass;
+pub use post::{Post, Seen};
 pub use ratio::{Returned, SampleRatio};
 pub use signals::Fact;
