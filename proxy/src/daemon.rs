@@ -75,8 +75,9 @@ impl Daemon {
         let (mut sync, published) =
             Sync::new(Arc::clone(&live), Arc::clone(&store), mailer.clone(), name.clone(), spec_receiver);
         sync.step().await;
+        let court = Court::convene(Arc::clone(&live), Arc::clone(&store), mailer.clone(), name.clone()).await;
+        tasks.spawn(court.run(reports));
         tasks.spawn(sync.run());
-        tasks.spawn(Court::new(Arc::clone(&live), mailer.clone(), name.clone()).run(reports));
         let driver = Driver::new(Arc::clone(&live), Arc::clone(&store), mailer.clone(), name.clone());
         tasks.spawn(driver.run(published.clone()));
         tasks.spawn(health::run(Arc::clone(&live), published.clone()));

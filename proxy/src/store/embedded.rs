@@ -12,18 +12,21 @@ use async_trait::async_trait;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::evidence::Journal;
 use super::lease::{self, LeaseChange};
 use super::state_file::{Kept, OnFailure};
-use super::{Freshness, LOOK, Loaded, Store, StoreError, check_revision, stops_a_canary};
+use super::{Freshness, LOOK, Loaded, Place, Posted, Store, StoreError, check_revision, runs, stops_a_canary};
 use crate::model::rollout::Fence;
-use crate::model::split::Arm;
+use crate::model::split::{Arm, EpisodeId};
 use crate::model::state::{Change, ServiceState, State};
+use crate::model::verdict::Post;
 use crate::telemetry;
 
 /// The store inside this process, kept in the state file.
 #[derive(Debug)]
 pub struct EmbeddedStore {
     kept: Arc<Kept>,
+    journal: Arc<Journal>,
     leases: Arc<Leases>,
     bell: Notify,
     /// Above those of any process that had the state file before.
@@ -37,6 +40,7 @@ impl EmbeddedStore {
     /// [`StoreError::StateFile`] when it can't be used, is in use, or makes no sense.
     pub fn open(state_file: &Path) -> Result<Self, StoreError> {
         let kept = Kept::open(state_file)?;
+        let journal = Journal::open(state_file, |episode| kept.peek(|saved| runs(&saved.services, episode)));
         let leases = Leases::default();
         let now = Instant::now();
         // Also after a clock that went back, nobody who led before is listened to.
@@ -50,7 +54,7 @@ impl EmbeddedStore {
                 }
             }
         });
-        Ok(Self { kept, leases: Arc::new(leases), bell: Notify::new(), fence: Fence(fence) })
+        Ok(Self { kept, journal, leases: Arc::new(leases), bell: Notify::new(), fence: Fence(fence) })
     }
 }
 
@@ -83,12 +87,26 @@ impl Store for EmbeddedStore {
         });
         let outcome = outcome.await;
         self.bell.notify_one();
+        self.journal.keep(|episode| self.runs(episode)).await;
         outcome?
     }
 
     async fn lead(&self, _: &str, _: Duration) -> Result<Option<Fence>, StoreError> {
         // The state file is this process' alone, and so is what it decides.
         Ok(Some(self.fence))
+    }
+
+    async fn post(&self, _: &str, episode: EpisodeId, posts: &[Post]) -> Result<(), StoreError> {
+        if self.runs(episode) {
+            self.journal.add(episode, posts).await;
+        }
+        Ok(())
+    }
+
+    async fn posted(&self, _: &str, episode: EpisodeId, after: Place) -> Result<Posted, StoreError> {
+        let posts = self.journal.posts(episode, usize::try_from(after.0).unwrap_or(usize::MAX));
+        let place = Place(after.0.saturating_add(posts.len() as u64), 0);
+        Ok(Posted { posts, place, poisoned: Vec::new() })
     }
 
     async fn changed(&self) {
@@ -108,6 +126,10 @@ impl Store for EmbeddedStore {
 }
 
 impl EmbeddedStore {
+    fn runs(&self, episode: EpisodeId) -> bool {
+        self.kept.peek(|saved| runs(&saved.services, episode))
+    }
+
     /// Takes members whose lease ran out off the disk too: else a restart would bring them back.
     async fn forget_the_dead(&self) {
         let now = Instant::now();

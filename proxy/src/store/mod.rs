@@ -5,6 +5,7 @@
 //! May know: model, telemetry. Never: planes, admin.
 
 pub mod embedded;
+mod evidence;
 mod lease;
 pub mod redis;
 mod state_file;
@@ -22,6 +23,7 @@ use crate::model::spec::{StoreKind, StoreSpec};
 use crate::model::split::{Episode, EpisodeId, Salt};
 use crate::model::state::{Change, ServiceState, State};
 use crate::model::time::Timestamp;
+use crate::model::verdict::Post;
 
 /// At the latest after this long [`Store::changed`] returns, so that what rings no bell
 /// (a lease that runs out, a person at `redis-cli`) is seen within a second all the same.
@@ -84,6 +86,22 @@ pub struct Loaded {
     pub poisoned: Vec<Poison>,
 }
 
+/// A place in the order in which a store gives the posts of an episode. The default one is before all of them.
+/// Only of use to the store that gave it, in the process that it gave it to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place(pub u64, pub u64);
+
+/// Posts of an episode.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Posted {
+    /// In the store's order. One may come more than once.
+    pub posts: Vec<Post>,
+    /// Where to go on: after the last of them.
+    pub place: Place,
+    /// Entries that made no sense and were passed over.
+    pub poisoned: Vec<Poison>,
+}
+
 /// A store. All its methods may be called at any time, from any task.
 #[async_trait]
 pub trait Store: Send + Sync + std::fmt::Debug {
@@ -108,6 +126,22 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// # Errors
     /// When the store can't be reached.
     async fn lead(&self, holder: &str, ttl: Duration) -> Result<Option<Fence>, StoreError>;
+
+    /// Tells all proxies of this store something about a running episode of a service. It survives a restart
+    /// of this process also where it fails; then it is to be posted again, which does no harm to what
+    /// arrived. An episode that is over may be forgotten, with all its posts.
+    ///
+    /// # Errors
+    /// When the store can't be reached.
+    async fn post(&self, service: &str, episode: EpisodeId, posts: &[Post]) -> Result<(), StoreError>;
+
+    /// What was posted about an episode after a place, by this proxy and others. Of an episode that this
+    /// process asks about for the first time ([`Place::default`]), what it knows by itself from before a
+    /// restart comes first, and needs nothing remote. Nothing new gives no posts and the same place.
+    ///
+    /// # Errors
+    /// When the store can't be reached.
+    async fn posted(&self, service: &str, episode: EpisodeId, after: Place) -> Result<Posted, StoreError>;
 
     /// Waits until something may have changed: a message from the store, a change made
     /// through this very store, or the time for a periodic look.
@@ -141,6 +175,11 @@ const fn check_revision(actual: u64, expected: Option<u64>) -> Result<(), StoreE
         Some(expected) if expected != actual => Err(StoreError::Conflict { expected, actual }),
         _ => Ok(()),
     }
+}
+
+/// Whether an episode runs in some service.
+fn runs(services: &State, episode: EpisodeId) -> bool {
+    services.values().any(|state| state.episode.is_some_and(|running| running.id == episode))
 }
 
 /// Whether a change stops a canary, and so must outlive a store or a disk that fails.

@@ -136,7 +136,9 @@ impl Case<'_> {
     fn step(&self, facts: &[Fact]) -> Pass {
         let mut pass = Pass::new(self.spec);
         pass.begin(weight(self.weight * 100.0), Timestamp::default());
-        facts.iter().for_each(|fact| pass.observe(fact));
+        for fact in &facts {
+            pass.observe(fact);
+        }
         pass
     }
 

@@ -30,8 +30,10 @@ use crate::live::metrics::LiveMetrics;
 use crate::live::{Live, StoreHealth, sample};
 use crate::model::rollout::Fence;
 use crate::model::spec::{AdminAddress, AdminSpec, ServiceSpec};
+use crate::model::split::EpisodeId;
 use crate::model::state::{Change, ServiceState, State};
-use crate::store::{Freshness, Loaded, Store, StoreError};
+use crate::model::verdict::Post;
+use crate::store::{Freshness, Loaded, Place, Posted, Store, StoreError};
 use crate::telemetry;
 use crate::telemetry::metrics::Registry;
 
@@ -67,6 +69,14 @@ impl Store for MemoryStore {
 
     async fn lead(&self, _: &str, _: std::time::Duration) -> Result<Option<Fence>, StoreError> {
         Ok(None)
+    }
+
+    async fn post(&self, _: &str, _: EpisodeId, _: &[Post]) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    async fn posted(&self, _: &str, _: EpisodeId, after: Place) -> Result<Posted, StoreError> {
+        Ok(Posted { place: after, ..Posted::default() })
     }
 
     async fn changed(&self) {

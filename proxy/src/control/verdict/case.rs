@@ -5,42 +5,50 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::heard::Heard;
 use crate::live::{EpisodeView, PassStatus, RatioStatus, ServiceView, VerdictStatus};
+use crate::model::circuit::Cause;
 use crate::model::outcome::{BadOutcome, BadReason, Signal};
 use crate::model::spec::ServiceSpec;
 use crate::model::split::{Arm, EpisodeId, PerArm};
 use crate::model::time::Timestamp;
 use crate::model::verdict::judge::ADDRESSES;
 use crate::model::verdict::pace::{WINDOW, maturity};
-use crate::model::verdict::{Guards, Judge, Ruling, SampleRatio, Traffic, decision, forecast, ratio};
+use crate::model::verdict::{Fact, Guards, Judge, Post, Ruling, SampleRatio, Seen, Traffic, decision, forecast, ratio};
 use crate::model::weight::Weight;
 
 /// Counting who was seen takes some 0.1 ms: not for each outcome of an outage.
 const FRESH: Duration = Duration::from_millis(100);
 
+/// For how long stable's answers to requests of other proxies may be awaited there, which can't be seen from here.
+const AWAITED_ELSEWHERE: Duration = Duration::from_millis(600);
+
 /// One episode before the court.
 #[derive(Debug)]
 pub(super) struct Case {
     pub(super) episode: EpisodeId,
+    /// Of all facts, whoever saw them.
     pub(super) judge: Judge,
+    /// Of the facts that this process saw itself; none while there are no others.
+    own: Option<Judge>,
+    heard: Heard,
+    /// When another proxy's fact was heard last.
+    heard_at: Option<Instant>,
+    /// What was told of the traffic last.
+    told: Seen,
     ratio: SampleRatio,
     guards: Guards,
-    /// The step looked at last.
+    /// The step looked at last, as it began here.
     step: Option<(Weight, Timestamp)>,
+    /// The step of which the judge gathers what speaks for a pass.
+    passing: Option<(Weight, Timestamp)>,
     /// Distinct units of the step, at each look.
     units: VecDeque<(Instant, u64)>,
     /// Stable's first attempts and errors among them, at each look.
     stable: VecDeque<(Instant, [u64; 2])>,
     traffic: Traffic,
-    seen: Seen,
-}
-
-/// Who was seen in the episode, counted a moment ago.
-#[derive(Clone, Copy, Debug, Default)]
-struct Seen {
-    at: Option<Instant>,
-    addresses: u64,
-    units: PerArm<u64>,
+    /// Who was seen here, and when that was counted.
+    seen: (Option<Instant>, Seen),
 }
 
 /// What a look found.
@@ -57,44 +65,124 @@ impl Case {
         Self {
             episode,
             judge: Judge::new(&spec.verdict),
+            own: None,
+            heard: Heard::default(),
+            heard_at: None,
+            told: Seen::default(),
             ratio: SampleRatio::default(),
             guards: Guards::default(),
             step: None,
+            passing: None,
             units: VecDeque::new(),
             stable: VecDeque::new(),
             traffic: Traffic::default(),
-            seen: Seen::default(),
+            seen: (None, Seen::default()),
         }
     }
 
     /// Begins a step where the weight is another than before.
     fn keep_step(&mut self, episode: &EpisodeView) {
-        let now = (episode.step.weight(), episode.step.begun_at());
-        if self.step == Some(now) {
-            return;
+        let (weight, begun_at) = (episode.step.weight(), episode.step.begun_at());
+        if self.step != Some((weight, begun_at)) {
+            if self.step.replace((weight, begun_at)).is_some() {
+                self.ratio.begin_step();
+            }
+            self.units.clear();
+            self.seen.1.exposed = 0;
+            self.heard.note(&Seen { weight, begun_at, ..Seen::default() });
         }
-        if self.step.replace(now).is_some() {
-            self.ratio.begin_step();
+        // Another proxy's step, or this one's before a restart, may have begun earlier.
+        let passing = (weight, self.heard.since(weight));
+        if self.passing.replace(passing) != Some(passing) {
+            self.judge.begin_step(passing.0, passing.1);
         }
-        self.units.clear();
-        self.judge.begin_step(now.0, now.1);
     }
 
-    /// Judges an outcome of the episode.
-    pub(super) fn observe(&mut self, outcome: &BadOutcome, episode: &EpisodeView, now: Instant) -> Ruling {
+    /// Judges an outcome of the episode. Returns what other proxies must be told.
+    pub(super) fn observe(&mut self, outcome: &BadOutcome, episode: &EpisodeView, now: Instant) -> Option<Post> {
         self.keep_step(episode);
-        let is_fresh = self.seen.at.is_some_and(|at| now - at < FRESH);
+        let is_fresh = self.seen.0.is_some_and(|at| now - at < FRESH);
         // While there are few they are quickly counted, and each one matters.
-        if !is_fresh || self.seen.addresses < ADDRESSES {
+        if !is_fresh || self.addresses() < ADDRESSES {
             self.count_seen(episode, now);
         }
-        self.judge.observe(outcome, self.seen.addresses)
+        let fact = Fact::from(outcome);
+        let fact = Fact { address: fact.address.hidden(episode.salt), ..fact };
+        self.judge.show(&fact, &outcome.sample);
+        let addresses = self.addresses();
+        if let Some(own) = &mut self.own {
+            own.take_in(&fact, addresses);
+        }
+        let sample = (fact.arm == Arm::Canary).then(|| outcome.sample.clone());
+        self.judge.take_in(&fact, addresses).then_some(Post::Bad { fact, sample })
+    }
+
+    /// Takes in what was posted, by whomever. `is_recall` says that it is from before a restart: then no answers to
+    /// requests of that time are awaited any more.
+    pub(super) fn take_in(&mut self, posts: &[Post], is_recall: bool, episode: &EpisodeView, now: Instant) {
+        // First of all which steps there were: facts of earlier ones say nothing of a pass.
+        for post in posts {
+            if let Post::Seen(seen) = post {
+                self.heard.note(seen);
+            }
+        }
+        self.keep_step(episode);
+        self.count_seen(episode, now);
+        let addresses = self.addresses();
+        for post in posts {
+            let Post::Bad { fact, sample } = post else { continue };
+            if !is_recall && !self.judge.knows(fact) {
+                self.heard_at = Some(now);
+                self.own.get_or_insert_with(|| self.judge.clone());
+            }
+            if self.judge.take_in(fact, addresses)
+                && let Some(sample) = sample
+            {
+                self.judge.show(fact, sample);
+            }
+        }
+    }
+
+    /// Whether evidence for a pull would stand also if so many more units of stable went bad, those whose
+    /// answers are awaited here. Of those that other proxies await nothing is known: evidence that needs
+    /// their facts stands once they had their time.
+    pub(super) fn stands(&self, awaited: u64, now: Instant) -> bool {
+        let had_time = self.heard_at.is_none_or(|at| now - at >= AWAITED_ELSEWHERE);
+        let own = self.own.as_ref().filter(|own| own.ruling() == Ruling::Pull(Cause::Evidence));
+        own.is_some_and(|own| own.stands_if_stable_errs(awaited))
+            || (had_time && self.judge.stands_if_stable_errs(awaited))
+    }
+
+    /// What other proxies must be told of the traffic here, if there is news.
+    pub(super) fn tell(&mut self) -> Option<Post> {
+        let seen = self.seen.1;
+        let is_news = seen.is_news_after(&self.told);
+        if is_news {
+            self.told = seen;
+        }
+        is_news.then_some(Post::Seen(seen))
     }
 
     fn count_seen(&mut self, episode: &EpisodeView, now: Instant) {
         let units = episode.live.units();
-        let units = PerArm::from_fn(|arm| units.units(arm));
-        self.seen = Seen { at: Some(now), addresses: episode.live.addresses(), units };
+        let seen = Seen {
+            weight: episode.step.weight(),
+            begun_at: episode.step.begun_at(),
+            exposed: self.seen.1.exposed,
+            addresses: episode.live.addresses(),
+            units: PerArm::from_fn(|arm| units.units(arm)),
+        };
+        self.seen = (Some(now), seen);
+    }
+
+    /// Distinct client addresses of the episode, by the proxy that saw most.
+    fn addresses(&self) -> u64 {
+        self.seen.1.addresses.max(self.heard.addresses())
+    }
+
+    /// Distinct units of the episode, by the proxy that saw most.
+    fn units_seen(&self) -> PerArm<u64> {
+        PerArm::from_fn(|arm| *self.seen.1.units.get(arm).max(self.heard.units().get(arm)))
     }
 
     /// Looks at the traffic: who was seen, and how stable does.
@@ -107,7 +195,9 @@ impl Case {
         let maturity = maturity(service.spec.timeouts.header);
         remember(&mut self.units, now, seen.at_least(), WINDOW.max(maturity));
         let mature = self.units.iter().rev().find(|(at, _)| now - *at >= maturity);
-        self.judge.expose(mature.map_or(0, |(_, units)| *units));
+        self.seen.1.exposed = mature.map_or(0, |(_, units)| *units).max(self.seen.1.exposed);
+        self.heard.note(&self.seen.1);
+        self.judge.expose(self.heard.exposed(episode.step.weight()));
         self.traffic = Traffic { units: seen.total(), units_per_second: self.new_units_per_second(), maturity };
         let speaks = self.ratio.look(episode.step.weight(), seen.returned());
         self.guards.split_broken = self.ratio.is_off();
@@ -140,7 +230,7 @@ impl Case {
             episode: Some(self.episode),
             decision: self.judge.decision(self.guards),
             why: self.judge.why(self.guards, &expected),
-            evidence: self.judge.evidence(self.seen.units),
+            evidence: self.judge.evidence(self.units_seen()),
             pass: PassStatus {
                 e: pass.value(),
                 threshold: pass.threshold(),
@@ -169,87 +259,4 @@ fn remember<T>(values: &mut VecDeque<(Instant, T)>, now: Instant, value: T, wind
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use super::*;
-    use crate::live::Live;
-    use crate::live::sample::{publish, service};
-    use crate::live::service::Ending;
-    use crate::model::split::{Episode, Salt, Unit};
-    use crate::model::state::{ServiceState, State};
-    use crate::model::verdict::Decision;
-
-    /// A service whose episode runs at this weight.
-    fn world(percent: f64) -> (Arc<Live>, Arc<ServiceView>) {
-        let (live, _) = Live::new(2);
-        let weight = Some(Weight::from_percent(percent).expect("a weight"));
-        let episode = Some(Episode { id: EpisodeId(1), salt: Salt(2) });
-        let state = State::from([("checkbox".to_owned(), ServiceState { weight, episode, ..Default::default() })]);
-        publish(&live, &[Arc::new(service("checkbox"))], &state);
-        let view = Arc::clone(live.snapshot().service("checkbox").expect("it was published"));
-        (live, view)
-    }
-
-    /// So many users come, each back with its key; `arm_of` says where they end up.
-    fn come(episode: &EpisodeView, users: std::ops::Range<u32>, arm_of: impl Fn(Unit) -> Arm) {
-        for key in users {
-            let unit = Unit::of_key(episode.salt, &key.to_le_bytes());
-            episode.live.note((key % 2) as usize, arm_of(unit), unit);
-            episode.step.note((key % 2) as usize, arm_of(unit), unit, true);
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_healthy_canary_passes_once_its_users_had_time_to_fail() {
-        let (_live, view) = world(50.0);
-        let episode = view.episode.clone().expect("it runs");
-        let mut case = Case::new(episode.id, &view.spec);
-        come(&episode, 0..1_900, |unit| unit.arm(episode.step.weight()));
-        assert_eq!(case.look(&view, &episode, Instant::now()), Found::Nothing);
-        assert_eq!(case.status().decision, Decision::Hold, "its users may still fail");
-        tokio::time::advance(view.spec.timeouts.header).await;
-        case.look(&view, &episode, Instant::now());
-        let status = case.status();
-        assert_eq!(status.decision, Decision::Pass, "{}", status.why);
-        assert_eq!(status.pass.exposed, 1_900);
-        assert!(!status.sample_ratio.off && status.sample_ratio.returned.stable > 800);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_broken_split_is_found_once_and_forbids_a_pass() {
-        let (_live, view) = world(50.0);
-        let episode = view.episode.clone().expect("it runs");
-        let mut case = Case::new(episode.id, &view.spec);
-        come(&episode, 0..1_900, |unit| if unit.lower() % 5 == 0 { Arm::Canary } else { Arm::Stable });
-        assert_eq!(case.look(&view, &episode, Instant::now()), Found::BrokenSplit);
-        tokio::time::advance(view.spec.timeouts.header).await;
-        assert_eq!(case.look(&view, &episode, Instant::now()), Found::Nothing);
-        let status = case.status();
-        assert!(status.sample_ratio.off && status.pass.e >= status.pass.threshold);
-        assert_eq!(status.decision, Decision::Hold);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn stable_that_fails_is_known_within_its_minute_and_recovers() {
-        let (_live, view) = world(50.0);
-        let episode = view.episode.clone().expect("it runs");
-        let mut case = Case::new(episode.id, &view.spec);
-        let mut failing_after = async |bad: bool| {
-            for _ in 0..50 {
-                view.live.count(0, Arm::Stable, Ending::Status(if bad { 500 } else { 200 }), None);
-                if bad {
-                    view.live.count_bad(0, Arm::Stable, BadReason::Status);
-                }
-            }
-            tokio::time::advance(Duration::from_secs(20)).await;
-            case.look(&view, &episode, Instant::now());
-            case.status().stable_failing
-        };
-        let mut seen = Vec::new();
-        for bad in [false, false, true, true, false, false, false, false] {
-            seen.push(failing_after(bad).await);
-        }
-        assert_eq!(seen, [false, false, true, true, true, true, false, false]);
-    }
-}
+mod tests;

@@ -1,7 +1,12 @@
 //! The verdict loop: bad outcomes in, the pull out. Nothing remote is waited for between
 //! a bad outcome and the latch that stops the canary.
+//!
+//! Proxies of a fleet tell each other what goes bad ([`exchange`]), and each judges all of it ([`case`]).
 
 mod case;
+mod exchange;
+mod heard;
+mod pending;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -10,6 +15,8 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use self::case::{Case, Found};
+use self::exchange::{Exchange, News};
+use self::pending::Pending;
 use super::alert::{Alert, Mailer, RatioAlert};
 use crate::live::{EpisodeView, Live, Report, ServiceView, VerdictStatus};
 use crate::model::circuit::{Cause, Trip};
@@ -17,10 +24,31 @@ use crate::model::outcome::BadOutcome;
 use crate::model::split::{Arm, EpisodeId};
 use crate::model::verdict::Ruling;
 use crate::model::verdict::pace::{LOOK, WAIT};
+use crate::store::Store;
 use crate::telemetry;
 
 /// Outcomes taken in before the status is brought up to date.
 const BATCH: usize = 256;
+/// Pieces of news from other proxies that may wait.
+const NEWS: usize = 16;
+
+/// A court that sits, and its exchange with those of other proxies.
+#[derive(Debug)]
+pub struct Session {
+    court: Court,
+    exchange: Exchange,
+}
+
+impl Session {
+    /// Judges outcomes until there can be no more.
+    pub async fn run(self, reports: mpsc::Receiver<Report>) {
+        let (sender, news) = mpsc::channel(NEWS);
+        tokio::select! {
+            () = self.court.run(reports, news) => {}
+            () = self.exchange.run(sender) => {}
+        }
+    }
+}
 
 /// All running episodes, each before its judge.
 #[derive(Debug)]
@@ -33,17 +61,26 @@ pub struct Court {
     had_ready: HashSet<EpisodeId>,
     /// Episodes whose pull waits for stable's answers, and since when.
     waiting: HashMap<EpisodeId, Instant>,
+    /// What other proxies must be told.
+    pending: Arc<Pending>,
 }
 
 impl Court {
-    /// A court with nothing to judge yet.
-    pub fn new(live: Arc<Live>, mailer: Mailer, proxy_name: String) -> Self {
+    /// A court that knows what was known of the episodes that run: from before a restart, and from other proxies
+    /// if they can be asked. To be called when a snapshot is in force, and before there is traffic.
+    pub async fn convene(live: Arc<Live>, store: Arc<dyn Store>, mailer: Mailer, proxy_name: String) -> Session {
+        let pending = Arc::<Pending>::default();
+        let mut exchange = Exchange::new(Arc::clone(&live), store, Arc::clone(&pending));
         let (cases, had_ready, waiting) = (HashMap::new(), HashSet::new(), HashMap::new());
-        Self { live, proxy_name, mailer, cases, had_ready, waiting }
+        let mut court = Self { live, proxy_name, mailer, cases, had_ready, waiting, pending };
+        for news in exchange.recall().await {
+            court.hear_news(&news);
+        }
+        Session { court, exchange }
     }
 
     /// Judges outcomes until there can be no more.
-    pub async fn run(mut self, mut reports: mpsc::Receiver<Report>) {
+    async fn run(mut self, mut reports: mpsc::Receiver<Report>, mut news: mpsc::Receiver<News>) {
         let mut look = tokio::time::interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut batch = Vec::with_capacity(BATCH);
@@ -55,9 +92,22 @@ impl Court {
                     }
                     self.hear(batch.drain(..));
                 }
+                Some(news) = news.recv() => self.hear_news(&news),
                 _ = look.tick() => self.look(),
             }
         }
+    }
+
+    /// Takes in what other proxies know, and does what follows: the same as of an outcome here.
+    fn hear_news(&mut self, news: &News) {
+        let snapshot = self.live.snapshot();
+        let Some(service) = snapshot.service(&news.service) else { return };
+        let Some(episode) = self.running_episode(service).filter(|episode| episode.id == news.episode) else { return };
+        let case = self.case(service, episode.id);
+        case.take_in(&news.posts, news.is_recall, &episode, Instant::now());
+        let ruling = case.judge.ruling();
+        self.follow(ruling, service, &episode);
+        self.update_status(service);
     }
 
     fn hear(&mut self, reports: impl Iterator<Item = Report>) {
@@ -76,7 +126,12 @@ impl Court {
     fn observe(&mut self, service: &Arc<ServiceView>, outcome: &BadOutcome) {
         // A late outcome of an episode that is over, or of a canary already pulled, is no news.
         let Some(episode) = self.running_episode(service) else { return };
-        let ruling = self.case(service, episode.id).observe(outcome, &episode, Instant::now());
+        let case = self.case(service, episode.id);
+        let post = case.observe(outcome, &episode, Instant::now());
+        let ruling = case.judge.ruling();
+        if let Some(post) = post {
+            self.pending.push(episode.id, post);
+        }
         self.follow(ruling, service, &episode);
     }
 
@@ -93,7 +148,7 @@ impl Court {
     /// for long. An arm that is faster to fail isn't worse.
     fn must_wait(&mut self, service: &ServiceView, episode: EpisodeId) -> bool {
         let awaited = service.pools.stable.iter().map(|endpoint| endpoint.live.in_flight()).sum();
-        if self.case(service, episode).judge.stands_if_stable_errs(awaited) {
+        if self.case(service, episode).stands(awaited, Instant::now()) {
             return false;
         }
         self.waiting.entry(episode).or_insert_with(Instant::now).elapsed() < WAIT
@@ -157,7 +212,10 @@ impl Court {
     fn look_at_case(&mut self, service: &Arc<ServiceView>, episode: &EpisodeView) {
         let case = self.case(service, episode.id);
         let found = case.look(service, episode, Instant::now());
-        let ruling = case.judge.ruling();
+        let (ruling, post) = (case.judge.ruling(), case.tell());
+        if let Some(post) = post {
+            self.pending.push(episode.id, post);
+        }
         if found == Found::BrokenSplit {
             self.tell_of_split(service, episode);
         }

@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::signals::{Fact, Processes};
-use crate::model::split::{Arm, from_hex};
+use crate::model::split::{Arm, Salt, Unit, from_hex};
 
 /// Addresses followed at once. When one more is needed, the one whose absence costs the
 /// evidence least makes room: it is the one that matters least.
@@ -34,6 +34,20 @@ impl ClientNet {
     /// The network as one number, for sketches and tables.
     pub const fn bits(self) -> u128 {
         self.0
+    }
+
+    /// The network of these bits.
+    pub const fn from_bits(bits: u128) -> Self {
+        Self(bits)
+    }
+
+    /// The same client in a disguise that only who knows the salt can see through: all that the verdict asks
+    /// is whether two are the same, so this is what is kept and told to other proxies.
+    #[must_use]
+    pub fn hidden(self, salt: Salt) -> Self {
+        let mut named = *b"address:0123456789abcdef";
+        named[8..].copy_from_slice(&self.0.to_le_bytes());
+        Self(Unit::of_key(salt, &named).0)
     }
 }
 

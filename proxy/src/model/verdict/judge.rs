@@ -76,27 +76,41 @@ impl Judge {
     /// episode's whole traffic so far, good outcomes included.
     pub fn observe(&mut self, outcome: &BadOutcome, addresses_seen: u64) -> Ruling {
         let fact = Fact::from(outcome);
-        if fact.arm == Arm::Canary && self.is_evidence(&fact) {
-            self.first_bad.get_or_insert(outcome.sample.at);
-            if self.samples.len() == SAMPLES {
-                self.samples.pop_front();
-            }
-            self.samples.push_back(outcome.sample.clone());
-        }
+        self.show(&fact, &outcome.sample);
         self.observe_fact(&fact, addresses_seen)
     }
 
     /// Takes in one fact, of this proxy or another. Told again it changes nothing, unless the draw was
     /// earlier: then that one stands.
     pub fn observe_fact(&mut self, fact: &Fact, addresses_seen: u64) -> Ruling {
+        self.take_in(fact, addresses_seen);
+        self.ruling()
+    }
+
+    /// Keeps a bad outcome for people to see.
+    pub fn show(&mut self, fact: &Fact, sample: &BadSample) {
+        if fact.arm == Arm::Stable || !self.is_evidence(fact) {
+            return;
+        }
+        self.first_bad = Some(self.first_bad.map_or(sample.at, |first| first.min(sample.at)));
+        if self.samples.len() == SAMPLES {
+            self.samples.pop_front();
+        }
+        self.samples.push_back(sample.clone());
+    }
+
+    /// As [`Self::observe_fact`], and returns whether it was news: something that other judges of the
+    /// episode must be told too, if they don't know it yet.
+    pub fn take_in(&mut self, fact: &Fact, addresses_seen: u64) -> bool {
         self.addresses_seen = addresses_seen;
         if !self.is_evidence(fact) {
-            return self.ruling();
+            return false;
         }
-        self.pass.observe(fact);
+        let mut is_news = self.pass.observe(fact);
         let is_known_bad = self.units.contains(fact.unit);
         match self.units.insert(fact.unit, mark(fact.signal)) {
             News::New => {
+                is_news = true;
                 self.ledger.note(*fact);
                 self.count(fact, 1);
                 if !is_known_bad {
@@ -105,6 +119,7 @@ impl Judge {
             }
             News::Known => {
                 if let Some(replaced) = self.ledger.note_again(*fact) {
+                    is_news = true;
                     self.count(&replaced, -1);
                     self.count(fact, 1);
                 }
@@ -114,7 +129,12 @@ impl Judge {
         if self.ruling() == Ruling::Pull(Cause::Evidence) {
             self.ledger.put_in_order();
         }
-        self.ruling()
+        is_news
+    }
+
+    /// Whether the unit is known to be bad for this signal.
+    pub fn knows(&self, fact: &Fact) -> bool {
+        self.units.has(fact.unit, mark(fact.signal))
     }
 
     /// A step begins: arms are drawn at this weight from now on, and what speaks for a pass is

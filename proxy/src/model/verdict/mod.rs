@@ -8,8 +8,8 @@
 //! ([`addresses`]). `ledger` holds the facts in the order in which arms were drawn.
 //!
 //! [`pass`] tests the opposite, step by step; [`ratio`] tests the split itself; [`forecast`] says how
-//! long it will take, and [`decision`] what all that comes to. [`replay`] judges an episode again from its
-//! log, at the same [`pace`].
+//! long it will take, and [`decision`] what all that comes to. [`post`] is what proxies tell each other.
+//! [`replay`] judges an episode again from its log, at the same [`pace`].
 
 pub mod addresses;
 pub mod decision;
@@ -19,6 +19,7 @@ pub mod judge;
 mod ledger;
 pub mod pace;
 pub mod pass;
+pub mod post;
 pub mod ratio;
 pub mod replay;
 pub mod signals;
@@ -28,5 +29,6 @@ pub use decision::{Decision, Guards};
 pub use forecast::{Expected, Outlook, Traffic};
 pub use judge::{Judge, Ruling};
 pub use pass::Pass;
+pub use post::{Post, Seen};
 pub use ratio::{Returned, SampleRatio};
 pub use signals::Fact;

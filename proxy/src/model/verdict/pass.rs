@@ -72,18 +72,20 @@ impl Pass {
     }
 
     /// Takes in a bad unit of the step; facts of other steps are none of its business. A unit
-    /// counts once, whatever it went bad for.
-    pub fn observe(&mut self, fact: &Fact) {
+    /// counts once, whatever it went bad for. Returns whether it was news.
+    pub fn observe(&mut self, fact: &Fact) -> bool {
         if fact.weight != self.weight || fact.drawn_at < self.begun_at || self.known.contains(fact.unit) {
-            return;
+            return false;
         }
         let thinned_before = self.known.one_in();
-        if self.known.insert(fact.unit, mark(fact.arm)) == News::New {
+        let is_news = self.known.insert(fact.unit, mark(fact.arm)) == News::New;
+        if is_news {
             *self.bad.get_mut(fact.arm) += 1;
         }
         if self.known.one_in() != thinned_before {
             self.bad = PerArm::from_fn(|arm| self.known.marked(mark(arm)));
         }
+        is_news
     }
 
     /// Says how many distinct units of the step had time to fail by now. Too few only cost time.

@@ -54,6 +54,11 @@ impl BadUnits {
         News::New
     }
 
+    /// Whether a unit has this mark.
+    pub fn has(&self, unit: Unit, mark: u8) -> bool {
+        self.known.get(&unit).is_some_and(|marks| marks & mark != 0)
+    }
+
     /// Whether a unit has any mark.
     pub fn contains(&self, unit: Unit) -> bool {
         self.known.contains_key(&unit)
@@ -70,8 +75,9 @@ impl BadUnits {
     }
 }
 
-/// The lower half of a unit's hash doesn't decide its arm.
-const fn counts(unit: Unit, level: u32) -> bool {
+/// Whether a unit is one of those that count when only one in 2^`level` does. The lower half of its hash
+/// doesn't decide its arm.
+pub const fn counts(unit: Unit, level: u32) -> bool {
     unit.lower().leading_zeros() >= level
 }
 

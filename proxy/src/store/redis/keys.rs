@@ -4,7 +4,7 @@
 //! of a namespace are in one slot, so that a transaction may span them.
 //! May know: model.
 
-use crate::model::split::{Arm, PerArm};
+use crate::model::split::{Arm, EpisodeId, PerArm};
 
 /// The keys of one namespace.
 #[derive(Clone, Debug)]
@@ -51,6 +51,11 @@ impl Keys {
         format!("{}:fence", self.prefix)
     }
 
+    /// The stream of what proxies tell each other about an episode.
+    pub(super) fn evidence(&self, service: &str, episode: EpisodeId) -> String {
+        format!("{}:evidence:{service}:{episode}", self.prefix)
+    }
+
     /// The channel on which the name of a changed service is published.
     pub(super) fn changes(&self) -> String {
         format!("{}:changes", self.prefix)
@@ -68,6 +73,7 @@ mod tests {
         assert_eq!(service.service, "serin:{production}:service:checkbox");
         assert_eq!(service.pools.canary, "serin:{production}:service:checkbox:pool:canary");
         assert_eq!(keys.lease("checkbox", Arm::Stable, "a:80"), "serin:{production}:lease:checkbox:stable:a:80");
+        assert_eq!(keys.evidence("checkbox", EpisodeId(0xab)), "serin:{production}:evidence:checkbox:00000000000000ab");
         assert_eq!(keys.changes(), "serin:{production}:changes");
         assert_eq!([keys.leader(), keys.fence()], ["serin:{production}:leader", "serin:{production}:fence"]);
     }

@@ -1,13 +1,14 @@
 //! The store in Redis: many proxies, scripts and people on one state.
 //!
 //! Keys are made in `keys`, fields are understood in `codec`, `connection` keeps lines
-//! to the server, `read` and `write` use them, `watch` hears of changes. Here they
+//! to the server, `read`, `write` and `evidence` use them, `watch` hears of changes. Here they
 //! meet the last good state, which lives in the state file: it answers while Redis is
 //! away, and it keeps an open circuit open whatever Redis forgot.
 //! May know: model, telemetry.
 
 mod codec;
 mod connection;
+mod evidence;
 mod keys;
 mod read;
 mod watch;
@@ -23,13 +24,17 @@ use tokio::sync::Notify;
 
 use self::codec::Decoded;
 use self::connection::{Down, Line, Server};
+use self::evidence::Evidence;
 use self::keys::Keys;
 use self::watch::Watch;
 use self::write::{Wish, Writer};
+use super::evidence::Journal;
 use super::state_file::{Kept, OnFailure, Saved};
-use super::{Freshness, LOOK, Loaded, Store, StoreError, stops_a_canary};
+use super::{Freshness, LOOK, Loaded, Place, Posted, Store, StoreError, runs, stops_a_canary};
 use crate::model::rollout::Fence;
+use crate::model::split::EpisodeId;
 use crate::model::state::{Change, ServiceState, State};
+use crate::model::verdict::Post;
 use crate::telemetry;
 
 /// The store in Redis, with the last good state in the state file.
@@ -38,6 +43,7 @@ pub struct RedisStore {
     keys: Keys,
     reader: Line,
     writer: Writer,
+    evidence: Evidence,
     kept: Arc<Kept>,
     bell: Arc<Notify>,
     /// Services that were read from Redis by this process.
@@ -58,10 +64,12 @@ impl RedisStore {
         })?;
         let server = Arc::new(Server::new(url)?);
         let kept = Kept::open(state_file)?;
+        let journal = Journal::open(state_file, |episode| kept.peek(|saved| runs(&saved.services, episode)));
         let bell = Arc::new(Notify::new());
         Ok(Self {
             reader: Line::new(Arc::clone(&server)),
             writer: Writer::new(keys.clone(), Line::new(Arc::clone(&server))),
+            evidence: Evidence::new(keys.clone(), Line::new(Arc::clone(&server)), journal),
             kept,
             met: Mutex::default(),
             _watch: Watch::start(server, keys.changes(), Arc::clone(&bell)),
@@ -106,6 +114,18 @@ impl Store for RedisStore {
         self.writer.lead(holder, ttl).await
     }
 
+    async fn post(&self, service: &str, episode: EpisodeId, posts: &[Post]) -> Result<(), StoreError> {
+        // Late ones would only bring its stream and its journal back.
+        if self.runs(episode) { self.evidence.post(service, episode, posts).await } else { Ok(()) }
+    }
+
+    async fn posted(&self, service: &str, episode: EpisodeId, after: Place) -> Result<Posted, StoreError> {
+        if self.runs(episode) {
+            return self.evidence.posted(service, episode, after).await;
+        }
+        Ok(Posted { place: after, ..Posted::default() })
+    }
+
     async fn changed(&self) {
         tokio::select! {
             () = self.bell.notified() => {}
@@ -119,6 +139,9 @@ impl Store for RedisStore {
                 let mut state = state.clone();
                 state.keep_stopped(&self.last_good_of(service));
                 self.writer.restore(service, &state).await?;
+                if let Some(episode) = state.episode {
+                    self.evidence.tell_again(service, episode.id).await?;
+                }
             }
         }
         self.bell.notify_one();
@@ -127,6 +150,10 @@ impl Store for RedisStore {
 }
 
 impl RedisStore {
+    fn runs(&self, episode: EpisodeId) -> bool {
+        self.kept.peek(|saved| runs(&saved.services, episode))
+    }
+
     async fn read(&self, services: &[String]) -> Result<Vec<Decoded>, Down> {
         let last_good = self.kept.peek(|saved| saved.services.clone());
         let mut held = self.reader.take().await?;
@@ -237,6 +264,7 @@ impl RedisStore {
         if let Err(error) = kept.await {
             tracing::warn!(%error, "The last good state is not on disk");
         }
+        self.evidence.journal.keep(|episode| self.runs(episode)).await;
     }
 
     /// Holds a change that stops a canary in memory and on disk, whatever becomes of it in Redis.
@@ -250,6 +278,7 @@ impl RedisStore {
         if let Err(error) = recorded.await {
             tracing::error!(service, %error, "A stopped canary is not on disk: it is so in memory only");
         }
+        self.evidence.journal.keep(|episode| self.runs(episode)).await;
     }
 }
 

@@ -10,6 +10,7 @@ use redis::{Pipeline, Value};
 
 use super::codec::{self, Decoded, Write};
 use super::connection::{Down, Held, Line};
+use super::evidence::AFTERLIFE;
 use super::keys::{Keys, ServiceKeys};
 use super::read;
 use crate::model::rollout::Fence;
@@ -141,6 +142,9 @@ impl Writer {
                 let writes = codec::pool_writes(found.sound.pools.get(arm), after.pools.get(arm));
                 write_hash(&mut pipe, found, keys.pools.get(arm), writes);
             }
+            if let Some(over) = before.episode.filter(|episode| after.episode != Some(*episode)) {
+                pipe.cmd("EXPIRE").arg(self.keys.evidence(wish.service, over.id)).arg(AFTERLIFE).ignore();
+            }
             pipe.publish(self.keys.changes(), wish.service).ignore();
         }
         if let Some(LeaseChange { arm, id, ttl }) = LeaseChange::of(wish.change, before) {
@@ -199,7 +203,8 @@ impl Writer {
     }
 }
 
-async fn in_time<T>(work: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+/// Gives up what takes too long.
+pub(super) async fn in_time<T>(work: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
     let late = |_| Err(StoreError::Unavailable("Redis did not answer in time".to_owned()));
     tokio::time::timeout(DEADLINE, work).await.unwrap_or_else(late)
 }

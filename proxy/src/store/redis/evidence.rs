@@ -1,0 +1,189 @@
+//! Evidence in Redis: a stream for each episode, to which proxies add batches of posts, and which all of them
+//! read in its order.
+//!
+//! It has a connection of its own: a trip never queues behind evidence. What was posted or read is in the
+//! journal as well, from which it comes back after a restart without Redis, or after Redis lost it.
+
+use std::sync::Arc;
+
+use redis::Value;
+
+use super::connection::{Down, Held, Line};
+use super::keys::Keys;
+use super::write::in_time;
+use crate::model::split::EpisodeId;
+use crate::model::verdict::Post;
+use crate::store::evidence::{Journal, decode, encode};
+use crate::store::{Place, Poison, Posted, StoreError};
+
+/// How long a stream lives without a new post, in seconds: seven days.
+const LIFE: u64 = 604_800;
+/// How long it lives after its episode, for who is late or curious.
+pub(super) const AFTERLIFE: u64 = 3_600;
+/// Entries of a stream, about; older ones make room. The verdict thins what comes to far less.
+const ENTRIES: usize = 262_144;
+/// Posts in one entry.
+const BATCH: usize = 512;
+/// Entries read at once.
+const PAGE: usize = 64;
+/// The field of an entry that holds its posts, a line each.
+const FIELD: &str = "posts";
+/// Before the first entry, and after what the journal knew at the start.
+const FIRST: Place = Place(0, 1);
+
+const WRONG_TYPE: &str = "the key isn't a stream: delete it, and leave it to serin";
+const BAD_ENTRY: &str = "not evidence: leave it to serin";
+
+/// The evidence of all episodes.
+#[derive(Debug)]
+pub(super) struct Evidence {
+    keys: Keys,
+    line: Line,
+    pub(super) journal: Arc<Journal>,
+}
+
+impl Evidence {
+    /// Evidence over this line.
+    pub(super) const fn new(keys: Keys, line: Line, journal: Arc<Journal>) -> Self {
+        Self { keys, line, journal }
+    }
+
+    /// Adds posts, to the journal first.
+    pub(super) async fn post(&self, service: &str, episode: EpisodeId, posts: &[Post]) -> Result<(), StoreError> {
+        self.journal.add(episode, posts).await;
+        self.send(service, episode, posts).await
+    }
+
+    /// What was posted after a place: from the journal at first, then from Redis.
+    pub(super) async fn posted(&self, service: &str, episode: EpisodeId, after: Place) -> Result<Posted, StoreError> {
+        if after < FIRST {
+            let posts = self.journal.posts(episode, 0);
+            return Ok(Posted { posts, place: FIRST, poisoned: Vec::new() });
+        }
+        let found = self.read(&self.keys.evidence(service, episode), after).await?;
+        if after == FIRST {
+            // What wasn't posted when this process ended the last time.
+            self.send(service, episode, &self.journal.beside(episode, &found.posts)).await?;
+        }
+        self.journal.add(episode, &found.posts).await;
+        Ok(found)
+    }
+
+    /// Tells a Redis that lost it all that is known of an episode.
+    pub(super) async fn tell_again(&self, service: &str, episode: EpisodeId) -> Result<(), StoreError> {
+        self.send(service, episode, &self.journal.posts(episode, 0)).await
+    }
+
+    async fn send(&self, service: &str, episode: EpisodeId, posts: &[Post]) -> Result<(), StoreError> {
+        if posts.is_empty() {
+            return Ok(());
+        }
+        let key = self.keys.evidence(service, episode);
+        in_time(async {
+            let mut held = self.line.take().await?;
+            for batch in posts.chunks(BATCH) {
+                let lines: Vec<String> = batch.iter().map(encode).collect();
+                add(&mut held, &key, &lines.join("\n")).await?;
+            }
+            let mut expire = redis::cmd("EXPIRE");
+            expire.arg(&key).arg(LIFE);
+            expire.exec_async(&mut held.connection).await.map_err(Down::from)?;
+            held.keep();
+            Ok(())
+        })
+        .await
+    }
+
+    async fn read(&self, key: &str, after: Place) -> Result<Posted, StoreError> {
+        in_time(async {
+            let mut found = Posted { place: after, ..Posted::default() };
+            let mut held = self.line.take().await?;
+            loop {
+                let Some(page) = range(&mut held, key, found.place).await? else {
+                    found.poisoned.push(Poison { key: key.to_owned(), problem: WRONG_TYPE.to_owned() });
+                    break;
+                };
+                let is_last = page.len() < PAGE;
+                for entry in page {
+                    found.take_in(key, entry);
+                }
+                if is_last {
+                    break;
+                }
+            }
+            held.keep();
+            Ok(found)
+        })
+        .await
+    }
+}
+
+impl Posted {
+    fn take_in(&mut self, key: &str, Entry { place, text }: Entry) {
+        self.place = self.place.max(place);
+        let posts: Option<Vec<Option<Post>>> = text.map(|text| text.lines().map(decode).collect());
+        if posts.as_ref().is_none_or(|posts| posts.iter().any(Option::is_none)) {
+            let key = format!("{key} {}-{}", place.0, place.1);
+            self.poisoned.push(Poison { key, problem: BAD_ENTRY.to_owned() });
+        }
+        self.posts.extend(posts.into_iter().flatten().flatten());
+    }
+}
+
+/// An entry of a stream; without a text where it isn't one of serin's.
+struct Entry {
+    place: Place,
+    text: Option<String>,
+}
+
+/// Adds one entry. A key of another type was spoiled, and makes room.
+async fn add(held: &mut Held<'_>, key: &str, text: &str) -> Result<(), Down> {
+    let mut add = redis::cmd("XADD");
+    add.arg(key).arg("MAXLEN").arg("~").arg(ENTRIES).arg("*").arg(FIELD).arg(text);
+    match add.exec_async(&mut held.connection).await {
+        Ok(()) => return Ok(()),
+        Err(error) if error.code() == Some("WRONGTYPE") => {
+            redis::cmd("DEL").arg(key).exec_async(&mut held.connection).await?;
+        }
+        Err(error) => held.renew_after(error).await?,
+    }
+    Ok(add.exec_async(&mut held.connection).await?)
+}
+
+/// The next entries; none for a key of another type.
+async fn range(held: &mut Held<'_>, key: &str, after: Place) -> Result<Option<Vec<Entry>>, Down> {
+    let mut range = redis::cmd("XRANGE");
+    range.arg(key).arg(format!("{}-{}", after.0, after.1.saturating_add(1))).arg("+").arg("COUNT").arg(PAGE);
+    let answer: Value = match range.query_async(&mut held.connection).await {
+        Ok(answer) => answer,
+        Err(error) if error.code() == Some("WRONGTYPE") => return Ok(None),
+        Err(error) => {
+            held.renew_after(error).await?;
+            range.query_async(&mut held.connection).await?
+        }
+    };
+    let Value::Array(entries) = answer else { return Ok(Some(Vec::new())) };
+    Ok(Some(entries.into_iter().filter_map(entry).collect()))
+}
+
+/// None for what is no entry at all, which no Redis answers.
+fn entry(value: Value) -> Option<Entry> {
+    let Value::Array(parts) = value else { return None };
+    let [id, fields] = <[Value; 2]>::try_from(parts).ok()?;
+    let id = text(id)?;
+    let (millis, number) = id.split_once('-')?;
+    let place = Place(millis.parse().ok()?, number.parse().ok()?);
+    let fields = if let Value::Array(fields) = fields { fields } else { Vec::new() };
+    let mut fields = fields.into_iter();
+    let is_ours = fields.next().and_then(text).is_some_and(|name| name == FIELD);
+    let text = fields.next().and_then(text).filter(|_| is_ours);
+    Some(Entry { place, text })
+}
+
+fn text(value: Value) -> Option<String> {
+    match value {
+        Value::BulkString(bytes) => String::from_utf8(bytes).ok(),
+        Value::SimpleString(text) => Some(text),
+        _ => None,
+    }
+}
