@@ -2,6 +2,7 @@
 
 mod checkbox;
 mod cli;
+mod control;
 mod costs;
 mod demo;
 mod fleet;

@@ -318,6 +318,7 @@ mod tests {
             health: "up".into(),
             weight: 1,
             version: None,
+            control: false,
             in_flight: 3,
             requests: 9,
             note: None,

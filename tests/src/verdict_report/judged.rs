@@ -60,7 +60,7 @@ impl Trial {
         };
         let address = IpAddr::V4(Ipv4Addr::from_bits(bad.address));
         let Bad { unit, arm, weight, .. } = *bad;
-        let outcome = BadOutcome { arm, unit, drawn_at, weight, address, sample };
+        let outcome = BadOutcome { arm, unit, drawn_at, weight, control: Weight::ZERO, address, sample };
         self.judge.observe(&outcome, self.addresses) == Ruling::Pull(Cause::Evidence)
     }
 

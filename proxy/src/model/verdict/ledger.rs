@@ -12,6 +12,7 @@
 use std::collections::VecDeque;
 
 use super::addresses::WithoutOne;
+use super::control::Comparisons;
 use super::signals::{Fact, Processes};
 use crate::model::split::Arm;
 
@@ -23,12 +24,19 @@ const REMEMBERED: usize = 4_096;
 struct Tally {
     all: Processes,
     without_one: WithoutOne,
+    /// Kept from the first fact on that was drawn beside a control.
+    comparisons: Option<Comparisons>,
 }
 
 impl Tally {
     fn observe(&mut self, fact: &Fact) {
-        self.without_one.observe(fact, &self.all);
-        self.all.observe(fact.signal, fact.arm == Arm::Canary, fact.weight.fraction());
+        if !fact.control.is_zero() || self.comparisons.is_some() {
+            self.comparisons.get_or_insert_with(|| Comparisons::after(&self.all)).observe(fact);
+        }
+        if let Some(chance) = fact.chance() {
+            self.without_one.observe(fact, chance, &self.all);
+            self.all.observe(fact.signal, fact.arm == Arm::Canary, chance);
+        }
     }
 }
 
@@ -47,7 +55,7 @@ pub(super) struct Ledger {
 impl Ledger {
     /// No fact yet.
     pub(super) fn new(processes: Processes) -> Self {
-        let tally = Tally { all: processes, without_one: WithoutOne::default() };
+        let tally = Tally { all: processes, without_one: WithoutOne::default(), comparisons: None };
         Self { settled: tally.clone(), recent: VecDeque::new(), tally, in_disorder: false }
     }
 
@@ -95,6 +103,11 @@ impl Ledger {
         &self.tally.all
     }
 
+    /// The comparisons with the control, if there ever was one.
+    pub(super) const fn comparisons(&self) -> Option<&Comparisons> {
+        self.tally.comparisons.as_ref()
+    }
+
     /// The smallest evidence with any one address left out; none before the canary's first bad unit.
     pub(super) fn least_without_one(&self) -> Option<f64> {
         self.tally.without_one.least()
@@ -105,12 +118,12 @@ impl Ledger {
     /// at the end.
     pub(super) fn stands_if_stable_errs(&self, threshold: f64, units: u64) -> bool {
         let mut all = self.tally.all.clone();
-        let weight = self.recent.back().map_or(0.0, |last| last.weight.fraction());
+        let chance = self.recent.iter().rev().find_map(Fact::chance).unwrap_or(0.5);
         for _ in 0..units {
             if all.value() < threshold {
                 return false;
             }
-            all.observe_stable(weight);
+            all.observe_stable(chance);
         }
         all.value() >= threshold
     }
