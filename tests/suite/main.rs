@@ -3,6 +3,7 @@
 mod backtest;
 mod checkbox;
 mod cli;
+mod control;
 mod costs;
 mod demo;
 mod events;

@@ -18,6 +18,7 @@ use super::target::{self, OfEndpoint, OfPool};
 use super::view::{EndpointJson, PoolJson};
 use crate::live::EndpointView;
 use crate::model::span;
+use crate::model::split::Arm;
 use crate::model::state::{Change, MemberSpec};
 
 /// The kind of change, for messages.
@@ -33,6 +34,8 @@ pub(super) struct EndpointWish {
     weight: Option<u16>,
     version: Option<String>,
     ttl: Option<String>,
+    #[serde(default)]
+    control: bool,
     #[serde(default)]
     reason: Reason,
 }
@@ -56,6 +59,10 @@ pub(super) async fn put(
     Wish(wish): Wish<EndpointWish>,
 ) -> Result<Json<EndpointJson>, Problem> {
     let spec = member(&endpoint.id, &wish).map_err(|why| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, why))?;
+    if spec.control && endpoint.arm == Arm::Canary {
+        let why = "only a member of stable serves the control: it runs stable's release";
+        return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, why));
+    }
     let before = endpoint.find().ok();
     let from = before.map_or_else(|| "absent".to_owned(), describe_view);
     let is_beat = spec.ttl_ms.is_some() && before.is_some_and(|known| describe_view(known) == describe(&spec));
@@ -119,6 +126,7 @@ pub(super) fn after(
         health: "unknown".into(),
         weight: spec.weight,
         version: spec.version.clone(),
+        control: spec.control,
         in_flight: 0,
         requests: 0,
         note: Some(NOT_TAKEN_IN.into()),
@@ -149,7 +157,7 @@ fn member(id: &str, wish: &EndpointWish) -> Result<MemberSpec, String> {
         return Err("a ttl is from 1s to 1d".into());
     }
     let ttl_ms = ttl.map(|ttl| u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX));
-    Ok(MemberSpec { address, weight, version: wish.version.clone(), ttl_ms })
+    Ok(MemberSpec { address, weight, version: wish.version.clone(), ttl_ms, control: wish.control })
 }
 
 fn is_id(id: &str) -> bool {
@@ -159,12 +167,18 @@ fn is_id(id: &str) -> bool {
 /// What a registration says, for the audit log.
 fn describe(spec: &MemberSpec) -> String {
     let version = spec.version.as_deref().map(|version| format!(" version {version}")).unwrap_or_default();
-    format!("{} weight {}{version}", spec.address, spec.weight)
+    let control = if spec.control { " control" } else { "" };
+    format!("{} weight {}{version}{control}", spec.address, spec.weight)
 }
 
 /// What is known of a member, as a registration of it would say.
 pub(super) fn as_member(endpoint: &EndpointView) -> MemberSpec {
-    MemberSpec { address: endpoint.address, weight: endpoint.weight, version: endpoint.version.clone(), ttl_ms: None }
+    MemberSpec {
+        weight: endpoint.weight,
+        version: endpoint.version.clone(),
+        control: endpoint.control,
+        ..MemberSpec::new(endpoint.address)
+    }
 }
 
 fn describe_view(endpoint: &EndpointView) -> String {

@@ -2,6 +2,7 @@
 //!
 //! The CLI reads the same types back, so unknown fields are passed over.
 
+mod control;
 mod verdict;
 
 use serde::{Deserialize, Serialize};
@@ -14,6 +15,7 @@ use crate::model::outcome::BadReason;
 use crate::model::split::{Arm, PerArm};
 use crate::telemetry;
 
+pub use control::{ComparisonsJson, ControlJson};
 pub use verdict::{
     ExpectedJson, OutlookJson, PassJson, ProofJson, RatioJson, SampleJson, SampleOf, ShareJson, SignalJson,
     SignalsJson, UnitsJson, VerdictJson,
@@ -143,6 +145,9 @@ pub struct EndpointJson {
     pub weight: u16,
     /// The version it runs, if somebody said so.
     pub version: Option<String>,
+    /// Whether it is marked to serve the control.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub control: bool,
     /// Requests that are with it now, through this proxy.
     pub in_flight: u64,
     /// Requests sent to it.
@@ -263,6 +268,7 @@ impl EndpointJson {
             health: health.to_owned(),
             weight: endpoint.weight,
             version: endpoint.version.clone(),
+            control: endpoint.control,
             in_flight: endpoint.live.in_flight(),
             requests: endpoint.live.requests(),
             note: None,

@@ -74,9 +74,12 @@ async fn endpoint(client: &Client, page: &Page, command: Endpoint) -> Result<Str
         Endpoint::List { service, json } => {
             show(client, &service_path(&service), json, |service: ServiceJson| page.endpoints(&service)).await
         }
-        Endpoint::Add { spot, address, weight, version, ttl, reason } => {
+        Endpoint::Add { spot, address, weight, version, ttl, control, reason } => {
             let mut body =
                 json!({ "address": address, "weight": weight, "version": version, "ttl": ttl, "reason": reason });
+            if control {
+                body["control"] = true.into();
+            }
             leave_out_nulls(&mut body);
             let after: EndpointJson = client.call(Method::PUT, &spot_path(&spot), Some(&body), PATIENCE).await?;
             Ok(page.endpoint(&after))

@@ -215,6 +215,9 @@ Examples:
         /// How long this registration lasts without another one, such as 15s
         #[arg(long, value_name = "SPAN")]
         ttl: Option<String>,
+        /// Whether it serves the control, restarted together with the canary: of stable only
+        #[arg(long)]
+        control: bool,
         /// Why, for the audit log
         #[arg(long, value_name = "TEXT")]
         reason: Option<String>,

@@ -270,7 +270,7 @@ fn arms(service: &ServiceJson) -> Vec<Vec<Cell>> {
 
 fn endpoint_row(arm: Arm, endpoint: &EndpointJson) -> Vec<Cell> {
     vec![
-        plain(arm.name()),
+        plain(if endpoint.control { "control" } else { arm.name() }),
         plain(&endpoint.id),
         plain(&endpoint.address),
         (endpoint.state.clone(), state_tone(&endpoint.state)),
@@ -318,6 +318,7 @@ mod tests {
             health: "up".into(),
             weight: 1,
             version: None,
+            control: false,
             in_flight: 3,
             requests: 9,
             note: None,

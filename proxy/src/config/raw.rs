@@ -87,6 +87,7 @@ pub(super) struct RawService {
     pub(super) hosts: Texts,
     pub(super) stable: Texts,
     pub(super) canary: Texts,
+    pub(super) control: Texts,
     pub(super) max_body: Value,
     pub(super) split: Option<RawSplit>,
     pub(super) verdict: Option<Spanned<RawVerdict>>,
@@ -101,6 +102,7 @@ pub(super) struct RawService {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct RawSplit {
     pub(super) weight: Value,
+    pub(super) control: Value,
     pub(super) sticky: Text,
     pub(super) override_secret_file: Text,
 }

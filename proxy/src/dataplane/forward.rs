@@ -1,6 +1,7 @@
 //! The attempt loop: from the draw to a response head, with at most one more try.
 
 use std::future::{Future as _, poll_fn};
+use std::ops::Range;
 use std::pin::pin;
 use std::rc::Rc;
 
@@ -28,6 +29,8 @@ use crate::model::split::Arm;
 pub(crate) struct Outgoing {
     /// The head, written out, and the body.
     pub(crate) sender: Sender,
+    /// The members of the pool that shall serve it, as long as one of them is ready.
+    pub(crate) members: Range<usize>,
     /// Whether the request may be sent again though an endpoint may have acted on it.
     pub(crate) idempotent: bool,
     /// Whether it is a `HEAD`.
@@ -59,9 +62,9 @@ pub(crate) async fn forward(
     let core = &downstream.core;
     let service = record.service().clone();
     let pool = service.pools.get(arm);
-    let Outgoing { sender, idempotent, to_head } = outgoing;
-    let (idempotent, to_head) = (*idempotent, *to_head);
-    let mut index = pick(core, pool, None).ok_or(ProxyError::NoEndpoint)?;
+    let Outgoing { sender, members, idempotent, to_head } = outgoing;
+    let (members, idempotent, to_head) = (members.clone(), *idempotent, *to_head);
+    let mut index = pick(core, pool, &members, None).ok_or(ProxyError::NoEndpoint)?;
     let timeouts = service.spec.timeouts;
     let total = deadline(core.clock.now(), timeouts.total);
     let mut terms = Terms { endpoint: pool[index].address, timeouts, total, to_head, reuse: true };
@@ -105,7 +108,7 @@ pub(crate) async fn forward(
                 }
             }
             Next::Elsewhere => {
-                let other = pick(core, pool, Some(index));
+                let other = pick(core, pool, &members, Some(index));
                 let Some(other) = other.filter(|_| service.live.take_retry(core.id)) else {
                     return Err(ProxyError::Exchange(error));
                 };

@@ -2,6 +2,7 @@
 //! endpoint and forward, record exactly once.
 
 use std::convert::Infallible;
+use std::ops::Range;
 use std::rc::Rc;
 
 use http::header::{self, HeaderMap};
@@ -40,6 +41,10 @@ pub(crate) async fn handle(
     let client = client_address(downstream.peer, &parts.headers, |hop| downstream.trusts(hop));
     let Draw { arm, drawn, new_key } = sticky::draw(&downstream.core, &service, &parts.headers, client);
     let arm = serving_arm(&service, arm);
+    let members = match &drawn {
+        Some(drawn) => service.members(arm, drawn.unit, drawn.control),
+        None => 0..service.pools.get(arm).len(),
+    };
     let mut record = Record::begin(
         &downstream.core,
         service,
@@ -54,7 +59,7 @@ pub(crate) async fn handle(
             is_short: body.size_hint().exact().is_some_and(|length| length <= SHORT_BODY),
         },
     );
-    let mut outgoing = outgoing(&downstream, &record, &parts, body, &request_id);
+    let mut outgoing = outgoing(&downstream, &record, &parts, body, &request_id, members);
     let mut response = match forward(&downstream, &mut record, arm, &mut outgoing).await {
         Ok(answer) => relay(&downstream, record, &parts, answer),
         Err(error) => {
@@ -133,13 +138,21 @@ fn serving_arm(service: &ServiceRef, drawn: Arm) -> Arm {
     }
 }
 
-fn outgoing(downstream: &Downstream, record: &Record, parts: &Parts, body: Incoming, request_id: &str) -> Outgoing {
+fn outgoing(
+    downstream: &Downstream,
+    record: &Record,
+    parts: &Parts,
+    body: Incoming,
+    request_id: &str,
+    members: Range<usize>,
+) -> Outgoing {
     let framing = framing(parts, &body);
     let forwarded = Forwarded { for_: &downstream.peer_text, trusted: downstream.trusted, request_id };
     let head = head::write(&downstream.core, parts, framing, &forwarded);
     let body = (!body.is_end_stream()).then_some(body);
     Outgoing {
         sender: Sender::new(head, body, framing, record.service().spec.max_body_bytes),
+        members,
         idempotent: parts.method.is_idempotent(),
         to_head: parts.method == Method::HEAD,
     }

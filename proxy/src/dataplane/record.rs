@@ -170,6 +170,7 @@ impl Record {
             unit: drawn.unit,
             drawn_at: self.drawn_at(),
             weight: drawn.weight,
+            control: drawn.control,
             address: self.address,
             sample,
         };
@@ -236,6 +237,7 @@ impl Record {
             episode,
             unit,
             weight = evidence.map_or(0.0, |(drawn, _)| drawn.weight.percent()),
+            control = evidence.map_or(0.0, |(drawn, _)| drawn.control.percent()),
             arm = %self.arm,
             bad = names(&self.bad),
             drawn_ms = drawn_at.as_millis(),

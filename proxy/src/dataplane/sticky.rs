@@ -37,6 +37,8 @@ pub(crate) struct Drawn {
     pub(crate) unit: Unit,
     /// With which chance of the canary.
     pub(crate) weight: Weight,
+    /// Beside a control of which share; zero where there is none.
+    pub(crate) control: Weight,
     /// Whether by a key that serin minted and that came back.
     pub(crate) returned: bool,
 }
@@ -67,7 +69,8 @@ pub(crate) fn draw(core: &Core, service: &ServiceView, headers: &HeaderMap, addr
     };
     // Without a key each request draws by itself.
     let unit = unit.unwrap_or_else(|| Unit(core.random()));
-    Draw { arm: unit.arm(weight), drawn: Some(Drawn { unit, weight, returned: known.is_some() }), new_key }
+    let control = service.control_share(weight);
+    Draw { arm: unit.arm(weight), drawn: Some(Drawn { unit, weight, control, returned: known.is_some() }), new_key }
 }
 
 /// The arm that a tester chose, if the service lets testers and this one knows its secret.
@@ -132,7 +135,12 @@ mod tests {
     #[test]
     fn an_arm_is_chosen_by_whoever_knows_the_secret() {
         let secret = OverrideSecret { file: "/x".into(), value: b"tell; nobody".as_slice().into() };
-        let split = |secret| SplitSpec { weight: Weight::ZERO, sticky: Sticky::Cookie, override_secret: secret };
+        let split = |override_secret| SplitSpec {
+            weight: Weight::ZERO,
+            control: Weight::ZERO,
+            sticky: Sticky::Cookie,
+            override_secret,
+        };
         let asked = |text: &'static str| {
             [(OVERRIDE, text)].map(|(name, text)| (HeaderName::from_static(name), HeaderValue::from_static(text)))
         };

@@ -21,6 +21,7 @@ pub fn asked_weight(spec: &ServiceSpec, state: &ServiceState) -> Weight {
 pub fn service(live: &Live, spec: &Arc<ServiceSpec>, state: &ServiceState) -> Arc<ServiceView> {
     let facts = live.service(&spec.name);
     let first_health = if spec.health.is_some() { Health::Unknown } else { Health::Up };
+    let has_control = spec.split.as_ref().is_some_and(|split| !split.control.is_zero());
     let pools = PerArm::from_fn(|arm| {
         let endpoints = members(spec, state, arm).into_iter().map(|(id, (member, draining))| {
             // One that changed pools (`promote --swap`) is as healthy as it was.
@@ -36,12 +37,18 @@ pub fn service(live: &Live, spec: &Arc<ServiceSpec>, state: &ServiceState) -> Ar
                 share_end: 0,
                 draining,
                 leased: member.ttl_ms.is_some(),
+                control: member.control && arm == Arm::Stable,
                 version: member.version,
                 live: known,
             }
         });
-        EndpointView::with_shares(endpoints.collect())
+        let mut endpoints: Vec<_> = endpoints.collect();
+        if has_control {
+            endpoints.sort_by_key(|endpoint| endpoint.control);
+        }
+        EndpointView::with_shares(endpoints)
     });
+    let is_of_rest = |endpoint: &EndpointView| !has_control || !endpoint.control;
     facts.retain_endpoints(|arm, id| pools.get(arm).iter().any(|endpoint| &*endpoint.id == id));
     let episode = state.episode.map(|episode| EpisodeView {
         id: episode.id,
@@ -54,6 +61,7 @@ pub fn service(live: &Live, spec: &Arc<ServiceSpec>, state: &ServiceState) -> Ar
         revision: state.revision,
         asked: asked_weight(spec, state),
         episode,
+        control_from: pools.stable.partition_point(is_of_rest),
         pools,
         canary_withdrawn: state.pools.canary.values().any(|member| !matches!(member, Member::Ready(_))),
         rollout: state.rollout.clone(),
@@ -63,7 +71,8 @@ pub fn service(live: &Live, spec: &Arc<ServiceSpec>, state: &ServiceState) -> Ar
 
 /// The members of a pool by id, and whether each drains: the file's seeds, overridden by the store.
 fn members(spec: &ServiceSpec, state: &ServiceState, arm: Arm) -> BTreeMap<String, (MemberSpec, bool)> {
-    let seeds = spec.seeds.get(arm).iter().map(|address| (address.to_string(), (MemberSpec::new(*address), false)));
+    let seed = |address| MemberSpec { control: spec.control.contains(&address), ..MemberSpec::new(address) };
+    let seeds = spec.seeds.get(arm).iter().map(|address| (address.to_string(), (seed(*address), false)));
     let mut members: BTreeMap<_, _> = seeds.collect();
     for (id, member) in state.pools.get(arm) {
         match member {
@@ -73,4 +82,61 @@ fn members(spec: &ServiceSpec, state: &ServiceState, arm: Arm) -> BTreeMap<Strin
         };
     }
     members
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::live::sample;
+    use crate::model::spec::SplitSpec;
+    use crate::model::split::{Episode, EpisodeId, Salt, Unit};
+
+    fn weight(percent: f64) -> Weight {
+        Weight::from_percent(percent).expect("a weight")
+    }
+
+    /// A service with a control of at most 20 %, its first stable seed, at this weight.
+    fn with_control(live: &Live, percent: f64) -> Arc<ServiceView> {
+        let mut spec = sample::service("checkbox");
+        let control = weight(20.0);
+        spec.control = spec.seeds.stable[..1].to_vec();
+        spec.split = spec.split.map(|split| SplitSpec { control, ..split });
+        let episode = (percent > 0.0).then_some(Episode { id: EpisodeId(1), salt: Salt(1) });
+        let state = ServiceState { weight: Some(weight(percent)), episode, ..ServiceState::default() };
+        service(live, &Arc::new(spec), &state)
+    }
+
+    #[test]
+    fn users_of_the_control_reach_its_members_and_other_users_the_others() {
+        let (live, _reports) = Live::new(1);
+        let view = with_control(&live, 10.0);
+        let share = view.control_share(view.effective());
+        assert_eq!((share, view.control().len(), view.control_note()), (weight(10.0), 1, None));
+        for key in 0..1_000u32 {
+            let unit = Unit::of_key(Salt(1), &key.to_le_bytes());
+            let members = &view.pools.stable[view.members(Arm::Stable, unit, share)];
+            assert!(members.iter().all(|member| member.control == unit.is_control(share)), "key {key}: {members:?}");
+            assert_eq!((members.len(), view.members(Arm::Canary, unit, share)), (1, 0..1));
+        }
+        assert_eq!(view.members(Arm::Stable, Unit(0), Weight::ZERO), 0..2, "without a control all serve all");
+        // then without a ready member there is no control, and it is said
+        view.control()[0].live.set_health(Health::Down);
+        assert!(view.control_share(view.effective()).is_zero());
+        assert!(view.control_note().is_some_and(|note| note.contains("no endpoint of the control is ready")));
+    }
+
+    #[test]
+    fn beside_a_large_canary_the_control_gets_what_is_left_and_that_is_said() {
+        let (live, _reports) = Live::new(1);
+        for (percent, share, note) in [
+            (0.0, 0.0, None),
+            (15.0, 15.0, None),
+            (80.0, 20.0, None),
+            (95.0, 5.0, Some("beside a canary of 95 % only 5 % are left for the control, not 20 %")),
+        ] {
+            let view = with_control(&live, percent);
+            assert_eq!(view.control_share(view.effective()), weight(share), "at {percent} %");
+            assert_eq!(view.control_note().as_deref(), note);
+        }
+    }
 }

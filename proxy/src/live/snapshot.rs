@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::endpoint::{EndpointLive, Health};
@@ -10,7 +11,7 @@ use super::service::ServiceLive;
 use crate::model::rollout::Rollout;
 use crate::model::rollout::drive::Carried;
 use crate::model::spec::ServiceSpec;
-use crate::model::split::{Arm, EpisodeId, PerArm, Salt};
+use crate::model::split::{Arm, EpisodeId, PerArm, Salt, Unit, control_share};
 use crate::model::weight::Weight;
 
 /// Everything a request needs to know, compiled.
@@ -71,8 +72,11 @@ pub struct ServiceView {
     pub asked: Weight,
     /// The running episode.
     pub episode: Option<EpisodeView>,
-    /// The members of both pools, in the order of their ids.
+    /// The members of both pools, in the order of their ids; where the service has a control, its members
+    /// are the last of stable.
     pub pools: PerArm<Vec<EndpointView>>,
+    /// The place in the stable pool from which on members serve the control.
+    pub control_from: usize,
     /// Whether somebody drained or removed a member of the canary pool: then its emptiness is
     /// no failure.
     pub canary_withdrawn: bool,
@@ -84,6 +88,52 @@ impl ServiceView {
     /// The weight in force: zero while the circuit is open, a rollout is being aborted, or no episode runs.
     pub fn effective(&self) -> Weight {
         if self.episode.is_none() || self.live.canary_is_stopped() { Weight::ZERO } else { self.asked }
+    }
+
+    /// The members that serve the control; none where the service has no control.
+    pub fn control(&self) -> &[EndpointView] {
+        &self.pools.stable[self.control_from..]
+    }
+
+    /// The control's share of the keys beside a canary of this weight: zero while no member of it is ready.
+    pub fn control_share(&self, weight: Weight) -> Weight {
+        if self.control().is_empty() || !self.control().iter().any(EndpointView::is_ready) {
+            return Weight::ZERO;
+        }
+        self.spec.split.as_ref().map_or(Weight::ZERO, |split| control_share(weight, split.control))
+    }
+
+    /// Which members of an arm's pool serve a unit beside a control of this share, as long as one of them
+    /// is ready; all of them without a control.
+    pub fn members(&self, arm: Arm, unit: Unit, control: Weight) -> Range<usize> {
+        let all = 0..self.pools.get(arm).len();
+        match arm {
+            Arm::Stable if control.is_zero() => all,
+            Arm::Stable if unit.is_control(control) => self.control_from..all.end,
+            Arm::Stable => 0..self.control_from,
+            Arm::Canary => all,
+        }
+    }
+
+    /// Why the control isn't what was asked for, if it isn't; none as well where none was asked for.
+    pub fn control_note(&self) -> Option<String> {
+        let (weight, most) = (self.effective(), self.spec.split.as_ref()?.control);
+        let (share, wanted) = (self.control_share(weight), weight.min(most));
+        let instead = "the canary is compared with all of stable";
+        if share == wanted {
+            None
+        } else if self.control().is_empty() {
+            Some(format!("no member of stable is marked as control: {instead}"))
+        } else if !self.control().iter().any(EndpointView::is_ready) {
+            Some(format!("no endpoint of the control is ready: {instead}"))
+        } else {
+            Some(format!("beside a canary of {weight} % only {share} % are left for the control, not {wanted} %"))
+        }
+    }
+
+    /// The endpoints of stable with which the canary is compared.
+    pub fn compared(&self) -> &[EndpointView] {
+        if self.control_share(self.effective()).is_zero() { &self.pools.stable } else { self.control() }
     }
 
     /// The rollout, while anything can still come of it.
@@ -172,6 +222,8 @@ pub struct EndpointView {
     pub version: Option<String>,
     /// Whether it is there only as long as a heartbeat says so.
     pub leased: bool,
+    /// Whether it is marked to serve the control.
+    pub control: bool,
     /// What is known of it.
     pub live: Arc<EndpointLive>,
 }

@@ -93,6 +93,21 @@ pub struct SignalEvidence {
     pub bad: PerArm<u64>,
 }
 
+/// What is known where a service has a control: three comparisons, each against "the first is no worse".
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ControlEvidence {
+    /// The canary against the control, both restarted together: of the draws while there was a control.
+    pub canary_vs_control: f64,
+    /// The canary against all of stable: of all draws, as if there were no control. Decides nothing.
+    pub canary_vs_stable: f64,
+    /// The control against the rest of stable: what the restart does by itself. Decides nothing.
+    pub control_vs_rest: f64,
+    /// Units that went bad on the canary and are compared with the control.
+    pub bad_canary: u64,
+    /// Units that went bad in the control.
+    pub bad_control: u64,
+}
+
 /// The proof of a pull: what was known at the moment of the decision.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Evidence {
@@ -118,6 +133,9 @@ pub struct Evidence {
     /// Each signal that counts; none in what older versions wrote.
     #[serde(default)]
     pub signals: PerSignal<Option<SignalEvidence>>,
+    /// The comparisons with the control; absent where there was none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub control: Option<ControlEvidence>,
 }
 
 impl Evidence {

@@ -187,6 +187,8 @@ pub struct BadOutcome {
     pub drawn_at: Timestamp,
     /// The weight in the snapshot that routed the request.
     pub weight: Weight,
+    /// The control's share of the keys at that moment: zero where there was none.
+    pub control: Weight,
     /// The client's address: the forwarded one where the peer is trusted.
     pub address: IpAddr,
     /// The request, for people.

@@ -139,6 +139,8 @@ pub struct ServiceSpec {
     pub hosts: Vec<String>,
     /// The file's members of each pool.
     pub seeds: PerArm<Vec<SocketAddr>>,
+    /// The stable seeds that serve the control.
+    pub control: Vec<SocketAddr>,
     /// The split; none where the service has no canary at all.
     pub split: Option<SplitSpec>,
     /// How the canary is judged.
@@ -160,6 +162,8 @@ pub struct ServiceSpec {
 pub struct SplitSpec {
     /// The weight until the store holds one.
     pub weight: Weight,
+    /// The most keys that the control gets; zero = there is none.
+    pub control: Weight,
     /// What the sticky key is.
     pub sticky: Sticky,
     /// What a tester must know to choose the arm; none = nobody may.

@@ -4,6 +4,9 @@
 //! secret and new for each episode, so nothing a client sends can be made to
 //! say which arm it gets, and each episode draws anew. Raising the weight only
 //! adds keys; lowering it re-homes exactly those above it.
+//!
+//! A control, where a service has one, is the canary's mirror image: as many keys, from the other end of
+//! the range. So raising the weight moves no key out of the control but into the canary, once both meet.
 
 use std::fmt;
 use std::hash::Hasher as _;
@@ -122,9 +125,25 @@ impl Unit {
 
     /// Which arm the unit is on at this weight.
     pub fn arm(self, weight: Weight) -> Arm {
-        // 10,000 equal slices of the upper half's range: at most one part in 2^50 off.
-        let slice = (u128::from(self.upper()) * 10_000) >> 64;
-        if slice < u128::from(weight.hundredths()) { Arm::Canary } else { Arm::Stable }
+        if self.slice() < u64::from(weight.hundredths()) { Arm::Canary } else { Arm::Stable }
+    }
+
+    /// Whether the unit is in a control of this share: see [`control_share`].
+    pub fn is_control(self, share: Weight) -> bool {
+        self.slice() >= u64::from(Weight::FULL.hundredths() - share.hundredths())
+    }
+
+    /// Whether the unit's mirror image is in a control of this share: it is on the canary for as long as
+    /// that one is in the control.
+    pub fn mirrors_control(self, share: Weight) -> bool {
+        self.slice() < u64::from(share.hundredths())
+    }
+
+    /// Where it is in the range: one of 10,000 equal slices, at most one part in 2^50 off.
+    fn slice(self) -> u64 {
+        #[expect(clippy::cast_possible_truncation, reason = "below 10,000")]
+        let slice = ((u128::from(self.upper()) * 10_000) >> 64) as u64;
+        slice
     }
 
     /// The half that decides the arm.
@@ -137,6 +156,17 @@ impl Unit {
     pub const fn lower(self) -> u64 {
         self.0 as u64
     }
+}
+
+/// The control's share of the keys beside a canary of this weight: as large as the canary, at most `most`,
+/// and at most what the canary leaves.
+///
+/// As large, so that each unit of one has its mirror image in the other for as long: whatever hosts do to
+/// users because they are new, or because the users are new to them, the dice alone say which of the two
+/// it befalls.
+pub fn control_share(weight: Weight, most: Weight) -> Weight {
+    let left = Weight::from_hundredths(Weight::FULL.hundredths() - weight.hundredths());
+    weight.min(most).min(left)
 }
 
 impl fmt::Display for Unit {
@@ -267,6 +297,42 @@ mod tests {
         for key in 0..20_000 {
             let arms: Vec<Arm> = [1.0, 5.0, 25.0, 50.0, 100.0].map(|p| unit(7, key).arm(weight(p))).to_vec();
             assert!(arms.is_sorted(), "key {key} left the canary: {arms:?}");
+        }
+    }
+
+    #[test]
+    fn the_control_is_as_large_as_the_canary_up_to_its_share_and_what_is_left() {
+        for (percent, most, share) in
+            [(0.0, 10.0, 0.0), (1.0, 10.0, 1.0), (10.0, 10.0, 10.0), (50.0, 10.0, 10.0), (95.0, 10.0, 5.0)]
+        {
+            let control = control_share(weight(percent), weight(most));
+            assert_eq!(control, weight(share), "at {percent} %");
+            let units = || (0..50_000).map(|key| unit(5, key));
+            let (inside, mirrored) =
+                (units().filter(|u| u.is_control(control)), units().filter(|u| u.mirrors_control(control)));
+            for found in [inside.count(), mirrored.count()] {
+                #[expect(clippy::cast_precision_loss, reason = "a count of keys")]
+                let off = (found as f64 / 50_000.0 - control.fraction()).abs();
+                assert!(off < 0.006, "{found} of 50000 at {percent} %");
+            }
+        }
+        assert_eq!(control_share(Weight::FULL, weight(50.0)), Weight::ZERO);
+    }
+
+    #[test]
+    fn raising_the_weight_moves_no_key_out_of_the_control_but_into_the_canary() {
+        let most = weight(30.0);
+        for key in 0..20_000 {
+            let unit = unit(9, key);
+            let mut was_control = false;
+            for w in [1.0, 5.0, 30.0, 50.0, 80.0, 99.0, 100.0].map(weight) {
+                let share = control_share(w, most);
+                let is_control = unit.is_control(share);
+                assert!(!is_control || unit.arm(w) == Arm::Stable, "key {key} is on both at {w} %");
+                assert!(!unit.mirrors_control(share) || unit.arm(w) == Arm::Canary, "key {key} at {w} %");
+                assert!(is_control || !was_control || unit.arm(w) == Arm::Canary, "key {key} left at {w} %");
+                was_control = is_control;
+            }
         }
     }
 

@@ -68,6 +68,9 @@ pub struct MemberSpec {
     /// How long a heartbeat keeps it, in milliseconds; absent = for good.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ttl_ms: Option<u64>,
+    /// Whether it serves the control, restarted together with the canary. Of stable members only.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub control: bool,
 }
 
 const fn one() -> u16 {
@@ -77,7 +80,7 @@ const fn one() -> u16 {
 impl MemberSpec {
     /// A member for good, with weight 1.
     pub const fn new(address: SocketAddr) -> Self {
-        Self { address, weight: 1, version: None, ttl_ms: None }
+        Self { address, weight: 1, version: None, ttl_ms: None, control: false }
     }
 
     /// How long a heartbeat keeps it; absent = for good.

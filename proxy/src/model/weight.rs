@@ -72,7 +72,7 @@ impl Weight {
     }
 
     /// Whether no key goes to the canary.
-    pub const fn is_zero(self) -> bool {
+    pub const fn is_zero(&self) -> bool {
         self.0 == 0
     }
 }

@@ -41,7 +41,7 @@ impl From<&Bad> for Fact {
         let Bad { unit, arm, weight, signal, address, drawn_at } = *bad;
         let drawn_at = Timestamp::from_millis(whole(drawn_at * 1e3) as u64);
         let address = ClientNet::from(IpAddr::V4(Ipv4Addr::from_bits(address)));
-        Self { unit, arm, weight, signal, drawn_at, address }
+        Self { unit, arm, weight, signal, drawn_at, address, control: Weight::ZERO }
     }
 }
 

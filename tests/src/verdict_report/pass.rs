@@ -136,7 +136,7 @@ impl Case<'_> {
     fn step(&self, facts: &[Fact]) -> Pass {
         let mut pass = Pass::new(self.spec);
         pass.begin(weight(self.weight * 100.0), Timestamp::default());
-        for fact in &facts {
+        for fact in facts {
             pass.observe(fact);
         }
         pass

@@ -46,6 +46,7 @@ pub(super) fn tripped(episode: u64) -> Alert {
         samples: vec![sample],
         first_bad: Some(at(0)),
         signals: PerSignal::default(),
+        control: None,
     };
     let trip = Trip {
         cause: Cause::Evidence,

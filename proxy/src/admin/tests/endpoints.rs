@@ -25,6 +25,20 @@ async fn a_registered_endpoint_is_a_member_until_it_is_removed() {
 }
 
 #[tokio::test]
+async fn a_member_of_stable_may_serve_the_control_and_one_of_the_canary_may_not() {
+    let world = World::operated().await;
+    let body = r#"{"control":true}"#;
+    assert_eq!(world.put(&format!("{STABLE}/10.0.0.9:80"), body).await.ok()["control"], true);
+    let pools = &world.store.held("checkbox").pools;
+    assert!(pools.stable["10.0.0.9:80"].spec().is_some_and(|spec| spec.control));
+    // it is still of the control while it drains, and a seed that doesn't say so isn't
+    world.post(&format!("{STABLE}/10.0.0.9:80/ready"), "{}").await.ok();
+    assert_eq!(world.get(&format!("{STABLE}/10.0.0.9:80")).await.ok()["control"], true);
+    assert!(world.get(&format!("{STABLE}/127.0.0.1:3001")).await.ok()["control"].is_null());
+    world.put(&format!("{CANARY}/10.0.0.9:80"), body).await.problem(422, "only a member of stable");
+}
+
+#[tokio::test]
 async fn a_seed_of_the_file_can_be_removed() {
     let world = World::operated().await;
     world.delete(&format!("{STABLE}/127.0.0.1:3001")).await.ok();

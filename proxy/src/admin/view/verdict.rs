@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::control::{ComparisonsJson, ControlJson};
 use crate::live::{ServiceView, VerdictStatus};
 use crate::model::circuit::{Evidence, SignalEvidence};
 use crate::model::outcome::{BadReason, BadSample, PerSignal, Signal};
@@ -45,6 +46,9 @@ pub struct VerdictJson {
     /// How far away a decision is.
     #[serde(default)]
     pub expected: ExpectedJson,
+    /// The comparisons with the control; absent where the service has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub control: Option<ControlJson>,
 }
 
 /// Each signal's evidence; `errors` is always there, the others where they count.
@@ -96,6 +100,9 @@ pub struct ProofJson {
     /// The signals that were enough, the strongest first.
     #[serde(default)]
     pub decided_by: Vec<Signal>,
+    /// The comparisons with the control, where there was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub control: Option<ComparisonsJson>,
 }
 
 /// One signal's part in a proof.
@@ -231,6 +238,7 @@ impl VerdictJson {
                 pull: expected.pull.map(OutlookJson::of),
                 pass: expected.pass.map(OutlookJson::of),
             },
+            control: ControlJson::of(view, evidence),
         }
     }
 }
@@ -324,12 +332,13 @@ impl ProofJson {
             whole: SignalJson::whole(evidence),
             signals: PerSignal::from_fn(|signal| evidence.signals.get(signal).map(share)),
             decided_by: evidence.decisive(),
+            control: evidence.control.as_ref().map(ComparisonsJson::of),
         }
     }
 }
 
 /// JSON has no infinity; evidence may grow beyond any number.
-fn finite(value: f64) -> f64 {
+pub(super) fn finite(value: f64) -> f64 {
     if value.is_nan() { 0.0 } else { value.clamp(f64::MIN, f64::MAX) }
 }
 

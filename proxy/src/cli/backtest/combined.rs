@@ -104,6 +104,7 @@ impl Reader {
             arm,
             unit: Unit::of_key(Salt(0), key.as_bytes()),
             weight: self.columns.weight,
+            control: Weight::ZERO,
             address,
             bad: self.bad(status),
             request_id: String::new(),

@@ -28,6 +28,8 @@ struct Fields {
     episode: String,
     unit: String,
     weight: f64,
+    #[serde(default)]
+    control: f64,
     arm: Arm,
     bad: String,
     drawn_ms: u64,
@@ -69,6 +71,7 @@ fn request(fields: Fields) -> Result<Request, String> {
     let unit = serde_json::from_value::<Unit>(Value::String(fields.unit.clone()));
     let unit = if is_evidence { unit.map_err(|_| wrong("unit", &fields.unit))? } else { Unit(0) };
     let weight = Weight::from_percent(fields.weight).map_err(|error| error.to_string())?;
+    let control = Weight::from_percent(fields.control).map_err(|error| error.to_string())?;
     let at = fields.timestamp.parse::<jiff::Timestamp>().map_err(|_| wrong("timestamp", &fields.timestamp))?;
     let at = u64::try_from(at.as_millisecond()).map_err(|_| wrong("timestamp", &fields.timestamp))?;
     let entry = Entry {
@@ -77,6 +80,7 @@ fn request(fields: Fields) -> Result<Request, String> {
         arm: fields.arm,
         unit,
         weight,
+        control,
         address: fields.client,
         bad: reasons(&fields.bad)?,
         request_id: fields.request_id,

@@ -21,6 +21,22 @@ pub(super) fn facts(verdict: &VerdictJson) -> Vec<Vec<Cell>> {
     let why = if verdict.why.is_empty() { word } else { format!("{word}: {}", verdict.why) };
     let mut rows = vec![vec![plain("verdict"), (why, tone)]];
     rows.push(vec![plain("for a pull"), evidence(verdict.e, verdict.threshold)]);
+    if let Some(control) = &verdict.control {
+        let than = &control.comparisons;
+        let bad = format!("; bad: canary {}, control {}", than.bad_canary, than.bad_control);
+        for (what, e, bad) in [
+            ("  vs control", than.canary_vs_control, bad.as_str()),
+            ("  vs stable", than.canary_vs_stable, ""),
+            ("control vs rest", than.control_vs_rest, ""),
+        ] {
+            rows.push(vec![plain(what), plain(format!("E {}{bad}", number(e)))]);
+        }
+        let share = format!("{} % of the users", control.share);
+        rows.push(vec![
+            plain("control"),
+            control.note.as_deref().map_or_else(|| plain(&share), |note| (format!("{share}: {note}"), Tone::Warn)),
+        ]);
+    }
     let pass = &verdict.pass;
     let of_step =
         format!("E {} of {}, from {} users at {} %", number(pass.e), number(pass.threshold), pass.units, pass.weight);

@@ -9,7 +9,7 @@ use std::time::Duration;
 use toml::Spanned;
 
 use crate::config::findings::Findings;
-use crate::config::raw::{RawHealth, RawRule, RawService, RawTimeouts, RawVerdict, Scalar};
+use crate::config::raw::{RawHealth, RawRule, RawService, RawSplit, RawTimeouts, RawVerdict, Scalar};
 use crate::config::units::{self, Reason};
 use crate::config::values;
 use crate::model::alert::{AlertMetric, Condition, RuleSpec};
@@ -73,6 +73,7 @@ pub(super) fn services(
 
 fn service(name: &Spanned<String>, hosts: Vec<String>, raw: &RawService, findings: &mut Findings<'_>) -> ServiceSpec {
     let seeds = seeds(name, raw, findings);
+    let control = control(raw, &seeds, findings);
     let split = split(raw, &seeds, findings);
     if let (None, Some(verdict)) = (&split, &raw.verdict) {
         let text = format!(
@@ -86,6 +87,7 @@ fn service(name: &Spanned<String>, hosts: Vec<String>, raw: &RawService, finding
         name: name.get_ref().clone(),
         hosts,
         seeds,
+        control,
         split,
         verdict: verdict::verdict(raw.verdict.as_ref().map_or(&default, Spanned::get_ref), findings),
         rollout: rollout::rollout(&raw.rollout, findings),
@@ -115,11 +117,42 @@ fn seeds(name: &Spanned<String>, raw: &RawService, findings: &mut Findings<'_>) 
     PerArm { stable: addresses(stable), canary: addresses(canary) }
 }
 
+/// The members of stable that serve the control.
+fn control(raw: &RawService, seeds: &PerArm<Vec<SocketAddr>>, findings: &mut Findings<'_>) -> Vec<SocketAddr> {
+    let members = findings.read_distinct(&raw.control, values::endpoint_address);
+    for (at, address) in &members {
+        if !seeds.stable.contains(address) {
+            findings.problem(at.clone(), "a member of the control is one of `stable`: it runs stable's release");
+        }
+    }
+    let asked = raw.split.as_ref().is_some_and(|split| split.control.is_some());
+    if let (false, Some((at, _))) = (asked, members.first()) {
+        let text = "without `control` in the split's table these members serve as any other of `stable`";
+        findings.note_at(at, text);
+    }
+    members.into_iter().map(|(_, address)| address).collect()
+}
+
+/// The most keys that the control gets.
+fn control_share(raw: &RawService, split: &RawSplit, weight: Weight, findings: &mut Findings<'_>) -> Weight {
+    let control = findings.read_or(split.control.as_ref(), Weight::ZERO, units::weight);
+    let Some(written) = split.control.as_ref().filter(|_| !control.is_zero()) else { return control };
+    if weight.hundredths() + control.hundredths() > Weight::FULL.hundredths() {
+        let text = format!("weight {weight} % and control {control} % are more than 100 % together");
+        findings.problem(written.span(), text);
+    } else if raw.control.is_empty() {
+        let text = format!("control {control} %, but there is no `control` member in the file");
+        findings.note_at(&written.span(), text);
+    }
+    control
+}
+
 /// A service has a split when the file gives it one, or canary members.
 fn split(raw: &RawService, seeds: &PerArm<Vec<SocketAddr>>, findings: &mut Findings<'_>) -> Option<SplitSpec> {
     let Some(split) = &raw.split else {
         return (!seeds.canary.is_empty()).then_some(SplitSpec {
             weight: Weight::ZERO,
+            control: Weight::ZERO,
             sticky: Sticky::Cookie,
             override_secret: None,
         });
@@ -132,7 +165,7 @@ fn split(raw: &RawService, seeds: &PerArm<Vec<SocketAddr>>, findings: &mut Findi
     let file = split.override_secret_file.as_ref().and_then(|raw| findings.read(raw, |text| values::path(text)));
     // What it holds is read when the text has a meaning: see `load`.
     let override_secret = file.map(|file| OverrideSecret { file, value: Arc::default() });
-    Some(SplitSpec { weight, sticky, override_secret })
+    Some(SplitSpec { weight, control: control_share(raw, split, weight, findings), sticky, override_secret })
 }
 
 fn health(raw: &RawHealth, findings: &mut Findings<'_>) -> HealthSpec {

@@ -311,3 +311,18 @@ fn a_file_that_is_no_utf8_or_not_there_is_refused_by_name() {
     let absent = load(&directory.path().join("absent.toml")).expect_err("absent").to_string();
     assert!(absent.ends_with("absent.toml can't be read"), "{absent}");
 }
+
+#[test]
+fn a_control_is_of_stable_and_fits_beside_the_canary() {
+    let members = "[service.a]\nstable = [\"10.0.0.1:80\"]\n";
+    refuses(
+        &format!("{members}control = [\"10.0.0.2:80\"]\n"),
+        "\"10.0.0.2:80\"",
+        "a member of the control is one of `stable`",
+    );
+    refuses(
+        &format!("{members}[service.a.split]\nweight = 60\ncontrol = 50\n"),
+        "50",
+        "weight 60 % and control 50 % are more than 100 % together",
+    );
+}

@@ -6,7 +6,7 @@
 use super::words::{self, one_line};
 use super::{Alert, RatioAlert, RolloutAlert, RuleAlert, TripAlert};
 use crate::model::alert::RuleNews;
-use crate::model::circuit::{Cause, Evidence, SignalEvidence};
+use crate::model::circuit::{Cause, ControlEvidence, Evidence, SignalEvidence};
 use crate::model::outcome::Signal;
 use crate::model::rollout::Phase;
 use crate::model::split::Arm;
@@ -206,6 +206,9 @@ fn proof(evidence: &Evidence, cause: Cause) -> Vec<Block> {
     if evidence.signals.iter().any(|(_, signal)| signal.is_some()) {
         blocks.insert(2, signals(evidence));
     }
+    if let Some(control) = &evidence.control {
+        blocks.push(comparisons(control));
+    }
     if evidence.addresses > 0 {
         let addresses = match evidence.addresses {
             1 => "one client address".to_owned(),
@@ -217,6 +220,19 @@ fn proof(evidence: &Evidence, cause: Cause) -> Vec<Block> {
         blocks.push(text(&format!("Users came from {addresses}.{without}")));
     }
     blocks
+}
+
+/// With what the canary was compared.
+fn comparisons(control: &ControlEvidence) -> Block {
+    table(
+        ["compared", "evidence that the first is worse"],
+        [
+            ("canary, control", control.canary_vs_control),
+            ("canary, all of stable", control.canary_vs_stable),
+            ("control, rest of stable", control.control_vs_rest),
+        ]
+        .map(|(compared, e)| [compared.to_owned(), words::odds(e)]),
+    )
 }
 
 /// Each signal by itself.

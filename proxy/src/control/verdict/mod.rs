@@ -147,7 +147,7 @@ impl Court {
     /// Whether stable's answers that are awaited could refute the evidence, and have not been awaited
     /// for long. An arm that is faster to fail isn't worse.
     fn must_wait(&mut self, service: &ServiceView, episode: EpisodeId) -> bool {
-        let awaited = service.pools.stable.iter().map(|endpoint| endpoint.live.in_flight()).sum();
+        let awaited = service.compared().iter().map(|endpoint| endpoint.live.in_flight()).sum();
         if self.case(service, episode).stands(awaited, Instant::now()) {
             return false;
         }

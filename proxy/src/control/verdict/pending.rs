@@ -97,7 +97,8 @@ mod tests {
         let (unit, weight) = (Unit::of_key(Salt(1), &key.to_le_bytes()), Weight::from_hundredths(3_000));
         let at = Timestamp::from_millis(key.into());
         let address = ClientNet::from_bits(1);
-        let fact = Fact { unit, arm: unit.arm(weight), weight, signal: Signal::Errors, drawn_at: at, address };
+        let (arm, control) = (unit.arm(weight), Weight::ZERO);
+        let fact = Fact { unit, arm, weight, signal: Signal::Errors, drawn_at: at, address, control };
         let sample = BadSample {
             request_id: key.to_string(),
             method: "GET".into(),

@@ -38,7 +38,7 @@ impl World {
     fn begin(&self, path: &'static str, is_short: bool) -> Record {
         let request = Request {
             arm: Arm::Canary,
-            drawn: Some(Drawn { unit: Unit(0xabc), weight: Weight::FULL, returned: false }),
+            drawn: Some(Drawn { unit: Unit(0xabc), weight: Weight::FULL, control: Weight::ZERO, returned: false }),
             address: [203, 0, 113, 9].into(),
             request_id: "id".into(),
             method: Method::GET,

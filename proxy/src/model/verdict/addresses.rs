@@ -72,8 +72,9 @@ pub(super) struct WithoutOne {
 }
 
 impl WithoutOne {
-    /// Takes in one newly bad unit. `all` is the evidence with every address, before this unit.
-    pub(super) fn observe(&mut self, fact: &Fact, all: &Processes) {
+    /// Takes in one newly bad unit, which had this chance of the canary. `all` is the evidence with every
+    /// address, before this unit.
+    pub(super) fn observe(&mut self, fact: &Fact, chance: f64, all: &Processes) {
         let canary = fact.arm == Arm::Canary;
         if canary && !self.followed.iter().any(|(client, _)| *client == fact.address) {
             self.make_room();
@@ -81,7 +82,7 @@ impl WithoutOne {
         }
         for (client, without) in &mut self.followed {
             if *client != fact.address {
-                without.observe(fact.signal, canary, fact.weight.fraction());
+                without.observe(fact.signal, canary, chance);
             }
         }
     }
@@ -124,11 +125,12 @@ mod tests {
             unit: Unit(0),
             arm: if canary { Arm::Canary } else { Arm::Stable },
             weight: Weight::from_percent(10.0).expect("a weight"),
+            control: Weight::ZERO,
             signal: Signal::Errors,
             drawn_at: Timestamp::default(),
             address: from,
         };
-        without.observe(&fact, all);
+        without.observe(&fact, 0.1, all);
         all.observe(fact.signal, canary, 0.1);
     }
 

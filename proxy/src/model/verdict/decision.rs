@@ -89,7 +89,20 @@ impl Judge {
         if cause != Cause::Evidence || signals.is_empty() {
             return cause.sentence().to_owned();
         }
-        format!("{} ({})", cause.sentence(), signals.iter().map(Signal::to_string).collect::<Vec<_>>().join(", "))
+        let signals = signals.iter().map(Signal::to_string).collect::<Vec<_>>().join(", ");
+        let beside_control = self.control().is_some_and(|control| control.canary_vs_control >= self.threshold());
+        let than = if beside_control { ", and worse than the control restarted with it" } else { "" };
+        format!("{}{than} ({signals})", cause.sentence())
+    }
+
+    /// What a canary that errs more than stable, and isn't pulled for it, has in common with its control.
+    fn why_cold(&self) -> Option<&'static str> {
+        let control = self.control().filter(|control| control.canary_vs_stable >= self.threshold())?;
+        Some(if control.control_vs_rest >= self.threshold() && self.e() < self.threshold().cbrt() {
+            "the canary errs more than stable, and so does the freshly restarted control: cold, not worse"
+        } else {
+            "the canary errs more than stable, but not clearly more than the control restarted with it"
+        })
     }
 
     fn why_hold(&self, guards: Guards, expected: &Expected) -> String {
@@ -99,6 +112,8 @@ impl Judge {
             "stable itself is failing: nothing goes on until it recovers".to_owned()
         } else if self.is_against() {
             "the evidence rests on one client address alone, which may err on purpose".to_owned()
+        } else if let Some(cold) = self.why_cold() {
+            cold.to_owned()
         } else if !self.pass().learns() {
             format!("at weight {} % there is nothing to compare", self.pass().weight())
         } else {

@@ -50,7 +50,8 @@ fn pull(judge: &Judge, traffic: &Traffic) -> Option<Outlook> {
     let PerArm { stable, canary } = step.bad().map(count);
     let bad = stable + canary;
     let share = canary / bad;
-    if bad <= 0.0 || share <= w || judge.is_against() {
+    // Beside a control the share to be expected is another, and how much of the excess is cold isn't known.
+    if bad <= 0.0 || share <= w || judge.is_against() || judge.control().is_some() {
         return None;
     }
     let of_stable = if share < 1.0 { (1.0 - share) * ((1.0 - share) / (1.0 - w)).ln() } else { 0.0 };

@@ -3,11 +3,12 @@
 use std::collections::VecDeque;
 
 use super::addresses::ClientNet;
+use super::control::Comparisons;
 use super::ledger::Ledger;
 use super::pass::Pass;
 use super::signals::{Fact, Processes};
 use super::units::{BadUnits, News};
-use crate::model::circuit::{ArmEvidence, Cause, Evidence, SignalEvidence};
+use crate::model::circuit::{ArmEvidence, Cause, ControlEvidence, Evidence, SignalEvidence};
 use crate::model::outcome::{BadOutcome, BadSample, PerSignal, Signal};
 use crate::model::spec::VerdictSpec;
 use crate::model::split::{Arm, PerArm};
@@ -230,7 +231,13 @@ impl Judge {
             samples: self.samples.iter().cloned().collect(),
             first_bad: self.first_bad,
             signals: PerSignal::from_fn(|signal| self.signal(signal)),
+            control: self.control(),
         }
+    }
+
+    /// The comparisons with the control, if there was one in the episode.
+    pub fn control(&self) -> Option<ControlEvidence> {
+        self.ledger.comparisons().map(Comparisons::evidence)
     }
 
     fn signal(&self, signal: Signal) -> Option<SignalEvidence> {
@@ -255,6 +262,7 @@ impl From<&BadOutcome> for Fact {
             unit: outcome.unit,
             arm: outcome.arm,
             weight: outcome.weight,
+            control: outcome.control,
             signal: outcome.sample.reason.signal(),
             drawn_at: outcome.drawn_at,
             address: ClientNet::from(outcome.address),

@@ -13,6 +13,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::addresses::WithoutOne;
+use super::control::Comparisons;
 use super::signals::{Fact, Processes};
 use crate::model::outcome::{PerSignal, Signal};
 use crate::model::split::Arm;
@@ -35,6 +36,8 @@ struct Tally {
     without_one: WithoutOne,
     /// When the latest fact was drawn that counted, of signals that tell of pauses.
     paused: PerSignal<Option<Timestamp>>,
+    /// Kept from the first fact on that was drawn beside a control.
+    comparisons: Option<Comparisons>,
 }
 
 impl Tally {
@@ -52,11 +55,15 @@ impl Tally {
     }
 
     fn observe(&mut self, fact: &Fact) {
-        if !self.is_news(fact) {
-            return;
+        if !fact.control.is_zero() || self.comparisons.is_some() {
+            self.comparisons.get_or_insert_with(|| Comparisons::after(&self.all)).observe(fact);
         }
-        self.without_one.observe(fact, &self.all);
-        self.all.observe(fact.signal, fact.arm == Arm::Canary, fact.weight.fraction());
+        if let Some(chance) = fact.chance()
+            && self.is_news(fact)
+        {
+            self.without_one.observe(fact, chance, &self.all);
+            self.all.observe(fact.signal, fact.arm == Arm::Canary, chance);
+        }
     }
 }
 
@@ -75,7 +82,8 @@ pub(super) struct Ledger {
 impl Ledger {
     /// No fact yet.
     pub(super) fn new(processes: Processes) -> Self {
-        let tally = Tally { all: processes, without_one: WithoutOne::default(), paused: PerSignal::default() };
+        let (without_one, paused) = (WithoutOne::default(), PerSignal::default());
+        let tally = Tally { all: processes, without_one, paused, comparisons: None };
         Self { settled: tally.clone(), recent: VecDeque::new(), tally, in_disorder: false }
     }
 
@@ -123,6 +131,11 @@ impl Ledger {
         &self.tally.all
     }
 
+    /// The comparisons with the control, if there ever was one.
+    pub(super) const fn comparisons(&self) -> Option<&Comparisons> {
+        self.tally.comparisons.as_ref()
+    }
+
     /// The smallest evidence with any one address left out; none before the canary's first bad unit.
     pub(super) fn least_without_one(&self) -> Option<f64> {
         self.tally.without_one.least()
@@ -133,12 +146,12 @@ impl Ledger {
     /// at the end.
     pub(super) fn stands_if_stable_errs(&self, threshold: f64, units: u64) -> bool {
         let mut all = self.tally.all.clone();
-        let weight = self.recent.back().map_or(0.0, |last| last.weight.fraction());
+        let chance = self.recent.iter().rev().find_map(Fact::chance).unwrap_or(0.5);
         for _ in 0..units {
             if all.value() < threshold {
                 return false;
             }
-            all.observe_stable(weight);
+            all.observe_stable(chance);
         }
         all.value() >= threshold
     }

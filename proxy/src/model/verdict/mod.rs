@@ -5,13 +5,14 @@
 //! e-process over these facts ([`eprocess`]) stays honest however often one
 //! looks; [`judge`] keeps one for each signal ([`signals`]), counts each unit once
 //! for each ([`units`]) and asks whether the evidence survives leaving out any one address
-//! ([`addresses`]). `ledger` holds the facts in the order in which arms were drawn.
+//! ([`addresses`]). Where a service has a fresh control, `control` says with what the canary is compared. `ledger` holds the facts in the order in which arms were drawn.
 //!
 //! [`pass`] tests the opposite, step by step; [`ratio`] tests the split itself; [`forecast`] says how
 //! long it will take, and [`decision`] what all that comes to. [`post`] is what proxies tell each other.
 //! [`replay`] judges an episode again from its log, at the same [`pace`].
 
 pub mod addresses;
+mod control;
 pub mod decision;
 pub mod eprocess;
 pub mod forecast;

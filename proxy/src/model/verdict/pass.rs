@@ -183,6 +183,7 @@ mod tests {
             unit: Unit(u128::from(unit)),
             arm,
             weight: Weight::from_percent(percent).expect("a weight"),
+            control: Weight::ZERO,
             signal: Signal::Errors,
             drawn_at: Timestamp::from_millis(1),
             address: ClientNet::from(std::net::IpAddr::from(Ipv4Addr::LOCALHOST)),

@@ -45,6 +45,8 @@ pub struct Entry {
     pub unit: Unit,
     /// The weight of the draw.
     pub weight: Weight,
+    /// The share of the fresh control at the draw.
+    pub control: Weight,
     /// Its client.
     pub address: IpAddr,
     /// What it was bad for.
@@ -77,6 +79,7 @@ impl Entry {
             unit: self.unit,
             drawn_at: self.drawn_at,
             weight: self.weight,
+            control: self.control,
             address: self.address,
             sample,
         }

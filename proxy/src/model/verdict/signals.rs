@@ -34,6 +34,9 @@ pub struct Fact {
     pub arm: Arm,
     /// The weight of the draw.
     pub weight: Weight,
+    /// The control's share of the keys at the draw: zero where there was none.
+    #[serde(default, skip_serializing_if = "Weight::is_zero")]
+    pub control: Weight,
     /// For which signal it is bad.
     pub signal: Signal,
     /// When the arm was drawn.
@@ -74,6 +77,11 @@ impl Processes {
             tolerance: specs.get(signal).tolerance,
         };
         Self { terms: PerSignal::from_fn(term), processes: PerSignal::default() }
+    }
+
+    /// The same terms, and no evidence yet.
+    pub(super) fn without_evidence(&self) -> Self {
+        Self { terms: self.terms, processes: PerSignal::default() }
     }
 
     /// Whether a signal counts.

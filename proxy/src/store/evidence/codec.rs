@@ -1,7 +1,7 @@
 //! A post as one line of text.
 //!
 //! ```text
-//! bad UNIT ARM WEIGHT SIGNAL DRAWN ADDRESS [SAMPLE]
+//! bad UNIT ARM WEIGHT CONTROL SIGNAL DRAWN ADDRESS [SAMPLE]
 //! seen WEIGHT BEGUN EXPOSED ADDRESSES STABLE CANARY
 //! ```
 //!
@@ -21,12 +21,13 @@ use crate::model::weight::Weight;
 pub(in crate::store) fn encode(post: &Post) -> String {
     match post {
         Post::Bad { fact, sample } => {
-            let Fact { unit, arm, weight, signal, drawn_at, address } = fact;
-            let (weight, drawn_at, address) = (weight.hundredths(), drawn_at.as_millis(), address.bits());
+            let Fact { unit, arm, weight, signal, drawn_at, address, control } = fact;
+            let (weight, control) = (weight.hundredths(), control.hundredths());
+            let (drawn_at, address) = (drawn_at.as_millis(), address.bits());
             let sample = sample.as_ref().and_then(|sample| serde_json::to_string(sample).ok());
             let space = if sample.is_some() { " " } else { "" };
             let sample = sample.unwrap_or_default();
-            format!("bad {unit} {arm} {weight} {signal} {drawn_at} {address:032x}{space}{sample}")
+            format!("bad {unit} {arm} {weight} {control} {signal} {drawn_at} {address:032x}{space}{sample}")
         }
         Post::Seen(Seen { weight, begun_at, exposed, addresses, units: PerArm { stable, canary } }) => {
             let (weight, begun_at) = (weight.hundredths(), begun_at.as_millis());
@@ -46,11 +47,11 @@ pub(in crate::store) fn decode(line: &str) -> Option<Post> {
 }
 
 fn bad(line: &str) -> Option<Post> {
-    let mut words = line.splitn(7, ' ');
+    let mut words = line.splitn(8, ' ');
     let mut word = || words.next();
     let unit = Unit(hex(word()?)?);
     let arm = named(word()?, Arm::BOTH, Arm::name)?;
-    let weight = weight(word()?)?;
+    let (drawn, control) = (weight(word()?)?, weight(word()?)?);
     let signal = named(word()?, Signal::ALL, Signal::name)?;
     let drawn_at = Timestamp::from_millis(number(word()?)?);
     let address = ClientNet::from_bits(hex(word()?)?);
@@ -58,7 +59,7 @@ fn bad(line: &str) -> Option<Post> {
         Some(json) => Some(serde_json::from_str(json).ok()?),
         None => None,
     };
-    Some(Post::Bad { fact: Fact { unit, arm, weight, signal, drawn_at, address }, sample })
+    Some(Post::Bad { fact: Fact { unit, arm, weight: drawn, signal, drawn_at, address, control }, sample })
 }
 
 fn seen(line: &str) -> Option<Post> {
@@ -104,6 +105,7 @@ mod tests {
             signal: Signal::ClientErrors,
             drawn_at: Timestamp::from_millis(1_700_000_000_000),
             address: ClientNet::from_bits(u128::MAX),
+            control: Weight::from_hundredths(500),
         }
     }
 
@@ -131,7 +133,7 @@ mod tests {
         }
         assert_eq!(
             encode(&posts()[0]),
-            "bad 00000000000000000000000000000007 canary 1250 client_errors 1700000000000 \
+            "bad 00000000000000000000000000000007 canary 1250 500 client_errors 1700000000000 \
              ffffffffffffffffffffffffffffffff"
         );
     }

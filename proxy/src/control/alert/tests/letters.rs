@@ -6,6 +6,7 @@ use std::path::Path;
 use prometheus::Registry;
 
 use super::*;
+use crate::model::circuit::ControlEvidence;
 
 #[test]
 fn the_mail_of_a_trip_tells_the_whole_story() {
@@ -30,6 +31,25 @@ fn a_trip_without_proof_makes_a_mail_too() {
     let letter = Alert::Tripped(Box::new(alert)).letter("edge-1", None);
     assert_eq!(letter.subject, "[serin] checkbox: canary pulled (max excess errors)");
     assert!(!text::render(&letter).contains("The proof"));
+}
+
+#[test]
+fn a_trip_beside_a_control_tells_with_what_the_canary_was_compared() {
+    let mut alert = trip_alert();
+    if let Some(evidence) = &mut alert.trip.evidence {
+        let (canary_vs_control, canary_vs_stable, control_vs_rest) = (4_812.3, 2e15, 77.7);
+        let (bad_canary, bad_control) = (31, 4);
+        evidence.control =
+            Some(ControlEvidence { canary_vs_control, canary_vs_stable, control_vs_rest, bad_canary, bad_control });
+    }
+    let text = text::render(&Alert::Tripped(Box::new(alert)).letter("edge-1", None));
+    for (compared, odds) in [
+        ("canary, control", "4,812 : 1"),
+        ("canary, all of stable", "more than a trillion : 1"),
+        ("control, rest of stable", "77 : 1"),
+    ] {
+        assert!(text.lines().any(|line| line.contains(compared) && line.ends_with(odds)), "{compared}:\n{text}");
+    }
 }
 
 #[test]

@@ -71,6 +71,7 @@ fn trip_alert() -> TripAlert {
             }),
             ..PerSignal::default()
         },
+        control: None,
     };
     let trip = Trip {
         cause: Cause::Evidence,

@@ -99,7 +99,7 @@ fn outcome(episode: &EpisodeView, key: u32) -> BadOutcome {
         at: Timestamp::from_millis(1_000 + u64::from(key)),
     };
     let (drawn_at, address) = (sample.at, key.to_be_bytes().into());
-    BadOutcome { arm: unit.arm(weight), unit, drawn_at, weight, address, sample }
+    BadOutcome { arm: unit.arm(weight), unit, drawn_at, weight, control: Weight::ZERO, address, sample }
 }
 
 /// One proxy: its world, its case, and what it told.

@@ -24,7 +24,15 @@ fn outcome(key: u32, percent: f64, address: u32) -> BadOutcome {
         at: Timestamp::from_millis(key.into()),
     };
     let drawn_at = sample.at;
-    BadOutcome { arm: unit.arm(weight), unit, drawn_at, weight, address: address.to_be_bytes().into(), sample }
+    BadOutcome {
+        arm: unit.arm(weight),
+        unit,
+        drawn_at,
+        weight,
+        control: Weight::ZERO,
+        address: address.to_be_bytes().into(),
+        sample,
+    }
 }
 
 /// The keys that are on the canary at 10 %.
@@ -301,6 +309,10 @@ fn a_fact_survives_the_way_to_another_proxy() {
         ..fact(3, Signal::Missing, 1)
     };
     let text = serde_json::to_string(&fact).expect("plain values");
+    assert!(!text.contains("control"), "older versions don't know it: {text}");
+    let beside = Fact { control: fact.weight, ..fact };
+    let again: Fact = serde_json::from_value(serde_json::to_value(beside).expect("plain values")).expect("its own");
+    assert_eq!(again, beside);
     assert_eq!(serde_json::from_str::<Fact>(&text).expect("its own text"), fact, "{text}");
 }
 

@@ -17,6 +17,7 @@ fn request(key: u32, drawn: u64, took: u64, bad: bool) -> Entry {
         arm: unit.arm(weight),
         unit,
         weight,
+        control: Weight::ZERO,
         address: key.to_be_bytes().into(),
         bad: PerSignal { errors: bad.then_some(BadReason::Status), ..PerSignal::default() },
         request_id: format!("{key:x}"),

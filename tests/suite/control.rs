@@ -1,0 +1,99 @@
+//! A slice of stable that was restarted together with the canary: what both show is cold, what the canary
+//! shows alone is the release.
+
+#![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
+
+use std::time::Duration;
+
+use serde_json::Value;
+use serin_tests::crowd::{Strangers, rush};
+use serin_tests::eventually::eventually;
+use serin_tests::pull::{RATE, all_errors};
+use serin_tests::scene::{self, SERVICE};
+use serin_tests::serin::Serin;
+use serin_tests::standin::{Checkbox, Setup};
+
+const SOON: Duration = Duration::from_secs(30);
+const PATH: &str = "/api/study/listing";
+
+/// Serin before a stable host, one that serves the control, and a canary: a fifth of the users for each
+/// of the latter two.
+struct World {
+    serin: Serin,
+    control: Checkbox,
+    canary: Checkbox,
+    _rest: Checkbox,
+}
+
+impl World {
+    async fn start() -> Self {
+        let (rest, canary) = (scene::stable().await.unwrap(), scene::canary().await.unwrap());
+        let control = Checkbox::start(Setup::version("control")).await.unwrap();
+        let more = format!("[service.{SERVICE}.split]\nweight = 20\ncontrol = 20\n");
+        let config = scene::config(&[&rest, &control], &[&canary], &more);
+        let marked = format!("[service.{SERVICE}]\ncontrol = [\"{}\"]\n", control.address());
+        let config = config.replacen(&format!("[service.{SERVICE}]\n"), &marked, 1);
+        let serin = Serin::start(&config).await.unwrap();
+        Self { serin, control, canary, _rest: rest }
+    }
+
+    async fn service(&self) -> Value {
+        self.serin.service(SERVICE).await.unwrap()
+    }
+
+    /// Strangers come until this holds of the service, or the canary is pulled.
+    async fn until(&self, what: &str, holds: impl Fn(&Value) -> bool) -> Value {
+        let users = Strangers::come(self.serin.http(), RATE, PATH);
+        let service = eventually(SOON, what, async || {
+            let service = self.service().await;
+            (holds(&service) || service["circuit"]["state"] == "open").then_some(service)
+        })
+        .await;
+        users.leave().await.unwrap();
+        service
+    }
+}
+
+#[tokio::test]
+async fn a_fifth_of_the_users_meet_the_control_and_all_do_without_it_when_it_is_gone() {
+    let world = World::start().await;
+    let met = rush(world.serin.http(), PATH, 2_000).await;
+    for version in ["control", "canary"] {
+        let users = met.iter().filter(|((by, _), _)| by.contains(version)).map(|(_, users)| users).sum::<usize>();
+        assert!((300..500).contains(&users), "{version}: {met:?}");
+    }
+    let control = &world.service().await["verdict"]["control"];
+    assert!(control["share"] == 20.0 && control["note"].is_null(), "{control}");
+    world.control.kill().await.unwrap();
+    let met = rush(world.serin.http(), PATH, 500).await;
+    assert!(met.keys().all(|(_, status)| *status == 200), "{met:?}");
+}
+
+#[tokio::test]
+async fn what_is_cold_is_not_pulled_and_what_is_broken_is() {
+    let world = World::start().await;
+    // given a canary and a control that both err, as hosts may that were just restarted
+    for host in [&world.canary, &world.control] {
+        host.fault(all_errors()).await.unwrap();
+    }
+    let service = world
+        .until("both show that they err", |service| {
+            let control = &service["verdict"]["control"];
+            control["bad_canary"].as_u64() > Some(60) && control["bad_control"].as_u64() > Some(60)
+        })
+        .await;
+    let (circuit, control) = (&service["circuit"], &service["verdict"]["control"]);
+    assert_eq!(circuit["state"], "closed", "{service}");
+    for without in ["canary_vs_stable", "control_vs_rest"] {
+        assert!(control[without].as_f64() > Some(1_000.0), "{control}");
+    }
+    let why = service["verdict"]["why"].as_str().unwrap();
+    assert!(why.contains("and so does the freshly restarted control: cold, not worse"), "{why}");
+    // when the control is warm and the canary goes on
+    world.control.heal().await.unwrap();
+    let service = world.until("the canary is pulled", |_| false).await;
+    let (circuit, proof) = (&service["circuit"], &service["circuit"]["evidence"]["control"]);
+    assert_eq!((&circuit["state"], &circuit["cause"]), (&"open".into(), &"evidence".into()), "{service}");
+    assert!(proof["canary_vs_control"].as_f64() >= Some(1_000.0), "{circuit}");
+    assert!(circuit["reason"].as_str().unwrap().contains("worse than the control"), "{circuit}");
+}
