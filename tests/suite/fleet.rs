@@ -22,7 +22,7 @@ struct Fleet {
     one: Serin,
     other: Serin,
     _redis: Redis,
-    _stable: Checkbox,
+    stable: Checkbox,
     canary: Checkbox,
 }
 
@@ -32,7 +32,7 @@ impl Fleet {
         let (stable, canary) = (scene::stable().await.unwrap(), scene::canary().await.unwrap());
         let config = config(&[&stable], &[&canary], &(scene::weight(weight) + &scene::store(&redis.url())));
         let (one, other) = (Serin::start(&config).await.unwrap(), Serin::start(&config).await.unwrap());
-        Self { one, other, _redis: redis, _stable: stable, canary }
+        Self { one, other, _redis: redis, stable, canary }
     }
 }
 
@@ -134,4 +134,106 @@ async fn a_member_with_a_lease_is_there_on_every_proxy_while_it_beats_and_gone_s
     on_canary(&fleet.one).await;
     on_canary(&fleet.other).await;
     assert_eq!(leased.requests().await.unwrap(), before);
+}
+
+/// Users who are bad for the errors signal, on both arms, as a proxy knows them.
+async fn bad_users(serin: &Serin) -> Option<u64> {
+    let service = serin.service(SERVICE).await.ok()?;
+    let errors = &service["verdict"]["signals"]["errors"];
+    Some(errors["stable"]["bad"].as_u64()? + errors["canary"]["bad"].as_u64()?)
+}
+
+/// Waits until a proxy knows of exactly so many bad users.
+async fn knows(serin: &Serin, wanted: u64) {
+    eventually(SOON, &format!("{wanted} bad users are known"), async || {
+        (bad_users(serin).await? == wanted).then_some(())
+    })
+    .await;
+}
+
+async fn evidence(serin: &Serin) -> Option<f64> {
+    serin.service(SERVICE).await.ok()?["verdict"]["signals"]["errors"]["e"].as_f64()
+}
+
+#[tokio::test]
+async fn users_of_both_proxies_are_judged_together_and_nobody_twice() {
+    // given errors on both arms, which pull nothing
+    let fleet = Fleet::start(50.0).await;
+    for app in [&fleet.canary, &fleet.stable] {
+        app.fault(json!({ "error_rate": 1 })).await.unwrap();
+    }
+    let mut crowd = Crowd::of(40);
+    crowd.ask(fleet.one.http(), &[LISTING]).await.unwrap();
+    // when the same users come to the other proxy, and ten more
+    crowd.ask(fleet.other.http(), &[LISTING]).await.unwrap();
+    Crowd::of(10).ask(fleet.other.http(), &[LISTING]).await.unwrap();
+    // then both know of fifty, and find the same
+    knows(&fleet.one, 50).await;
+    knows(&fleet.other, 50).await;
+    eventually(SOON, "both find the same", async || {
+        let (one, other) = (evidence(&fleet.one).await?, evidence(&fleet.other).await?);
+        ((one - other).abs() < 1e-6 * one).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_proxy_that_is_killed_leaves_its_evidence_and_knows_it_again() {
+    let mut fleet = Fleet::start(50.0).await;
+    for app in [&fleet.canary, &fleet.stable] {
+        app.fault(json!({ "error_rate": 1 })).await.unwrap();
+    }
+    let mut crowd = Crowd::of(30);
+    crowd.ask(fleet.one.http(), &[LISTING]).await.unwrap();
+    knows(&fleet.other, 30).await;
+    fleet.one.kill().await.unwrap();
+    fleet.one.start_again().await.unwrap();
+    knows(&fleet.one, 30).await;
+    // and those users count no second time
+    crowd.ask(fleet.one.http(), &[LISTING]).await.unwrap();
+    Crowd::of(1).ask(fleet.one.http(), &[LISTING]).await.unwrap();
+    knows(&fleet.other, 31).await;
+    knows(&fleet.one, 31).await;
+}
+
+#[tokio::test]
+async fn a_restart_forgets_no_evidence_in_the_embedded_store() {
+    let (stable, canary) = (scene::stable().await.unwrap(), scene::canary().await.unwrap());
+    let mut serin = Serin::start(&config(&[&stable], &[&canary], &scene::weight(50.0))).await.unwrap();
+    for app in [&canary, &stable] {
+        app.fault(json!({ "error_rate": 1 })).await.unwrap();
+    }
+    let mut crowd = Crowd::of(20);
+    crowd.ask(serin.http(), &[LISTING]).await.unwrap();
+    let journal = serin.dir().join("state.json.evidence");
+    eventually(SOON, "the evidence is on disk", async || {
+        let text = std::fs::read_to_string(&journal).ok()?;
+        (text.matches(" bad ").count() == 20).then_some(())
+    })
+    .await;
+    serin.kill().await.unwrap();
+    serin.start_again().await.unwrap();
+    crowd.ask(serin.http(), &[LISTING]).await.unwrap();
+    Crowd::of(1).ask(serin.http(), &[LISTING]).await.unwrap();
+    knows(&serin, 21).await;
+}
+
+#[tokio::test]
+async fn bad_users_spread_over_two_proxies_pull_the_canary_together() {
+    // given a canary that is broken, at a weight at which a few users of one proxy prove nothing
+    let fleet = Fleet::start(50.0).await;
+    fleet.canary.fault(json!({ "error_rate": 1 })).await.unwrap();
+    // when users come in turn to both, until it is pulled
+    let pulled = eventually(SOON * 4, "the canary is pulled", async || {
+        for serin in [&fleet.one, &fleet.other] {
+            Crowd::of(3).ask(serin.http(), &[LISTING]).await.ok()?;
+        }
+        let service = fleet.one.service(SERVICE).await.ok()?;
+        (service["circuit"]["state"] == "open").then_some(service)
+    })
+    .await;
+    // then by evidence, and on both
+    assert_eq!(pulled["circuit"]["cause"], "evidence");
+    is(&fleet.other, "/circuit/cause", &json!("evidence")).await;
+    assert_eq!(on_canary(&fleet.other).await, 0);
 }

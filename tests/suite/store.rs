@@ -2,6 +2,7 @@
 
 #![expect(clippy::expect_used, reason = "a test that can't go on has failed")]
 
+mod evidence;
 mod redis;
 mod world;
 
@@ -16,6 +17,7 @@ use serin::model::time::Timestamp;
 use serin::store::{Store, StoreError, fresh_episode};
 use serin_tests::eventually::eventually;
 
+use self::evidence::{evidence_goes_with_its_episode, evidence_is_kept_in_order_and_survives_a_restart};
 use self::world::{
     SECOND, SERVICE, World, apply, beat, begin, canary, drain, load, percent, put, reset, set_weight, state, trip,
 };
@@ -45,6 +47,8 @@ every_store! {
     a_hundred_writers_lose_no_update
     a_rollout_is_kept_and_of_two_the_first_counts
     a_leader_leads_on_and_is_listened_to
+    evidence_is_kept_in_order_and_survives_a_restart
+    evidence_goes_with_its_episode
 }
 
 async fn a_service_that_nobody_touched_is_revision_zero(world: World) {

@@ -6,7 +6,8 @@ use std::time::Duration;
 use redis::Value;
 use serin::model::split::Arm;
 use serin::model::state::{Change, Member};
-use serin::store::{Freshness, Loaded, Store, StoreError};
+use serin::model::verdict::{Post, Seen};
+use serin::store::{Freshness, Loaded, Place, Store, StoreError};
 use serin_tests::eventually::eventually;
 
 use super::world::{
@@ -333,6 +334,11 @@ async fn a_user_with_the_documented_rights_is_enough() {
     apply(&store, &Change::RemoveMember { arm: Arm::Canary, id: "m".into() }).await;
     assert!(is_fresh(&load(&store).await));
     assert!(store.lead("p1", SECOND).await.expect("it may lead").is_some());
+    let episode = state(&store).await.episode.expect("it runs").id;
+    store.post(SERVICE, episode, &[Post::Seen(Seen::default())]).await.expect("it may tell");
+    let start = store.posted(SERVICE, episode, Place::default()).await.expect("needs no rights").place;
+    store.posted(SERVICE, episode, start).await.expect("it may ask");
+    apply(&store, &set_weight(0.0)).await;
     until_silent(&store).await;
     world.cli(&["PUBLISH", "serin:{test}:changes", SERVICE]).await;
     assert!(hears_at_once(&store).await, "it may not subscribe");

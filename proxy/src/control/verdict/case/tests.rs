@@ -104,7 +104,7 @@ fn outcome(episode: &EpisodeView, key: u32) -> BadOutcome {
 
 /// One proxy: its world, its case, and what it told.
 struct Proxy {
-    _live: Arc<Live>,
+    live: Arc<Live>,
     view: Arc<ServiceView>,
     case: Case,
     told: Vec<Post>,
@@ -114,7 +114,7 @@ impl Proxy {
     fn new(percent: f64) -> Self {
         let (live, view) = world(percent);
         let case = Case::new(EpisodeId(1), &view.spec);
-        Self { _live: live, view, case, told: Vec::new() }
+        Self { live, view, case, told: Vec::new() }
     }
 
     fn episode(&self) -> EpisodeView {
@@ -210,7 +210,7 @@ async fn a_pass_rests_on_the_most_that_any_proxy_saw_and_on_the_bad_users_of_all
     let (mut busy, mut fresh) = (Proxy::new(50.0), Proxy::new(50.0));
     let episode = busy.episode();
     come(&episode, 0..1_900, |unit| unit.arm(episode.step.weight()));
-    busy.sees(0..4);
+    busy.sees(users_of(Arm::Stable, 50.0).take(4));
     busy.looks();
     tokio::time::advance(busy.view.spec.timeouts.header).await;
     busy.looks();
@@ -239,8 +239,8 @@ async fn a_unit_that_was_bad_before_is_told_again_in_the_next_step() {
     assert_eq!(proxy.told.len(), 1);
     let episode = Some(Episode { id: EpisodeId(1), salt: Salt(2) });
     let raised = ServiceState { weight: weight_of(50.0), episode, ..Default::default() };
-    publish(&proxy._live, &[Arc::new(service("checkbox"))], &State::from([("checkbox".to_owned(), raised)]));
-    proxy.view = Arc::clone(proxy._live.snapshot().service("checkbox").expect("it was published"));
+    publish(&proxy.live, &[Arc::new(service("checkbox"))], &State::from([("checkbox".to_owned(), raised)]));
+    proxy.view = Arc::clone(proxy.live.snapshot().service("checkbox").expect("it was published"));
     let mut later = outcome(&proxy.episode(), 1);
     later.drawn_at = Timestamp::from_millis(u64::MAX);
     let post = proxy.case.observe(&later, &proxy.episode(), Instant::now());
