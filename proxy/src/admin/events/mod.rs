@@ -139,3 +139,26 @@ async fn pump(ring: Arc<Ring>, mut cursor: Cursor, to: mpsc::Sender<Bytes>, _sea
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_reads_nothing_is_let_go_and_one_that_reads_is_kept() {
+        let events = Events::new();
+        let seat = || Arc::clone(&events.seats).try_acquire_owned().expect("a seat");
+        let ((stalled, _unread), (reads, mut read)) = (mpsc::channel(1), mpsc::channel(1));
+        for to in [stalled, reads] {
+            tokio::spawn(pump(Arc::clone(&events.ring), events.ring.cursor(None), to, seat()));
+        }
+        let reading = tokio::spawn(async move { while read.recv().await.is_some() {} });
+        tokio::time::sleep(STALLED + 2 * KEEP_ALIVE).await;
+        assert_eq!(events.seats.available_permits(), CLIENTS - 1);
+        assert!(!reading.is_finished());
+        // in the end it must come again too
+        tokio::time::sleep(LIFE).await;
+        assert_eq!(events.seats.available_permits(), CLIENTS);
+        reading.await.expect("it was told that it's over");
+    }
+}

@@ -205,6 +205,9 @@ mod tests {
     use super::*;
     use crate::live::{Health, StoreHealth, sample};
     use crate::model::circuit::{Cause, Reset, Trip};
+    use crate::model::rollout::change::{Lead, RolloutChange};
+    use crate::model::rollout::plan::Plan;
+    use crate::model::rollout::{Fence, RolloutId};
     use crate::model::split::{Episode, EpisodeId, Salt};
     use crate::model::state::{Change, MemberSpec, ServiceState, State};
     use crate::model::time::Timestamp;
@@ -308,6 +311,34 @@ mod tests {
         scene.change(&reset());
         let kinds: Vec<String> = scene.told().await.into_iter().map(|(kind, _)| kind).collect();
         assert_eq!(kinds, ["trip", "reset"]);
+    }
+
+    #[tokio::test]
+    async fn a_rollout_is_told_at_each_step_with_the_weight_that_it_moves() {
+        let mut scene = Scene::new();
+        let plan = Plan {
+            id: RolloutId(1),
+            version: "1.5".into(),
+            steps: ["5:1m", "50:1m"].map(|step| step.parse().expect("a step")).to_vec(),
+            by: "jenkins".into(),
+            at: Timestamp::from_millis(0),
+            reason: None,
+            deadline_ms: 86_400_000,
+            lease_ms: None,
+            max_weight: Weight::FULL,
+        };
+        scene.change(&Change::Rollout(RolloutChange::Start { plan }));
+        let (what, data) = scene.one().await;
+        assert_eq!((&*what, &data["who"]), ("rollout none → pending, step 0 of 2", &"jenkins".into()));
+        let lead = Lead { id: RolloutId(1), step: 0, fence: Fence(1), at: Timestamp::from_millis(1_000) };
+        let fresh = Episode { id: EpisodeId(7), salt: Salt(7) };
+        scene.change(&Change::Rollout(RolloutChange::Advance { lead, fresh }));
+        let told = scene.told().await;
+        let kinds: Vec<&str> = told.iter().map(|(kind, _)| &**kind).collect();
+        assert_eq!(kinds, ["weight", "rollout"]);
+        assert_eq!((&told[0].1["from"], &told[0].1["to"]), (&"0".into(), &"5".into()));
+        assert!(told[0].1["why"].as_str().expect("a reason").starts_with("rollout 0000000000000001: "), "{told:?}");
+        assert_eq!(told[1].1["to"], "progressing, step 1 of 2");
     }
 
     #[tokio::test]
