@@ -5,10 +5,10 @@
 
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use serin_tests::crowd::{Strangers, rush};
 use serin_tests::eventually::eventually;
-use serin_tests::pull::{RATE, all_errors};
+use serin_tests::pull::RATE;
 use serin_tests::scene::{self, SERVICE};
 use serin_tests::serin::Serin;
 use serin_tests::standin::{Checkbox, Setup};
@@ -26,15 +26,24 @@ struct World {
 }
 
 impl World {
-    async fn start() -> Self {
+    async fn start(probes: &str) -> Self {
         let (rest, canary) = (scene::stable().await.unwrap(), scene::canary().await.unwrap());
-        let control = Checkbox::start(Setup::version("control")).await.unwrap();
-        let more = format!("[service.{SERVICE}.split]\nweight = 20\ncontrol = 20\n");
+        let control = Setup::version("control").behind_nginx().with("listing_ms", 0);
+        let control = Checkbox::start(control).await.unwrap();
+        let more = format!("{probes}[service.{SERVICE}.split]\nweight = 20\ncontrol = 20\n");
         let config = scene::config(&[&rest, &control], &[&canary], &more);
         let marked = format!("[service.{SERVICE}]\ncontrol = [\"{}\"]\n", control.address());
         let config = config.replacen(&format!("[service.{SERVICE}]\n"), &marked, 1);
         let serin = Serin::start(&config).await.unwrap();
-        Self { serin, control, canary, _rest: rest }
+        let world = Self { serin, control, canary, _rest: rest };
+        world.once("the control is ready", |control| control["share"] == 20.0 && control["note"].is_null()).await;
+        world
+    }
+
+    /// Waits until this holds of the control.
+    async fn once(&self, what: &str, holds: impl Fn(&Value) -> bool) {
+        let control = async || Some(self.service().await["verdict"]["control"].take()).filter(&holds);
+        eventually(SOON, what, control).await;
     }
 
     async fn service(&self) -> Value {
@@ -56,25 +65,27 @@ impl World {
 
 #[tokio::test]
 async fn a_fifth_of_the_users_meet_the_control_and_all_do_without_it_when_it_is_gone() {
-    let world = World::start().await;
+    let world = World::start(scene::PROBED).await;
     let met = rush(world.serin.http(), PATH, 2_000).await;
     for version in ["control", "canary"] {
         let users = met.iter().filter(|((by, _), _)| by.contains(version)).map(|(_, users)| users).sum::<usize>();
         assert!((300..500).contains(&users), "{version}: {met:?}");
     }
-    let control = &world.service().await["verdict"]["control"];
-    assert!(control["share"] == 20.0 && control["note"].is_null(), "{control}");
     world.control.kill().await.unwrap();
+    let says =
+        |control: &Value| control["note"].as_str().is_some_and(|note| note.contains("no endpoint of the control"));
+    world.once("it is said that the control is gone", says).await;
     let met = rush(world.serin.http(), PATH, 500).await;
     assert!(met.keys().all(|(_, status)| *status == 200), "{met:?}");
 }
 
 #[tokio::test]
 async fn what_is_cold_is_not_pulled_and_what_is_broken_is() {
-    let world = World::start().await;
+    // no probes: faults would meet those as well
+    let world = World::start("").await;
     // given a canary and a control that both err, as hosts may that were just restarted
     for host in [&world.canary, &world.control] {
-        host.fault(all_errors()).await.unwrap();
+        host.fault(json!({ "error_rate": 0.5 })).await.unwrap();
     }
     let service = world
         .until("both show that they err", |service| {
