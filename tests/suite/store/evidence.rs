@@ -19,7 +19,10 @@ fn bad(key: u32) -> Post {
     let (unit, weight) = (Unit::of_key(Salt(1), &key.to_le_bytes()), Weight::from_hundredths(1_000));
     let drawn_at = Timestamp::from_millis(key.into());
     let address = ClientNet::from_bits(key.into());
-    Post::Bad { fact: Fact { unit, arm: Arm::Canary, weight, signal: Signal::Slow, drawn_at, address }, sample: None }
+    Post::Bad {
+        fact: Fact { unit, arm: Arm::Canary, weight, signal: Signal::Slow, drawn_at, address, control: Weight::ZERO },
+        sample: None,
+    }
 }
 
 fn seen(exposed: u64) -> Post {

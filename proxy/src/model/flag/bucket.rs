@@ -1,5 +1,5 @@
 //! Which bucket of a `fractional` a key falls into: flagd's arithmetic, so that a definition moved
-//! here leaves everybody where they were. `docs/decisions/0006-flag-hash.md` tells why not the
+//! here leaves everybody where they were. `docs/decisions/0008-flag-hash.md` tells why not the
 //! canary's hash.
 
 /// MurmurHash3, the 32-bit variant for x86, seed 0, over the parts as if they were one.
