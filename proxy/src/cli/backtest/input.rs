@@ -113,7 +113,7 @@ fn take_line(from: &mut dyn BufRead) -> io::Result<Option<Next>> {
     if line.last() == Some(&b'\r') {
         line.pop();
     }
-    Ok(any.then(|| if too_long { Next::TooLong } else { Next::Line(line) }))
+    Ok(any.then_some(if too_long { Next::TooLong } else { Next::Line(line) }))
 }
 
 #[cfg(test)]

@@ -13,12 +13,16 @@ use crate::model::spec::ServiceSpec;
 use crate::model::split::{Arm, EpisodeId, PerArm};
 use crate::model::time::Timestamp;
 use crate::model::verdict::judge::ADDRESSES;
-use crate::model::verdict::pace::{WINDOW, maturity};
+use crate::model::verdict::pace::{WAIT, WINDOW, maturity};
 use crate::model::verdict::{Fact, Guards, Judge, Post, Ruling, SampleRatio, Seen, Traffic, decision, forecast, ratio};
 use crate::model::weight::Weight;
+use crate::telemetry;
 
 /// Counting who was seen takes some 0.1 ms: not for each outcome of an outage.
 const FRESH: Duration = Duration::from_millis(100);
+
+/// How often evidence that stable might refute is held against older requests alone.
+const DOUBT: Duration = Duration::from_millis(50);
 
 /// For how long stable's answers to requests of other proxies may be awaited there, which can't be seen from here.
 const AWAITED_ELSEWHERE: Duration = Duration::from_millis(600);
@@ -34,6 +38,8 @@ pub(super) struct Case {
     heard: Heard,
     /// When another proxy's fact was heard last.
     heard_at: Option<Instant>,
+    /// When evidence that stable might refute was last held against older requests alone.
+    doubted_at: Option<Instant>,
     /// What was told of the traffic last.
     told: Seen,
     ratio: SampleRatio,
@@ -68,6 +74,7 @@ impl Case {
             own: None,
             heard: Heard::default(),
             heard_at: None,
+            doubted_at: None,
             told: Seen::default(),
             ratio: SampleRatio::default(),
             guards: Guards::default(),
@@ -146,7 +153,22 @@ impl Case {
     /// Whether evidence for a pull would stand also if so many more units of stable went bad, those whose
     /// answers are awaited here. Of those that other proxies await nothing is known: evidence that needs
     /// their facts stands once they had their time.
-    pub(super) fn stands(&self, awaited: u64, now: Instant) -> bool {
+    ///
+    /// What stable doesn't say of a request within [`WAIT`] isn't waited for: evidence on older requests
+    /// alone stands. That is looked at now and then only, since it weighs them all again.
+    pub(super) fn stands(&mut self, awaited: u64, now: Instant) -> bool {
+        self.would_stand(awaited, now) || self.stood(now)
+    }
+
+    fn stood(&mut self, now: Instant) -> bool {
+        if self.doubted_at.is_some_and(|at| now - at < DOUBT) {
+            return false;
+        }
+        self.doubted_at = Some(now);
+        self.judge.stands_until(telemetry::now() - WAIT)
+    }
+
+    fn would_stand(&self, awaited: u64, now: Instant) -> bool {
         let had_time = self.heard_at.is_none_or(|at| now - at >= AWAITED_ELSEWHERE);
         let own = self.own.as_ref().filter(|own| own.ruling() == Ruling::Pull(Cause::Evidence));
         own.is_some_and(|own| own.stands_if_stable_errs(awaited))

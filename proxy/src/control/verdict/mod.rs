@@ -23,7 +23,7 @@ use crate::model::circuit::{Cause, Trip};
 use crate::model::outcome::BadOutcome;
 use crate::model::split::{Arm, EpisodeId};
 use crate::model::verdict::Ruling;
-use crate::model::verdict::pace::{LOOK, WAIT};
+use crate::model::verdict::pace::LOOK;
 use crate::store::Store;
 use crate::telemetry;
 
@@ -59,8 +59,6 @@ pub struct Court {
     cases: HashMap<String, Case>,
     /// Episodes in which the canary had a ready endpoint.
     had_ready: HashSet<EpisodeId>,
-    /// Episodes whose pull waits for stable's answers, and since when.
-    waiting: HashMap<EpisodeId, Instant>,
     /// What other proxies must be told.
     pending: Arc<Pending>,
 }
@@ -71,8 +69,8 @@ impl Court {
     pub async fn convene(live: Arc<Live>, store: Arc<dyn Store>, mailer: Mailer, proxy_name: String) -> Session {
         let pending = Arc::<Pending>::default();
         let mut exchange = Exchange::new(Arc::clone(&live), store, Arc::clone(&pending));
-        let (cases, had_ready, waiting) = (HashMap::new(), HashSet::new(), HashMap::new());
-        let mut court = Self { live, proxy_name, mailer, cases, had_ready, waiting, pending };
+        let (cases, had_ready) = (HashMap::new(), HashSet::new());
+        let mut court = Self { live, proxy_name, mailer, cases, had_ready, pending };
         for news in exchange.recall().await {
             court.hear_news(&news);
         }
@@ -138,20 +136,17 @@ impl Court {
     /// Does as the judge says, once stable had its chance to speak.
     fn follow(&mut self, ruling: Ruling, service: &Arc<ServiceView>, episode: &EpisodeView) {
         match ruling {
-            Ruling::Hold => drop(self.waiting.remove(&episode.id)),
+            Ruling::Hold => {}
             Ruling::Pull(Cause::Evidence) if self.must_wait(service, episode.id) => {}
             Ruling::Pull(cause) => self.pull(service, episode, cause),
         }
     }
 
-    /// Whether stable's answers that are awaited could refute the evidence, and have not been awaited
-    /// for long. An arm that is faster to fail isn't worse.
+    /// Whether stable's answers that are awaited, and not for long, could refute the evidence. An arm that
+    /// is faster to fail isn't worse.
     fn must_wait(&mut self, service: &ServiceView, episode: EpisodeId) -> bool {
         let awaited = service.compared().iter().map(|endpoint| endpoint.live.in_flight()).sum();
-        if self.case(service, episode).stands(awaited, Instant::now()) {
-            return false;
-        }
-        self.waiting.entry(episode).or_insert_with(Instant::now).elapsed() < WAIT
+        !self.case(service, episode).stands(awaited, Instant::now())
     }
 
     /// The episode of an outcome's service, if it still runs.
@@ -204,7 +199,6 @@ impl Court {
             self.update_status(service);
         }
         self.had_ready.retain(|episode| running.contains(episode));
-        self.waiting.retain(|episode, _| running.contains(episode));
     }
 
     /// Looks at the traffic, and at a pull that waits for stable: it must not wait for another bad

@@ -216,6 +216,14 @@ impl Judge {
         self.ledger.stands_if_stable_errs(self.threshold, units)
     }
 
+    /// Whether the evidence stands on those requests alone that came until then: of these stable had its
+    /// time to answer.
+    pub fn stands_until(&self, then: Timestamp) -> bool {
+        let (e, least) = self.ledger.until(then, self.threshold);
+        let can_be_asked = self.addresses_seen >= ADDRESSES;
+        e >= self.threshold && least.filter(|_| can_be_asked).is_none_or(|least| least >= self.threshold)
+    }
+
     /// The evidence, `units` being how many of each arm were seen.
     pub fn evidence(&self, units: PerArm<u64>) -> Evidence {
         Evidence {

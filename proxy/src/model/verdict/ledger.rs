@@ -58,12 +58,21 @@ impl Tally {
         if !fact.control.is_zero() || self.comparisons.is_some() {
             self.comparisons.get_or_insert_with(|| Comparisons::after(&self.all)).observe(fact);
         }
-        if let Some(chance) = fact.chance()
-            && self.is_news(fact)
-        {
+        if let Some(chance) = self.chance_of_news(fact) {
             self.without_one.observe(fact, chance, &self.all);
             self.all.observe(fact.signal, fact.arm == Arm::Canary, chance);
         }
+    }
+
+    /// The same, but that no address is left out.
+    fn observe_together(&mut self, fact: &Fact) {
+        if let Some(chance) = self.chance_of_news(fact) {
+            self.all.observe(fact.signal, fact.arm == Arm::Canary, chance);
+        }
+    }
+
+    fn chance_of_news(&mut self, fact: &Fact) -> Option<f64> {
+        fact.chance().filter(|_| self.is_news(fact))
     }
 }
 
@@ -139,6 +148,21 @@ impl Ledger {
     /// The smallest evidence with any one address left out; none before the canary's first bad unit.
     pub(super) fn least_without_one(&self) -> Option<f64> {
         self.tally.without_one.least()
+    }
+
+    /// The evidence on those facts alone that were drawn until then, and the smallest of it with any one
+    /// address left out. The second isn't made where the first stays below `threshold`.
+    pub(super) fn until(&self, then: Timestamp, threshold: f64) -> (f64, Option<f64>) {
+        let drawn = || self.recent.iter().take_while(|fact| fact.drawn_at <= then);
+        let mut all = Tally { without_one: WithoutOne::default(), ..self.settled.clone() };
+        drawn().for_each(|fact| all.observe_together(fact));
+        let value = all.all.value();
+        if value < threshold {
+            return (value, None);
+        }
+        let mut tally = self.settled.clone();
+        drawn().for_each(|fact| tally.observe(fact));
+        (value, tally.without_one.least())
     }
 
     /// Whether the evidence reaches the threshold even if so many more units of stable go bad, for all

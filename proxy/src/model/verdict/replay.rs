@@ -244,8 +244,9 @@ impl<P: Copy> Replay<P> {
             return;
         };
         let (since, request_id) = self.reached.get_or_insert_with(|| heard.clone()).clone();
-        let must_wait =
-            cause == Cause::Evidence && now.at.since(since.at) < WAIT && !self.judge.stands_if_stable_errs(awaited());
+        let must_wait = cause == Cause::Evidence
+            && !self.judge.stands_if_stable_errs(awaited())
+            && !self.judge.stands_until(now.at - WAIT);
         if !must_wait {
             self.pulled = Some(Pulled { reached: since, request_id, decided: now, cause, after: [0; 2] });
         }

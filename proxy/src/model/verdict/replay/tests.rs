@@ -67,13 +67,14 @@ fn a_replay_pulls_at_the_outcome_at_which_the_judge_does() {
 fn a_pull_waits_for_stable_and_no_longer_than_it_would() {
     let pulled = replayed(&day(2_000, 700), 10_000).pulled.expect("the canary broke");
     let waited = pulled.decided.at.since(pulled.reached.at);
-    assert!(waited >= WAIT && waited < WAIT + LOOK, "{waited:?}");
+    let answered = Duration::from_millis(5);
+    assert!(waited >= WAIT - answered && waited < WAIT + LOOK, "{waited:?}");
 }
 
 #[test]
 fn evidence_that_stable_refutes_meanwhile_pulls_nothing() {
-    // given a short outage of both arms, in which stable answers 400 ms later than the canary
-    let mut log: Vec<Entry> = (0..100).map(|key| request(key, 1_000 + u64::from(key) * 2, 5, true)).collect();
+    // given an outage of both arms, in which stable answers 400 ms later than the canary
+    let mut log: Vec<Entry> = (0..1_000).map(|key| request(key, 1_000 + u64::from(key) * 2, 5, true)).collect();
     for entry in log.iter_mut().filter(|entry| entry.arm == Arm::Stable) {
         entry.at = entry.at + Duration::from_millis(400);
     }
