@@ -141,9 +141,7 @@ impl Unit {
 
     /// Where it is in the range: one of 10,000 equal slices, at most one part in 2^50 off.
     fn slice(self) -> u64 {
-        #[expect(clippy::cast_possible_truncation, reason = "below 10,000")]
-        let slice = ((u128::from(self.upper()) * 10_000) >> 64) as u64;
-        slice
+        ((u128::from(self.upper()) * 10_000) >> 64) as u64
     }
 
     /// The half that decides the arm.
