@@ -51,7 +51,10 @@ impl Logs {
     /// The next line and its place; none at the end of the last file.
     pub(super) fn next(&mut self) -> Option<(Place, Next)> {
         while self.place.file < self.paths.len() {
-            let read = self.open().and_then(|from| take_line(from));
+            let read = match self.open() {
+                Ok(from) => take_line(from),
+                Err(error) => Err(error),
+            };
             self.place.line += 1;
             match read {
                 Ok(Some(next)) => return Some((self.place, next)),
