@@ -66,7 +66,7 @@ impl Court {
         }
     }
 
-    fn hear(&mut self, reports: impl Iterator<Item = Report>) {
+    pub(super) fn hear(&mut self, reports: impl Iterator<Item = Report>) {
         let mut touched: Vec<Arc<ServiceView>> = Vec::new();
         for Report { service, outcome } in reports {
             self.observe(&service, &outcome);
@@ -143,7 +143,7 @@ impl Court {
     }
 
     /// Looks at every running episode: its status, and the rules that wait for no outcome.
-    fn look(&mut self) {
+    pub(super) fn look(&mut self) {
         let snapshot = self.live.snapshot();
         let mut running = HashSet::new();
         for service in snapshot.services() {

@@ -10,6 +10,8 @@ mod codec;
 mod connection;
 mod keys;
 mod read;
+#[cfg(test)]
+pub(crate) mod simulated;
 mod watch;
 mod write;
 
@@ -34,15 +36,36 @@ use crate::telemetry;
 
 /// The store in Redis, with the last good state in the state file.
 #[derive(Debug)]
-pub struct RedisStore {
-    keys: Keys,
-    reader: Line,
-    writer: Writer,
+pub struct RedisStore<R = Redis> {
+    remote: R,
     kept: Arc<Kept>,
     bell: Arc<Notify>,
     /// Services that were read from Redis by this process.
     met: Mutex<BTreeSet<String>>,
+}
+
+/// The server itself, as it is asked.
+#[derive(Debug)]
+pub struct Redis {
+    keys: Keys,
+    reader: Line,
+    writer: Writer,
     _watch: Watch,
+}
+
+/// What the last good state stands beside: Redis, or where time is simulated something that fails as Redis may.
+trait Remote: Send + Sync + std::fmt::Debug {
+    /// What it holds of these services, in their order.
+    fn read(&self, services: &[String], last_good: &State) -> impl Future<Output = Result<Vec<Decoded>, Down>> + Send;
+
+    /// Makes a change, atomically, and returns the state after it.
+    fn change(&self, wish: &Wish<'_>) -> impl Future<Output = Result<ServiceState, StoreError>> + Send;
+
+    /// As [`Store::lead`].
+    fn lead(&self, holder: &str, ttl: Duration) -> impl Future<Output = Result<Option<Fence>, StoreError>> + Send;
+
+    /// Writes a service back if nothing is known of it there.
+    fn restore(&self, service: &str, state: &ServiceState) -> impl Future<Output = Result<(), StoreError>> + Send;
 }
 
 impl RedisStore {
@@ -59,20 +82,45 @@ impl RedisStore {
         let server = Arc::new(Server::new(url)?);
         let kept = Kept::open(state_file)?;
         let bell = Arc::new(Notify::new());
-        Ok(Self {
+        let remote = Redis {
             reader: Line::new(Arc::clone(&server)),
             writer: Writer::new(keys.clone(), Line::new(Arc::clone(&server))),
-            kept,
-            met: Mutex::default(),
             _watch: Watch::start(server, keys.changes(), Arc::clone(&bell)),
-            bell,
             keys,
-        })
+        };
+        Ok(Self { remote, kept, met: Mutex::default(), bell })
+    }
+}
+
+impl Remote for Redis {
+    async fn read(&self, services: &[String], last_good: &State) -> Result<Vec<Decoded>, Down> {
+        let mut held = self.reader.take().await?;
+        let found = match read::services(&mut held.connection, &self.keys, services, last_good).await {
+            Ok(found) => found,
+            Err(error) => {
+                held.renew_after(error).await?;
+                read::services(&mut held.connection, &self.keys, services, last_good).await?
+            }
+        };
+        held.keep();
+        Ok(found)
+    }
+
+    async fn change(&self, wish: &Wish<'_>) -> Result<ServiceState, StoreError> {
+        self.writer.change(wish).await
+    }
+
+    async fn lead(&self, holder: &str, ttl: Duration) -> Result<Option<Fence>, StoreError> {
+        self.writer.lead(holder, ttl).await
+    }
+
+    async fn restore(&self, service: &str, state: &ServiceState) -> Result<(), StoreError> {
+        self.writer.restore(service, state).await
     }
 }
 
 #[async_trait]
-impl Store for RedisStore {
+impl<R: Remote> Store for RedisStore<R> {
     async fn load(&self, services: &[String]) -> Loaded {
         let found = match self.read(services).await {
             Ok(found) => self.restore_what_was_lost_meanwhile(services, found).await,
@@ -91,7 +139,7 @@ impl Store for RedisStore {
             self.record(service, change).await;
         }
         let last_good = self.last_good_of(service);
-        let outcome = self.writer.change(&Wish { service, change, expected, last_good: &last_good }).await;
+        let outcome = self.remote.change(&Wish { service, change, expected, last_good: &last_good }).await;
         match &outcome {
             Ok(state) => self.remember(State::from([(service.to_owned(), state.clone())])).await,
             Err(StoreError::Conflict { .. }) => {}
@@ -103,7 +151,7 @@ impl Store for RedisStore {
     }
 
     async fn lead(&self, holder: &str, ttl: Duration) -> Result<Option<Fence>, StoreError> {
-        self.writer.lead(holder, ttl).await
+        self.remote.lead(holder, ttl).await
     }
 
     async fn changed(&self) {
@@ -118,7 +166,7 @@ impl Store for RedisStore {
             if state.revision > 0 {
                 let mut state = state.clone();
                 state.keep_stopped(&self.last_good_of(service));
-                self.writer.restore(service, &state).await?;
+                self.remote.restore(service, &state).await?;
             }
         }
         self.bell.notify_one();
@@ -126,19 +174,11 @@ impl Store for RedisStore {
     }
 }
 
-impl RedisStore {
+#[expect(private_bounds, reason = "only this room can name a remote, and make a store of one")]
+impl<R: Remote> RedisStore<R> {
     async fn read(&self, services: &[String]) -> Result<Vec<Decoded>, Down> {
         let last_good = self.kept.peek(|saved| saved.services.clone());
-        let mut held = self.reader.take().await?;
-        let found = match read::services(&mut held.connection, &self.keys, services, &last_good).await {
-            Ok(found) => found,
-            Err(error) => {
-                held.renew_after(error).await?;
-                read::services(&mut held.connection, &self.keys, services, &last_good).await?
-            }
-        };
-        held.keep();
-        Ok(found)
+        self.remote.read(services, &last_good).await
     }
 
     /// At the first meeting with a service: if the state file knows it and Redis doesn't, Redis lost
@@ -196,7 +236,7 @@ impl RedisStore {
 
     async fn tell_of_a_stop(&self, service: &str, last_good: &ServiceState, state: ServiceState) -> ServiceState {
         let change = Change::MergeCircuit { circuit: state.circuit.clone() };
-        match self.writer.change(&Wish { service, change: &change, expected: None, last_good }).await {
+        match self.remote.change(&Wish { service, change: &change, expected: None, last_good }).await {
             Ok(state) => {
                 tracing::info!(service, "A canary that was stopped here is stopped in Redis too");
                 state

@@ -80,15 +80,10 @@ impl Writer {
             let found: (Option<String>, Option<String>) =
                 ask.query_async(&mut held.connection).await.map_err(Down::from)?;
             let before = found.1.and_then(|text| text.parse::<u64>().ok());
-            let next = match (found.0, before) {
-                (Some(other), _) if other != holder => {
-                    redis::cmd("UNWATCH").exec_async(&mut held.connection).await.map_err(Down::from)?;
-                    held.keep();
-                    return Ok(None);
-                }
-                (Some(_), Some(own)) => own,
-                // By the clock, so that it is higher also where Redis lost the last one.
-                (_, before) => telemetry::now().as_millis().max(before.unwrap_or(0).saturating_add(1)),
+            let Some(next) = next_fence(holder, found.0.as_deref(), before) else {
+                redis::cmd("UNWATCH").exec_async(&mut held.connection).await.map_err(Down::from)?;
+                held.keep();
+                return Ok(None);
             };
             let millis = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
             let mut pipe = redis::pipe();
@@ -112,19 +107,13 @@ impl Writer {
         let found = read::services(&mut held.connection, &self.keys, &names, &last_good).await.map_err(Down::from)?;
         let mut found = found.into_iter().next().unwrap_or_default();
 
-        let in_redis = found.state.clone();
-        found.state.keep_stopped(wish.last_good);
-        let mut after = found.state.apply(wish.change);
-        after.revision = in_redis.revision;
-        if after != in_redis || found.forgot_a_stop() {
-            after.revision += 1;
-        }
-        let refused = check_revision(in_redis.revision, wish.expected);
-        let transaction = self.transaction(wish, &keys, &found, &after);
-        if refused.is_err() || transaction.is_empty() {
+        let after = wish.outcome(&mut found);
+        let transaction = after.as_ref().map(|after| self.transaction(wish, &keys, &found, after)).unwrap_or_default();
+        if transaction.is_empty() {
             redis::cmd("UNWATCH").exec_async(&mut held.connection).await.map_err(Down::from)?;
-            return refused.map(|()| Some(after));
+            return after.map(Some);
         }
+        let after = after?;
         Ok(execute(held, &transaction).await?.then_some(after))
     }
 
@@ -196,6 +185,34 @@ impl Writer {
         }
         pipe.publish(self.keys.changes(), service).ignore();
         pipe
+    }
+}
+
+impl Wish<'_> {
+    /// The service after the change, by what was found of it.
+    ///
+    /// # Errors
+    /// When it is at another revision than was expected.
+    pub(super) fn outcome(&self, found: &mut Decoded) -> Result<ServiceState, StoreError> {
+        let in_redis = found.state.clone();
+        check_revision(in_redis.revision, self.expected)?;
+        found.state.keep_stopped(self.last_good);
+        let mut after = found.state.apply(self.change);
+        after.revision = in_redis.revision;
+        if after != in_redis || found.forgot_a_stop() {
+            after.revision += 1;
+        }
+        Ok(after)
+    }
+}
+
+/// The fence of whoever asks to lead, by who leads and the last fence; none while another one leads.
+pub(super) fn next_fence(holder: &str, leads: Option<&str>, last: Option<u64>) -> Option<u64> {
+    match (leads, last) {
+        (Some(other), _) if other != holder => None,
+        (Some(_), Some(own)) => Some(own),
+        // By the clock, so that it is higher also where Redis lost the last one.
+        (_, last) => Some(telemetry::now().as_millis().max(last.unwrap_or(0).saturating_add(1))),
     }
 }
 
