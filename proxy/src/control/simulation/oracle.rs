@@ -138,19 +138,21 @@ impl Oracle {
 
     fn check_rollout(&mut self, change: &Change, own: &ServiceState, before: &ServiceState, after: &ServiceState) {
         let (Some(was), Some(is)) = (&before.rollout, &after.rollout) else { return };
+        let ended = |phase| matches!(phase, Phase::Pulled | Phase::Aborted);
+        let ended_here = own.rollout.as_ref().filter(|known| known.plan.id == was.plan.id && ended(known.phase));
         if was.plan.id != is.plan.id {
-            self.hold(was.finished, || format!("{} took the place of {}, which lives", is.plan.id, was.plan.id));
+            self.hold(was.finished || ended_here.is_some(), || {
+                format!("{} took the place of {}, which lives", is.plan.id, was.plan.id)
+            });
             return;
         }
         let id = is.plan.id;
-        let ended = |phase| matches!(phase, Phase::Pulled | Phase::Aborted);
         self.hold(!ended(was.phase) || was.phase == is.phase, || {
             format!("{id} was {}, and is {}", was.phase, is.phase)
         });
         let stays = was.phase != Phase::Promoted || is.phase == Phase::Promoted || ended(is.phase);
         self.hold(stays, || format!("{id} was promoted, and is {}", is.phase));
         self.hold(!was.finished || is.finished, || format!("{id} was over, and is {}", is.phase));
-        let ended_here = own.rollout.as_ref().filter(|known| known.plan.id == id && ended(known.phase));
         if is.phase == Phase::Promoted && was.phase != Phase::Promoted {
             self.count("promoted");
             self.hold(ended_here.is_none(), || format!("{id} is promoted by a proxy that knows it over"));
@@ -163,7 +165,8 @@ impl Oracle {
                 self.check_gate(was, lead);
             }
         }
-        if is.step != was.step {
+        // A proxy that knows it over puts its own record of the end in place of all else.
+        if is.step != was.step && !ended(is.phase) {
             self.count("step begun");
             self.hold(ended_here.is_none(), || format!("{id} goes on by a proxy that knows it over"));
             self.hold(is.step == was.step + 1, || format!("{id} goes from step {} to {}", was.step, is.step));

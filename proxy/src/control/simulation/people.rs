@@ -166,8 +166,9 @@ fn plan(id: RolloutId, draws: &mut StdRng) -> Plan {
         weight = draws.random_range(weight.max(1_000)..=10_000);
         Step {
             weight: Weight::from_hundredths(weight),
-            hold_ms: draws.random_range(0..4_000),
-            gate: [Gate::Verdict, Gate::Verdict, Gate::Time, Gate::Time, Gate::Manual][draws.random_range(0..5)],
+            hold_ms: draws.random_range(0..3_000),
+            gate: [Gate::Verdict, Gate::Verdict, Gate::Time, Gate::Time, Gate::Time, Gate::Manual]
+                [draws.random_range(0..6)],
             on_no_data: if draws.random_bool(0.5) { OnNoData::Advance } else { OnNoData::Hold },
         }
     };

@@ -242,7 +242,7 @@ impl Simulated {
         let mut looks = {
             let mut inner = self.server.inner();
             let slow = inner.faults.slow;
-            if inner.draws.random_bool(slow) { inner.draws.random_range(3..20) } else { 1 }
+            if inner.draws.random_bool(slow) { inner.draws.random_range(3..20) } else { inner.draws.random_range(0..2) }
         };
         std::future::poll_fn(|_| {
             if looks == 0 {
