@@ -152,7 +152,7 @@ impl World {
             850..895 => self.pipeline(index),
             895..925 => self.person(index),
             925..945 => self.endpoint(index),
-            945..965 => self.live_or_die(index),
+            945..965 => self.die(index),
             965..980 => self.cut(index),
             980..985 => self.lose(),
             985..990 => self.jump(index),
@@ -176,7 +176,7 @@ impl World {
     fn begin(&mut self, index: usize) {
         let drives = self.draws.random_bool(0.4);
         self.probe(index);
-        let Some(process) = &mut self.proxies[index].process else { return };
+        let Some(process) = &mut self.proxies[index].process else { return self.boot(index) };
         if drives { process.begin_drive() } else { process.begin_sync() }
     }
 
@@ -236,10 +236,8 @@ impl World {
         self.note(|world| format!("down: {:?}", world.down));
     }
 
-    fn live_or_die(&mut self, index: usize) {
-        if self.proxies[index].process.is_none() {
-            self.boot(index);
-        } else if self.trouble.deaths {
+    fn die(&mut self, index: usize) {
+        if self.trouble.deaths && self.proxies[index].process.is_some() {
             // With all that it waits for: between any two of its messages.
             self.proxies[index].process = None;
             self.oracle.died(&self.proxies[index]);
@@ -258,7 +256,7 @@ impl World {
         if !self.trouble.cuts {
             return;
         }
-        let (all, cut) = (self.draws.random_bool(0.2), self.draws.random_bool(0.4));
+        let (all, cut) = (self.draws.random_bool(0.15), self.draws.random_bool(0.35));
         for other in 0..self.proxies.len() {
             if all || other == index {
                 self.server.cut(other, cut);
@@ -316,6 +314,8 @@ impl World {
         }
         self.go_round(2, true).await;
         if self.undecided() {
+            // A lease counts from when a proxy met the rollout.
+            self.go_round(2, true).await;
             self.pass(people::LONGEST_LEASE).await;
             self.go_round(4, true).await;
         }
