@@ -61,8 +61,13 @@ trait Remote: Send + Sync + std::fmt::Debug {
     /// Makes a change, atomically, and returns the state after it.
     fn change(&self, wish: &Wish<'_>) -> impl Future<Output = Result<ServiceState, StoreError>> + Send;
 
-    /// As [`Store::lead`].
-    fn lead(&self, holder: &str, ttl: Duration) -> impl Future<Output = Result<Option<Fence>, StoreError>> + Send;
+    /// As [`Store::lead`]; the fence is no lower than the highest that is known of a rollout.
+    fn lead(
+        &self,
+        holder: &str,
+        ttl: Duration,
+        known: Fence,
+    ) -> impl Future<Output = Result<Option<Fence>, StoreError>> + Send;
 
     /// Writes a service back if nothing is known of it there.
     fn restore(&self, service: &str, state: &ServiceState) -> impl Future<Output = Result<(), StoreError>> + Send;
@@ -110,8 +115,8 @@ impl Remote for Redis {
         self.writer.change(wish).await
     }
 
-    async fn lead(&self, holder: &str, ttl: Duration) -> Result<Option<Fence>, StoreError> {
-        self.writer.lead(holder, ttl).await
+    async fn lead(&self, holder: &str, ttl: Duration, known: Fence) -> Result<Option<Fence>, StoreError> {
+        self.writer.lead(holder, ttl, known).await
     }
 
     async fn restore(&self, service: &str, state: &ServiceState) -> Result<(), StoreError> {
@@ -151,7 +156,11 @@ impl<R: Remote> Store for RedisStore<R> {
     }
 
     async fn lead(&self, holder: &str, ttl: Duration) -> Result<Option<Fence>, StoreError> {
-        self.remote.lead(holder, ttl).await
+        let known = self.kept.peek(|saved| {
+            let fences = saved.services.values().filter_map(|state| Some(state.rollout.as_ref()?.fence));
+            fences.max().unwrap_or_default()
+        });
+        self.remote.lead(holder, ttl, known).await
     }
 
     async fn changed(&self) {

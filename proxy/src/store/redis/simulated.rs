@@ -328,14 +328,14 @@ impl Remote for Simulated {
         }
     }
 
-    async fn lead(&self, holder: &str, ttl: Duration) -> Result<Option<Fence>, StoreError> {
+    async fn lead(&self, holder: &str, ttl: Duration, known: Fence) -> Result<Option<Fence>, StoreError> {
         let since = Instant::now();
         self.travel(since).await?;
         let next = {
             let mut inner = self.server.inner();
             let now = Instant::now();
             let leads = inner.copy.leader.as_ref().filter(|(_, until)| *until > now).map(|(leader, _)| leader.as_str());
-            let next = next_fence(holder, leads, inner.copy.fence);
+            let next = next_fence(holder, leads, inner.copy.fence, known);
             if next.is_some() {
                 inner.copy.leader = Some((holder.to_owned(), now + ttl));
                 inner.copy.fence = next;

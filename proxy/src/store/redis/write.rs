@@ -70,7 +70,7 @@ impl Writer {
     }
 
     /// Takes or renews the lease of the leader; none while another one holds it.
-    pub(super) async fn lead(&self, holder: &str, ttl: Duration) -> Result<Option<Fence>, StoreError> {
+    pub(super) async fn lead(&self, holder: &str, ttl: Duration, known: Fence) -> Result<Option<Fence>, StoreError> {
         in_time(async {
             let mut held = self.line.take().await?;
             let (leader, fence) = (self.keys.leader(), self.keys.fence());
@@ -80,7 +80,7 @@ impl Writer {
             let found: (Option<String>, Option<String>) =
                 ask.query_async(&mut held.connection).await.map_err(Down::from)?;
             let before = found.1.and_then(|text| text.parse::<u64>().ok());
-            let Some(next) = next_fence(holder, found.0.as_deref(), before) else {
+            let Some(next) = next_fence(holder, found.0.as_deref(), before, known) else {
                 redis::cmd("UNWATCH").exec_async(&mut held.connection).await.map_err(Down::from)?;
                 held.keep();
                 return Ok(None);
@@ -206,13 +206,15 @@ impl Wish<'_> {
     }
 }
 
-/// The fence of whoever asks to lead, by who leads and the last fence; none while another one leads.
-pub(super) fn next_fence(holder: &str, leads: Option<&str>, last: Option<u64>) -> Option<u64> {
+/// The fence of whoever asks to lead, by who leads, the last fence, and the highest one that is known of a rollout:
+/// where Redis lost the last one and this clock is behind, rollouts that still know it would not listen. None
+/// while another one leads.
+pub(super) fn next_fence(holder: &str, leads: Option<&str>, last: Option<u64>, known: Fence) -> Option<u64> {
     match (leads, last) {
         (Some(other), _) if other != holder => None,
-        (Some(_), Some(own)) => Some(own),
+        (Some(_), Some(own)) if own >= known.0 => Some(own),
         // By the clock, so that it is higher also where Redis lost the last one.
-        (_, last) => Some(telemetry::now().as_millis().max(last.unwrap_or(0).saturating_add(1))),
+        (_, last) => Some(telemetry::now().as_millis().max(last.unwrap_or(0).max(known.0).saturating_add(1))),
     }
 }
 
@@ -247,5 +249,22 @@ fn write_hash(pipe: &mut Pipeline, found: &Decoded, key: &String, writes: Vec<Wr
             Write::Set(field, value) => pipe.hset(key, field, value).ignore(),
             Write::Delete(field) => pipe.hdel(key, field).ignore(),
         };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_leader_whose_clock_is_behind_is_listened_to_all_the_same() {
+        let ahead = telemetry::now().as_millis() + 3_600_000;
+        // given a server that lost the fence, and a rollout that knows it
+        let fence = next_fence("b", None, None, Fence(ahead));
+        assert_eq!(fence, Some(ahead + 1));
+        // then also who leads already gets a higher one, and keeps that
+        assert_eq!(next_fence("b", Some("b"), Some(5), Fence(ahead)), fence);
+        assert_eq!(next_fence("b", Some("b"), fence, Fence(ahead + 1)), fence);
+        assert_eq!(next_fence("a", Some("b"), fence, Fence(ahead)), None);
     }
 }
