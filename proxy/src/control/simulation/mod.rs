@@ -21,7 +21,25 @@ use crate::store::simulated::set_seed;
 use crate::telemetry::simulated::set_clock;
 
 /// As many seeds run unless `SERIN_SEEDS` says otherwise.
-const SEEDS: u64 = 10_000;
+const SEEDS: u64 = 4_000;
+
+/// As much of a story is told unasked.
+const LINES: usize = 40;
+/// What must have happened in as many seeds as there are by default: else they show nothing.
+const MUST_HAPPEN: [&str; 12] = [
+    "abort asked for",
+    "circuit opened",
+    "circuit opened by evidence",
+    "clock jumped",
+    "cut off",
+    "death",
+    "ended aborted",
+    "ended promoted",
+    "ended pulled",
+    "fail-over",
+    "flush",
+    "new leader",
+];
 
 type Counts = BTreeMap<&'static str, u64>;
 
@@ -84,7 +102,17 @@ fn no_seed_loses_a_trip_promotes_twice_or_leaves_a_rollout_stuck() {
     for (seed, what) in broken.iter().take(10) {
         println!("seed {seed}: {}", what.chars().take(400).collect::<String>());
     }
+    if let Some((seed, _)) = broken.first() {
+        println!("The end of the story of seed {seed}:");
+        let story = run(*seed, &mailer(), true).log;
+        story.iter().skip(story.len().saturating_sub(LINES)).for_each(|line| println!("{line}"));
+    }
     let replay = "SERIN_SEED=… cargo test -p serin --lib simulation::one_seed -- --nocapture";
+    if seeds >= SEEDS {
+        for what in MUST_HAPPEN {
+            assert!(counts.get(what).is_some_and(|count| *count >= 50), "too few to show anything: {what}");
+        }
+    }
     assert!(broken.is_empty(), "{} of {seeds} seeds broke something; for the story of one: {replay}", broken.len());
 }
 

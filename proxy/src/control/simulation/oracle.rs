@@ -116,8 +116,9 @@ impl Oracle {
     /// Looks at a write.
     pub(super) fn check_write(&mut self, written: &Written) {
         let Written { by, wrote, own, before, after } = written;
-        self.check_closing("in the store", &before.circuit, &after.circuit);
-        self.check_closing(&format!("by a write of p{by}, which knew of it"), &own.circuit, &after.circuit);
+        // Of two that are open one alone can be reset; whoever holds the other opens the store's again.
+        let open = if before.circuit.is_open() { &before.circuit } else { &own.circuit };
+        self.check_closing(&format!("in the store, by p{by}"), open, &after.circuit);
         self.hold(after.revision > before.revision, || format!("the revision fell: {before:?} became {after:?}"));
         if after.circuit.is_open() {
             let stopped = after.episode.is_none() && after.live_rollout().is_none();
@@ -138,6 +139,9 @@ impl Oracle {
 
     fn check_rollout(&mut self, change: &Change, own: &ServiceState, before: &ServiceState, after: &ServiceState) {
         let (Some(was), Some(is)) = (&before.rollout, &after.rollout) else { return };
+        if is.fence > was.fence {
+            self.count("new leader");
+        }
         let ended = |phase| matches!(phase, Phase::Pulled | Phase::Aborted);
         let ended_here = own.rollout.as_ref().filter(|known| known.plan.id == was.plan.id && ended(known.phase));
         if was.plan.id != is.plan.id {
@@ -205,7 +209,7 @@ impl Oracle {
                 continue;
             };
             let live = view.live.circuit();
-            self.hold(live.is_open() == server.circuit.is_open(), || {
+            self.hold(live == server.circuit, || {
                 format!("{name} and the store differ in the circuit: {live:?} and {:?}", server.circuit)
             });
             let runs = server.episode.is_some() && !server.circuit.is_open();
@@ -213,6 +217,13 @@ impl Oracle {
             let effective = view.effective();
             self.hold(effective == wanted, || format!("{name} gives the canary {effective} %, the store {wanted} %"));
         }
+    }
+
+    /// Nobody has anything to tell any more.
+    pub(super) fn check_quiet(&mut self, before: &ServiceState, after: &ServiceState) {
+        self.hold(before.revision == after.revision, || {
+            format!("nobody wants anything, yet {before:?} became {after:?}")
+        });
     }
 
     /// Nobody has renewed a lease for longer than any lasts.

@@ -49,7 +49,7 @@ fn weight(draws: &mut StdRng) -> Weight {
 /// A person does something at a proxy. Says what.
 pub(super) fn act(proxy: &mut Proxy, oracle: &mut Oracle, draws: &mut StdRng) -> &'static str {
     let Some(view) = proxy.process.as_ref().and_then(super::proxy::Process::view) else { return "nothing" };
-    match draws.random_range(0..14) {
+    match draws.random_range(0..16) {
         0 => trip(&view),
         1..=4 => return reset(proxy, oracle),
         5 | 6 => {

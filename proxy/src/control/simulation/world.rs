@@ -145,7 +145,7 @@ impl World {
             620..700 => self.serve(index),
             700..740 => self.judge(index),
             740..850 => {
-                let most = if self.draws.random_bool(0.1) { 9_000 } else { 900 };
+                let most = if self.draws.random_bool(0.1) { 4_900 } else { 900 };
                 let time = Duration::from_millis(self.draws.random_range(0..most));
                 self.pass(time).await;
             }
@@ -320,7 +320,10 @@ impl World {
             self.go_round(4, true).await;
         }
         self.go_round(2, false).await;
+        let before = self.server.service();
+        self.go_round(1, false).await;
         let server = self.server.service();
+        self.oracle.check_quiet(&before, &server);
         self.oracle.check_agreement(&server, &self.proxies);
         self.oracle.check_lease(&server);
         if self.undecided() {
