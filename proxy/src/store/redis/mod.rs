@@ -190,8 +190,9 @@ impl<R: Remote> RedisStore<R> {
         self.remote.read(services, &last_good).await
     }
 
-    /// At the first meeting with a service: if the state file knows it and Redis doesn't, Redis lost
-    /// it while no proxy of this state file was there to see it. Later losses are the caller's to judge.
+    /// Until a service was read from Redis once: if the state file knows it and Redis doesn't, Redis lost it while
+    /// no proxy of this state file was there to see it, or after a write of this proxy that it never read back.
+    /// Later losses are the caller's to judge.
     async fn restore_what_was_lost_meanwhile(
         &self,
         services: &[String],
@@ -201,9 +202,10 @@ impl<R: Remote> RedisStore<R> {
         {
             let mut met = self.met.lock().unwrap_or_else(PoisonError::into_inner);
             for (name, decoded) in services.iter().zip(&found) {
-                let first = met.insert(name.clone());
                 let last_good = self.last_good_of(name);
-                if first && !decoded.known && last_good.revision > 0 {
+                if decoded.known {
+                    met.insert(name.clone());
+                } else if last_good.revision > 0 && !met.contains(name) {
                     lost.insert(name.clone(), last_good);
                 }
             }
@@ -213,8 +215,6 @@ impl<R: Remote> RedisStore<R> {
         }
         if let Err(error) = self.restore(&lost).await {
             tracing::warn!(%error, "Redis lost services, which could not be restored yet");
-            let mut met = self.met.lock().unwrap_or_else(PoisonError::into_inner);
-            met.retain(|name| !lost.contains_key(name));
             return Ok(found);
         }
         tracing::warn!(services = ?lost.keys(), "Redis lost services, they were restored from the state file");
