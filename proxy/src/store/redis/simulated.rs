@@ -54,7 +54,7 @@ pub(crate) struct Faults {
 #[derive(Clone, Debug)]
 pub(crate) enum Wrote {
     /// A change.
-    Change(Change),
+    Change(Box<Change>),
     /// The whole service, into a server that had nothing of it.
     Restore,
 }
@@ -313,7 +313,7 @@ impl Remote for Simulated {
             let ticket = {
                 let mut inner = self.server.inner();
                 inner.tickets += 1;
-                let (wrote, own) = (Wrote::Change(wish.change.clone()), wish.last_good.clone());
+                let (wrote, own) = (Wrote::Change(Box::new(wish.change.clone())), wish.last_good.clone());
                 let written = Written { by: self.proxy, wrote, own, before, after: after.clone() };
                 let ticket = inner.tickets;
                 inner.sent.push((ticket, version, written));
