@@ -8,6 +8,8 @@
 pub mod alert;
 pub mod health;
 pub mod rollout;
+#[cfg(test)]
+mod simulation;
 pub mod slow;
 pub mod sync;
 pub mod verdict;

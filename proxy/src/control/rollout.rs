@@ -110,7 +110,8 @@ impl Driver {
         }
     }
 
-    async fn look(&mut self) {
+    /// Looks at every rollout, and moves those that may move.
+    pub(super) async fn look(&mut self) {
         let snapshot = self.live.snapshot();
         let going: Vec<_> = snapshot.services().iter().filter(|service| service.live_rollout().is_some()).collect();
         self.watches.retain(|name, _| going.iter().any(|service| service.spec.name == *name));

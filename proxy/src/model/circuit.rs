@@ -227,7 +227,9 @@ impl Circuit {
     /// Which of two versions stands: the one held here, or one that came from elsewhere.
     ///
     /// An open circuit yields only to a reset record of its own episode with a
-    /// higher epoch, or to a later trip. A closed one yields to anything newer.
+    /// higher epoch, or to a later trip. A closed one yields to anything newer. Of two equally new ones, such as two
+    /// proxies' trips of the same episode, the same one stands wherever they meet: else each would go on telling
+    /// the other for ever.
     pub fn merge(&self, other: &Self) -> Self {
         let closes_by_right = other.epoch > self.epoch && other.episode == self.episode;
         let stands = match (self.state, other.state) {
@@ -236,9 +238,17 @@ impl Circuit {
                 // An old trip that was reset here already, by the same rule seen from the other side.
                 self.epoch > other.epoch && self.episode == other.episode
             }
-            _ => self.epoch >= other.epoch,
+            _ if self.epoch == other.epoch => self.record() <= other.record(),
+            _ => self.epoch > other.epoch,
         };
         if stands { self.clone() } else { other.clone() }
+    }
+
+    /// What puts equally new versions in order: the earliest trip stands, as the first cause is the one that counts.
+    fn record(&self) -> impl Ord {
+        let trip = self.trip.as_ref().map(|trip| (trip.at, trip.by.as_str(), trip.reason.as_str(), trip.cause.name()));
+        let reset = self.reset.as_ref().map(|reset| (reset.at, reset.by.as_str(), reset.reason.as_str()));
+        (trip, reset, self.episode)
     }
 }
 
@@ -306,6 +316,23 @@ mod tests {
         let mut other = tripped(2);
         other.reset(reset());
         assert!(tripped(1).merge(&other).is_open());
+    }
+
+    #[test]
+    fn of_two_trips_at_once_all_come_to_hold_the_first() {
+        // given two proxies that each tripped by themselves
+        let trip_at = |episode, by: &str, at| {
+            let mut circuit = Circuit::default();
+            let at = Timestamp::from_millis(at);
+            circuit.trip(Some(EpisodeId(episode)), Trip { by: by.into(), at, ..trip() });
+            circuit
+        };
+        let first = trip_at(1, "b", 5);
+        for later in [trip_at(1, "a", 6), trip_at(1, "c", 5), trip_at(2, "b", 5)] {
+            // then whoever hears of whom, the same one stands
+            assert_eq!(first.merge(&later), first);
+            assert_eq!(later.merge(&first), first);
+        }
     }
 
     #[test]

@@ -14,6 +14,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+#[cfg(test)]
+use rand::RngExt as _;
+use rand::distr::{Distribution, StandardUniform};
 
 use self::embedded::EmbeddedStore;
 use self::redis::RedisStore;
@@ -189,10 +192,40 @@ const fn stops_a_canary(change: &Change) -> bool {
 
 /// A name for a new rollout, from the system's randomness.
 pub fn fresh_rollout_id() -> RolloutId {
-    RolloutId(rand::random())
+    RolloutId(random())
 }
 
 /// A draw for a new episode: an id and a secret salt from the system's randomness.
 pub fn fresh_episode() -> Episode {
-    Episode { id: EpisodeId(rand::random()), salt: Salt(rand::random()) }
+    Episode { id: EpisodeId(random()), salt: Salt(random()) }
+}
+
+/// Anything, from the system's randomness.
+fn random<T>() -> T
+where
+    StandardUniform: Distribution<T>,
+{
+    #[cfg(test)]
+    if let Some(drawn) = simulated::DRAWS.with_borrow_mut(|draws| Some(draws.as_mut()?.random())) {
+        return drawn;
+    }
+    rand::random()
+}
+
+/// Randomness that tests can repeat, for this thread alone.
+#[cfg(test)]
+pub(crate) mod simulated {
+    use std::cell::RefCell;
+
+    use rand::SeedableRng as _;
+    use rand::rngs::StdRng;
+
+    thread_local! {
+        pub(super) static DRAWS: RefCell<Option<StdRng>> = const { RefCell::new(None) };
+    }
+
+    /// From now on what this thread draws follows from the seed; with none it is the system's again.
+    pub(crate) fn set_seed(seed: Option<u64>) {
+        DRAWS.set(seed.map(StdRng::seed_from_u64));
+    }
 }

@@ -49,13 +49,16 @@ pub(super) struct Kept {
 
 #[derive(Debug)]
 struct Disk {
+    /// In place of the file, where time is simulated.
+    #[cfg(test)]
+    simulated: Option<Arc<Mutex<Saved>>>,
     path: PathBuf,
     folder: PathBuf,
     /// Whether the file may lack what memory holds.
     behind: bool,
     /// Held, not read: the lock ends when this is closed. It isn't on the state file
     /// itself, because replacing that would leave the lock on a file that is gone.
-    _lock: File,
+    _lock: Option<File>,
 }
 
 impl Kept {
@@ -71,8 +74,24 @@ impl Kept {
         };
         let lock = lock_file(path, &folder)?;
         let saved = read(path)?;
-        let disk = Disk { path: path.to_owned(), folder, behind: false, _lock: lock };
+        let disk = Disk {
+            #[cfg(test)]
+            simulated: None,
+            path: path.to_owned(),
+            folder,
+            behind: false,
+            _lock: Some(lock),
+        };
         Ok(Arc::new(Self { disk: Mutex::new(disk), memory: Mutex::new(saved) }))
+    }
+
+    /// A file that is none, for simulated time: it outlives whoever writes it, and takes no time.
+    #[cfg(test)]
+    pub(super) fn simulated(file: Arc<Mutex<Saved>>) -> Arc<Self> {
+        let memory = Mutex::new(lock(&file).clone());
+        let (path, folder) = (PathBuf::new(), PathBuf::new());
+        let disk = Disk { simulated: Some(file), path, folder, behind: false, _lock: None };
+        Arc::new(Self { disk: Mutex::new(disk), memory })
     }
 
     /// Looks at the state in memory.
@@ -95,6 +114,10 @@ impl Kept {
         on_failure: OnFailure,
         alter: impl FnOnce(&mut Saved) -> T + Send + 'static,
     ) -> Result<T, StoreError> {
+        #[cfg(test)]
+        if lock(&self.disk).simulated.is_some() {
+            return self.change_now(on_failure, alter);
+        }
         let this = Arc::clone(self);
         let work = tokio::task::spawn_blocking(move || this.change_now(on_failure, alter));
         work.await.map_err(|_| StoreError::StateFile("the state file isn't written any more: serin ends".into()))?
@@ -133,6 +156,11 @@ impl Disk {
     }
 
     fn replace(&self, saved: &Saved) -> io::Result<()> {
+        #[cfg(test)]
+        if let Some(file) = &self.simulated {
+            lock(file).clone_from(saved);
+            return Ok(());
+        }
         let mut text = serde_json::to_vec_pretty(saved)?;
         text.push(b'\n');
         // A temporary file is made with mode 0600, and keeps it when it takes the other's name.

@@ -1,9 +1,9 @@
 //! The statistical report on the verdict: what is promised of it, simulated with its own code.
 //!
-//! `bin/verdict-report.rs` writes it, `docs/verdict-report.md` is what it wrote. [`judged`] is the only
-//! module that knows the verdict's interface. A section each: [`healthy`] (false pulls), [`detection`] (bad
-//! units to a pull, against the least possible), [`clock`] (time to a pull), [`pass`], [`peers`] (other rules on
-//! the same requests) and [`hostile`]. Every figure in the text comes out of the run.
+//! `bin/verdict-report.rs` writes it, `docs/verdict-report.md` is what it wrote. `judged` is the only
+//! module that knows the verdict's interface. A section each: `healthy` (false pulls), `detection` (bad
+//! units to a pull, against the least possible), `clock` (time to a pull), `pass`, `peers` (other rules on
+//! the same requests) and `hostile`. Every figure in the text comes out of the run.
 
 mod clock;
 mod detection;

@@ -1,7 +1,7 @@
 //! The verdict loop: bad outcomes in, the pull out. Nothing remote is waited for between
 //! a bad outcome and the latch that stops the canary.
 //!
-//! Proxies of a fleet tell each other what goes bad ([`exchange`]), and each judges all of it ([`case`]).
+//! Proxies of a fleet tell each other what goes bad (`exchange`), and each judges all of it (`case`).
 
 mod case;
 mod exchange;
@@ -69,12 +69,21 @@ impl Court {
     pub async fn convene(live: Arc<Live>, store: Arc<dyn Store>, mailer: Mailer, proxy_name: String) -> Session {
         let pending = Arc::<Pending>::default();
         let mut exchange = Exchange::new(Arc::clone(&live), store, Arc::clone(&pending));
-        let (cases, had_ready) = (HashMap::new(), HashSet::new());
-        let mut court = Self { live, proxy_name, mailer, cases, had_ready, pending };
+        let mut court = Self::new(live, mailer, proxy_name, pending);
         for news in exchange.recall().await {
             court.hear_news(&news);
         }
         Session { court, exchange }
+    }
+
+    fn new(live: Arc<Live>, mailer: Mailer, proxy_name: String, pending: Arc<Pending>) -> Self {
+        Self { live, proxy_name, mailer, cases: HashMap::new(), had_ready: HashSet::new(), pending }
+    }
+
+    /// A court that hears of no other.
+    #[cfg(test)]
+    pub(super) fn alone(live: Arc<Live>, mailer: Mailer, proxy_name: String) -> Self {
+        Self::new(live, mailer, proxy_name, Arc::default())
     }
 
     /// Judges outcomes until there can be no more.
@@ -108,7 +117,7 @@ impl Court {
         self.update_status(service);
     }
 
-    fn hear(&mut self, reports: impl Iterator<Item = Report>) {
+    pub(super) fn hear(&mut self, reports: impl Iterator<Item = Report>) {
         let mut touched: Vec<Arc<ServiceView>> = Vec::new();
         for Report { service, outcome } in reports {
             self.observe(&service, &outcome);
@@ -187,7 +196,7 @@ impl Court {
     }
 
     /// Looks at every running episode: its status, and the rules that wait for no outcome.
-    fn look(&mut self) {
+    pub(super) fn look(&mut self) {
         let snapshot = self.live.snapshot();
         let mut running = HashSet::new();
         for service in snapshot.services() {

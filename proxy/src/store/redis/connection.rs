@@ -25,7 +25,7 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 /// Why Redis couldn't be asked, in words that hold no secret.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{0}")]
-pub(super) struct Down(String);
+pub(super) struct Down(pub(super) String);
 
 impl From<RedisError> for Down {
     fn from(error: RedisError) -> Self {

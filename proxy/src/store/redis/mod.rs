@@ -11,6 +11,8 @@ mod connection;
 mod evidence;
 mod keys;
 mod read;
+#[cfg(test)]
+pub(crate) mod simulated;
 mod watch;
 mod write;
 
@@ -39,16 +41,45 @@ use crate::telemetry;
 
 /// The store in Redis, with the last good state in the state file.
 #[derive(Debug)]
-pub struct RedisStore {
-    keys: Keys,
-    reader: Line,
-    writer: Writer,
-    evidence: Evidence,
+pub struct RedisStore<R = Redis> {
+    remote: R,
     kept: Arc<Kept>,
     bell: Arc<Notify>,
     /// Services that were read from Redis by this process.
     met: Mutex<BTreeSet<String>>,
+}
+
+/// The server itself, as it is asked.
+#[derive(Debug)]
+pub struct Redis {
+    keys: Keys,
+    reader: Line,
+    writer: Writer,
+    evidence: Evidence,
     _watch: Watch,
+}
+
+/// What the last good state stands beside: Redis, or where time is simulated something that fails as Redis may.
+trait Remote: Send + Sync + std::fmt::Debug {
+    /// What it holds of these services, in their order.
+    fn read(&self, services: &[String], last_good: &State) -> impl Future<Output = Result<Vec<Decoded>, Down>> + Send;
+
+    /// Makes a change, atomically, and returns the state after it.
+    fn change(&self, wish: &Wish<'_>) -> impl Future<Output = Result<ServiceState, StoreError>> + Send;
+
+    /// As [`Store::lead`]; the fence is no lower than the highest that is known of a rollout.
+    fn lead(
+        &self,
+        holder: &str,
+        ttl: Duration,
+        known: Fence,
+    ) -> impl Future<Output = Result<Option<Fence>, StoreError>> + Send;
+
+    /// Writes a service back if nothing is known of it there.
+    fn restore(&self, service: &str, state: &ServiceState) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// The evidence that proxies share there; none where they share none.
+    fn evidence(&self) -> Option<&Evidence>;
 }
 
 impl RedisStore {
@@ -66,21 +97,50 @@ impl RedisStore {
         let kept = Kept::open(state_file)?;
         let journal = Journal::open(state_file, |episode| kept.peek(|saved| runs(&saved.services, episode)));
         let bell = Arc::new(Notify::new());
-        Ok(Self {
+        let remote = Redis {
             reader: Line::new(Arc::clone(&server)),
             writer: Writer::new(keys.clone(), Line::new(Arc::clone(&server))),
             evidence: Evidence::new(keys.clone(), Line::new(Arc::clone(&server)), journal),
-            kept,
-            met: Mutex::default(),
             _watch: Watch::start(server, keys.changes(), Arc::clone(&bell)),
-            bell,
             keys,
-        })
+        };
+        Ok(Self { remote, kept, met: Mutex::default(), bell })
+    }
+}
+
+impl Remote for Redis {
+    async fn read(&self, services: &[String], last_good: &State) -> Result<Vec<Decoded>, Down> {
+        let mut held = self.reader.take().await?;
+        let found = match read::services(&mut held.connection, &self.keys, services, last_good).await {
+            Ok(found) => found,
+            Err(error) => {
+                held.renew_after(error).await?;
+                read::services(&mut held.connection, &self.keys, services, last_good).await?
+            }
+        };
+        held.keep();
+        Ok(found)
+    }
+
+    async fn change(&self, wish: &Wish<'_>) -> Result<ServiceState, StoreError> {
+        self.writer.change(wish).await
+    }
+
+    async fn lead(&self, holder: &str, ttl: Duration, known: Fence) -> Result<Option<Fence>, StoreError> {
+        self.writer.lead(holder, ttl, known).await
+    }
+
+    async fn restore(&self, service: &str, state: &ServiceState) -> Result<(), StoreError> {
+        self.writer.restore(service, state).await
+    }
+
+    fn evidence(&self) -> Option<&Evidence> {
+        Some(&self.evidence)
     }
 }
 
 #[async_trait]
-impl Store for RedisStore {
+impl<R: Remote> Store for RedisStore<R> {
     async fn load(&self, services: &[String]) -> Loaded {
         let found = match self.read(services).await {
             Ok(found) => self.restore_what_was_lost_meanwhile(services, found).await,
@@ -99,7 +159,7 @@ impl Store for RedisStore {
             self.record(service, change).await;
         }
         let last_good = self.last_good_of(service);
-        let outcome = self.writer.change(&Wish { service, change, expected, last_good: &last_good }).await;
+        let outcome = self.remote.change(&Wish { service, change, expected, last_good: &last_good }).await;
         match &outcome {
             Ok(state) => self.remember(State::from([(service.to_owned(), state.clone())])).await,
             Err(StoreError::Conflict { .. }) => {}
@@ -111,19 +171,26 @@ impl Store for RedisStore {
     }
 
     async fn lead(&self, holder: &str, ttl: Duration) -> Result<Option<Fence>, StoreError> {
-        self.writer.lead(holder, ttl).await
+        let known = self.kept.peek(|saved| {
+            let fences = saved.services.values().filter_map(|state| Some(state.rollout.as_ref()?.fence));
+            fences.max().unwrap_or_default()
+        });
+        self.remote.lead(holder, ttl, known).await
     }
 
     async fn post(&self, service: &str, episode: EpisodeId, posts: &[Post]) -> Result<(), StoreError> {
         // Late ones would only bring its stream and its journal back.
-        if self.runs(episode) { self.evidence.post(service, episode, posts).await } else { Ok(()) }
+        match self.remote.evidence() {
+            Some(evidence) if self.runs(episode) => evidence.post(service, episode, posts).await,
+            _ => Ok(()),
+        }
     }
 
     async fn posted(&self, service: &str, episode: EpisodeId, after: Place) -> Result<Posted, StoreError> {
-        if self.runs(episode) {
-            return self.evidence.posted(service, episode, after).await;
+        match self.remote.evidence() {
+            Some(evidence) if self.runs(episode) => evidence.posted(service, episode, after).await,
+            _ => Ok(Posted { place: after, ..Posted::default() }),
         }
-        Ok(Posted { place: after, ..Posted::default() })
     }
 
     async fn changed(&self) {
@@ -138,9 +205,9 @@ impl Store for RedisStore {
             if state.revision > 0 {
                 let mut state = state.clone();
                 state.keep_stopped(&self.last_good_of(service));
-                self.writer.restore(service, &state).await?;
-                if let Some(episode) = state.episode {
-                    self.evidence.tell_again(service, episode.id).await?;
+                self.remote.restore(service, &state).await?;
+                if let (Some(episode), Some(evidence)) = (state.episode, self.remote.evidence()) {
+                    evidence.tell_again(service, episode.id).await?;
                 }
             }
         }
@@ -149,27 +216,26 @@ impl Store for RedisStore {
     }
 }
 
-impl RedisStore {
+#[expect(private_bounds, reason = "only this room can name a remote, and make a store of one")]
+impl<R: Remote> RedisStore<R> {
     fn runs(&self, episode: EpisodeId) -> bool {
         self.kept.peek(|saved| runs(&saved.services, episode))
     }
 
-    async fn read(&self, services: &[String]) -> Result<Vec<Decoded>, Down> {
-        let last_good = self.kept.peek(|saved| saved.services.clone());
-        let mut held = self.reader.take().await?;
-        let found = match read::services(&mut held.connection, &self.keys, services, &last_good).await {
-            Ok(found) => found,
-            Err(error) => {
-                held.renew_after(error).await?;
-                read::services(&mut held.connection, &self.keys, services, &last_good).await?
-            }
-        };
-        held.keep();
-        Ok(found)
+    async fn forget_evidence_of_the_past(&self) {
+        if let Some(evidence) = self.remote.evidence() {
+            evidence.journal.keep(|episode| self.runs(episode)).await;
+        }
     }
 
-    /// At the first meeting with a service: if the state file knows it and Redis doesn't, Redis lost
-    /// it while no proxy of this state file was there to see it. Later losses are the caller's to judge.
+    async fn read(&self, services: &[String]) -> Result<Vec<Decoded>, Down> {
+        let last_good = self.kept.peek(|saved| saved.services.clone());
+        self.remote.read(services, &last_good).await
+    }
+
+    /// Until a service was read from Redis once: if the state file knows it and Redis doesn't, Redis lost it while
+    /// no proxy of this state file was there to see it, or after a write of this proxy that it never read back.
+    /// Later losses are the caller's to judge.
     async fn restore_what_was_lost_meanwhile(
         &self,
         services: &[String],
@@ -179,9 +245,10 @@ impl RedisStore {
         {
             let mut met = self.met.lock().unwrap_or_else(PoisonError::into_inner);
             for (name, decoded) in services.iter().zip(&found) {
-                let first = met.insert(name.clone());
                 let last_good = self.last_good_of(name);
-                if first && !decoded.known && last_good.revision > 0 {
+                if decoded.known {
+                    met.insert(name.clone());
+                } else if last_good.revision > 0 && !met.contains(name) {
                     lost.insert(name.clone(), last_good);
                 }
             }
@@ -191,8 +258,6 @@ impl RedisStore {
         }
         if let Err(error) = self.restore(&lost).await {
             tracing::warn!(%error, "Redis lost services, which could not be restored yet");
-            let mut met = self.met.lock().unwrap_or_else(PoisonError::into_inner);
-            met.retain(|name| !lost.contains_key(name));
             return Ok(found);
         }
         tracing::warn!(services = ?lost.keys(), "Redis lost services, they were restored from the state file");
@@ -223,7 +288,7 @@ impl RedisStore {
 
     async fn tell_of_a_stop(&self, service: &str, last_good: &ServiceState, state: ServiceState) -> ServiceState {
         let change = Change::MergeCircuit { circuit: state.circuit.clone() };
-        match self.writer.change(&Wish { service, change: &change, expected: None, last_good }).await {
+        match self.remote.change(&Wish { service, change: &change, expected: None, last_good }).await {
             Ok(state) => {
                 tracing::info!(service, "A canary that was stopped here is stopped in Redis too");
                 state
@@ -264,7 +329,7 @@ impl RedisStore {
         if let Err(error) = kept.await {
             tracing::warn!(%error, "The last good state is not on disk");
         }
-        self.evidence.journal.keep(|episode| self.runs(episode)).await;
+        self.forget_evidence_of_the_past().await;
     }
 
     /// Holds a change that stops a canary in memory and on disk, whatever becomes of it in Redis.
@@ -278,7 +343,7 @@ impl RedisStore {
         if let Err(error) = recorded.await {
             tracing::error!(service, %error, "A stopped canary is not on disk: it is so in memory only");
         }
-        self.evidence.journal.keep(|episode| self.runs(episode)).await;
+        self.forget_evidence_of_the_past().await;
     }
 }
 

@@ -71,7 +71,7 @@ impl Writer {
     }
 
     /// Takes or renews the lease of the leader; none while another one holds it.
-    pub(super) async fn lead(&self, holder: &str, ttl: Duration) -> Result<Option<Fence>, StoreError> {
+    pub(super) async fn lead(&self, holder: &str, ttl: Duration, known: Fence) -> Result<Option<Fence>, StoreError> {
         in_time(async {
             let mut held = self.line.take().await?;
             let (leader, fence) = (self.keys.leader(), self.keys.fence());
@@ -81,15 +81,10 @@ impl Writer {
             let found: (Option<String>, Option<String>) =
                 ask.query_async(&mut held.connection).await.map_err(Down::from)?;
             let before = found.1.and_then(|text| text.parse::<u64>().ok());
-            let next = match (found.0, before) {
-                (Some(other), _) if other != holder => {
-                    redis::cmd("UNWATCH").exec_async(&mut held.connection).await.map_err(Down::from)?;
-                    held.keep();
-                    return Ok(None);
-                }
-                (Some(_), Some(own)) => own,
-                // By the clock, so that it is higher also where Redis lost the last one.
-                (_, before) => telemetry::now().as_millis().max(before.unwrap_or(0).saturating_add(1)),
+            let Some(next) = next_fence(holder, found.0.as_deref(), before, known) else {
+                redis::cmd("UNWATCH").exec_async(&mut held.connection).await.map_err(Down::from)?;
+                held.keep();
+                return Ok(None);
             };
             let millis = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
             let mut pipe = redis::pipe();
@@ -113,19 +108,13 @@ impl Writer {
         let found = read::services(&mut held.connection, &self.keys, &names, &last_good).await.map_err(Down::from)?;
         let mut found = found.into_iter().next().unwrap_or_default();
 
-        let in_redis = found.state.clone();
-        found.state.keep_stopped(wish.last_good);
-        let mut after = found.state.apply(wish.change);
-        after.revision = in_redis.revision;
-        if after != in_redis || found.forgot_a_stop() {
-            after.revision += 1;
-        }
-        let refused = check_revision(in_redis.revision, wish.expected);
-        let transaction = self.transaction(wish, &keys, &found, &after);
-        if refused.is_err() || transaction.is_empty() {
+        let after = wish.outcome(&mut found);
+        let transaction = after.as_ref().map(|after| self.transaction(wish, &keys, &found, after)).unwrap_or_default();
+        if transaction.is_empty() {
             redis::cmd("UNWATCH").exec_async(&mut held.connection).await.map_err(Down::from)?;
-            return refused.map(|()| Some(after));
+            return after.map(Some);
         }
+        let after = after?;
         Ok(execute(held, &transaction).await?.then_some(after))
     }
 
@@ -203,6 +192,36 @@ impl Writer {
     }
 }
 
+impl Wish<'_> {
+    /// The service after the change, by what was found of it.
+    ///
+    /// # Errors
+    /// When it is at another revision than was expected.
+    pub(super) fn outcome(&self, found: &mut Decoded) -> Result<ServiceState, StoreError> {
+        let in_redis = found.state.clone();
+        check_revision(in_redis.revision, self.expected)?;
+        found.state.keep_stopped(self.last_good);
+        let mut after = found.state.apply(self.change);
+        after.revision = in_redis.revision;
+        if after != in_redis || found.forgot_a_stop() {
+            after.revision += 1;
+        }
+        Ok(after)
+    }
+}
+
+/// The fence of whoever asks to lead, by who leads, the last fence, and the highest one that is known of a rollout:
+/// where Redis lost the last one and this clock is behind, rollouts that still know it would not listen. None
+/// while another one leads.
+pub(super) fn next_fence(holder: &str, leads: Option<&str>, last: Option<u64>, known: Fence) -> Option<u64> {
+    match (leads, last) {
+        (Some(other), _) if other != holder => None,
+        (Some(_), Some(own)) if own >= known.0 => Some(own),
+        // By the clock, so that it is higher also where Redis lost the last one.
+        (_, last) => Some(telemetry::now().as_millis().max(last.unwrap_or(0).max(known.0).saturating_add(1))),
+    }
+}
+
 /// Gives up what takes too long.
 pub(super) async fn in_time<T>(work: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
     let late = |_| Err(StoreError::Unavailable("Redis did not answer in time".to_owned()));
@@ -235,5 +254,22 @@ fn write_hash(pipe: &mut Pipeline, found: &Decoded, key: &String, writes: Vec<Wr
             Write::Set(field, value) => pipe.hset(key, field, value).ignore(),
             Write::Delete(field) => pipe.hdel(key, field).ignore(),
         };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_leader_whose_clock_is_behind_is_listened_to_all_the_same() {
+        let ahead = telemetry::now().as_millis() + 3_600_000;
+        // given a server that lost the fence, and a rollout that knows it
+        let fence = next_fence("b", None, None, Fence(ahead));
+        assert_eq!(fence, Some(ahead + 1));
+        // then also who leads already gets a higher one, and keeps that
+        assert_eq!(next_fence("b", Some("b"), Some(5), Fence(ahead)), fence);
+        assert_eq!(next_fence("b", Some("b"), fence, Fence(ahead + 1)), fence);
+        assert_eq!(next_fence("a", Some("b"), fence, Fence(ahead)), None);
     }
 }
