@@ -187,6 +187,23 @@ pub struct Circuit {
     /// Who reset it, and why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reset: Option<Reset>,
+    /// The epoch of the trip, where others moved on since.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    trip_epoch: Option<u64>,
+    /// The resets of other episodes than the one that this record speaks of, the latest [`CLOSINGS`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    closings: Vec<Closing>,
+}
+
+/// Resets remembered: a trip that comes late is known by them as one that a person has dealt with.
+const CLOSINGS: usize = 16;
+
+/// That the trips of an episode up to an epoch were reset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Closing {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    episode: Option<EpisodeId>,
+    epoch: u64,
 }
 
 /// The act of closing a circuit: a person's.
@@ -211,7 +228,15 @@ impl Circuit {
         if self.is_open() {
             return;
         }
-        *self = Self { state: CircuitState::Open, epoch: self.epoch + 1, episode, trip: Some(trip), reset: None };
+        *self = Self {
+            state: CircuitState::Open,
+            epoch: self.epoch + 1,
+            episode,
+            trip: Some(trip),
+            reset: None,
+            trip_epoch: None,
+            closings: self.all_closings(),
+        };
     }
 
     /// Closes it, by a record of the tripped episode with a higher epoch. A closed one stays as it is.
@@ -221,27 +246,68 @@ impl Circuit {
         }
         self.state = CircuitState::Closed;
         self.epoch += 1;
+        self.trip_epoch = None;
         self.reset = Some(reset);
+        let episode = self.episode;
+        self.closings.retain(|closing| closing.episode != episode);
     }
 
-    /// Which of two versions stands: the one held here, or one that came from elsewhere.
+    /// What two versions come to: the one held here, and one that came from elsewhere.
     ///
-    /// An open circuit yields only to a reset record of its own episode with a
-    /// higher epoch, or to a later trip. A closed one yields to anything newer. Of two equally new ones, such as two
-    /// proxies' trips of the same episode, the same one stands wherever they meet: else each would go on telling
-    /// the other for ever.
+    /// A trip stands until a reset of its own episode with a higher epoch is known, however late it comes and
+    /// whatever happened since. Of several trips that stand, and of several closed versions, the newest counts, and
+    /// of equally new ones the same wherever they meet. What is known only grows by this, so versions that go
+    /// round between proxies, files and a store settle.
     pub fn merge(&self, other: &Self) -> Self {
-        let closes_by_right = other.epoch > self.epoch && other.episode == self.episode;
-        let stands = match (self.state, other.state) {
-            (CircuitState::Open, CircuitState::Closed) => !closes_by_right,
-            (CircuitState::Closed, CircuitState::Open) => {
-                // An old trip that was reset here already, by the same rule seen from the other side.
-                self.epoch > other.epoch && self.episode == other.episode
-            }
-            _ if self.epoch == other.epoch => self.record() <= other.record(),
-            _ => self.epoch > other.epoch,
+        let mut closings = self.all_closings();
+        closings.extend(other.all_closings());
+        let closings = latest(closings);
+        let (one, two) = (self.stands(&closings), other.stands(&closings));
+        let newest = match (one, two) {
+            (true, false) => self,
+            (false, true) => other,
+            _ if self.order() <= other.order() => self,
+            _ => other,
         };
-        if stands { self.clone() } else { other.clone() }
+        let mut merged = newest.clone();
+        merged.epoch = self.epoch.max(other.epoch);
+        if one || two {
+            merged.trip_epoch = Some(newest.opened_at()).filter(|epoch| *epoch != merged.epoch);
+        } else {
+            // Both are closed, or each by what the other one knows.
+            merged.state = CircuitState::Closed;
+            merged.trip_epoch = None;
+        }
+        merged.closings = closings;
+        let (is_open, episode) = (merged.is_open(), merged.episode);
+        // A closed one says by itself that its episode was reset.
+        merged.closings.retain(|closing| is_open || closing.episode != episode);
+        merged
+    }
+
+    /// Whether it is open and nobody reset that trip.
+    fn stands(&self, closings: &[Closing]) -> bool {
+        let closed = |closing: &Closing| closing.episode == self.episode && closing.epoch > self.opened_at();
+        self.is_open() && !closings.iter().any(closed)
+    }
+
+    /// The epoch of the trip of an open one; of a closed one its own.
+    fn opened_at(&self) -> u64 {
+        self.trip_epoch.unwrap_or(self.epoch)
+    }
+
+    /// The resets that are known, its own included.
+    fn all_closings(&self) -> Vec<Closing> {
+        let mut closings = self.closings.clone();
+        if !self.is_open() && self.epoch > 0 {
+            closings.push(Closing { episode: self.episode, epoch: self.epoch });
+        }
+        latest(closings)
+    }
+
+    /// The newest first, and what is closed by a person before what is closed by hearsay.
+    fn order(&self) -> impl Ord {
+        (std::cmp::Reverse(self.opened_at()), self.is_open(), self.record())
     }
 
     /// What puts equally new versions in order: the earliest trip stands, as the first cause is the one that counts.
@@ -250,6 +316,16 @@ impl Circuit {
         let reset = self.reset.as_ref().map(|reset| (reset.at, reset.by.as_str(), reset.reason.as_str()));
         (trip, reset, self.episode)
     }
+}
+
+/// One closing for each episode, its highest, in order of epochs; only the latest.
+fn latest(mut closings: Vec<Closing>) -> Vec<Closing> {
+    closings.sort_by_key(|closing| (closing.episode, std::cmp::Reverse(closing.epoch)));
+    closings.dedup_by_key(|closing| closing.episode);
+    closings.sort_by_key(|closing| (closing.epoch, closing.episode));
+    let old = closings.len().saturating_sub(CLOSINGS);
+    closings.drain(..old);
+    closings
 }
 
 #[cfg(test)]
@@ -338,5 +414,46 @@ mod tests {
     #[test]
     fn a_trip_from_elsewhere_opens() {
         assert!(Circuit::default().merge(&tripped(1)).is_open());
+    }
+
+    /// A trip at a moment, so that trips can be told apart.
+    fn tripped_at(episode: Option<u64>, at: u64) -> Circuit {
+        let mut circuit = Circuit::default();
+        circuit.trip(episode.map(EpisodeId), Trip { at: Timestamp::from_millis(at), ..trip() });
+        circuit
+    }
+
+    #[test]
+    fn versions_that_go_round_settle() {
+        // given a trip that was reset, the same before its reset, and one of no episode at the same time: each of
+        // which had beaten the next
+        let (known, stray) = (tripped_at(Some(1), 1), tripped_at(None, 2));
+        let mut closed = known.clone();
+        closed.reset(reset());
+        let mut holders = [known, closed, stray];
+        // when they tell each other round and round
+        for round in 0..12 {
+            let (from, to) = (round % 3, (round + 1) % 3);
+            holders[to] = holders[to].merge(&holders[from]);
+        }
+        // then all agree, on the trip that nobody reset
+        assert!(holders.iter().all(|held| held == &holders[0]), "{holders:#?}");
+        assert!(holders[0].is_open() && holders[0].episode.is_none());
+        // and once that is reset too, neither comes back
+        let mut over = holders[0].clone();
+        over.reset(reset());
+        assert!(!over.merge(&holders[1]).is_open());
+        assert!(!over.merge(&tripped_at(Some(1), 1)).is_open(), "the first trip came back");
+    }
+
+    #[test]
+    fn a_version_merged_with_itself_is_itself() {
+        let mut circuit = tripped(1);
+        assert_eq!(circuit.merge(&circuit.clone()), circuit);
+        circuit.reset(reset());
+        assert_eq!(circuit.merge(&circuit.clone()), circuit);
+        circuit.trip(Some(EpisodeId(2)), trip());
+        assert_eq!(circuit.merge(&circuit.clone()), circuit);
+        assert_eq!(circuit.merge(&tripped(1)), circuit, "an old trip brought news");
     }
 }

@@ -22,6 +22,7 @@ use crate::model::spec::{
     AdminAddress, AdminSpec, HealthSpec, ServiceSpec, Spec, StatusSet, StoreKind, StoreSpec, VerdictSpec,
 };
 use crate::model::split::{Arm, Unit};
+use crate::model::weight::Weight;
 use crate::store::Store;
 use crate::store::redis::simulated::{Server, StateFile};
 use crate::telemetry;
