@@ -132,10 +132,8 @@ impl Sync {
 
     /// Tells the store of a rollout that was aborted here; where it can't be told, this proxy does as if it were.
     async fn settle_abort(&self, name: &str, state: &mut ServiceState) {
-        let Some(halt) = self.live.service(name).halted() else { return };
-        if state.live_rollout().is_none_or(|rollout| rollout.plan.id != halt.id) {
-            return;
-        }
+        let live = self.live.service(name);
+        let Some(halt) = state.live_rollout().and_then(|rollout| live.aborted(rollout.plan.id)) else { return };
         let abort = Change::Rollout(RolloutChange::Abort { id: halt.id, deed: halt.deed });
         *state = match self.apply(name, abort.clone()).await {
             Ok(stored) => stored,
@@ -154,7 +152,7 @@ impl Sync {
             if let Some(halt) = live.halted()
                 && service.live_rollout().is_none_or(|rollout| rollout.plan.id != halt.id)
             {
-                live.forget_halt(halt.id);
+                live.lift_halt(halt.id);
             }
         }
     }

@@ -1,8 +1,8 @@
 //! What is known of one service: its circuit, its counters, its running episode.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -29,6 +29,9 @@ pub struct Halt {
     pub deed: Deed,
 }
 
+/// Aborts of rollouts that are remembered.
+const ABORTS: usize = 16;
+
 /// Bits of [`ServiceLive::stops`]: why the canary gets nothing.
 const OPEN: u8 = 1;
 const HALTED: u8 = 2;
@@ -39,7 +42,7 @@ pub struct ServiceLive {
     name: String,
     /// Why the canary gets nothing, in bits; 0 = it may get traffic.
     stops: AtomicU8,
-    halt: Mutex<Option<Halt>>,
+    halts: Mutex<VecDeque<Halt>>,
     circuit: Mutex<Circuit>,
     /// Set by a trip of this process, until somebody takes it to tell people.
     untold: AtomicBool,
@@ -122,7 +125,7 @@ impl ServiceLive {
         Self {
             name: name.to_owned(),
             stops: AtomicU8::new(0),
-            halt: Mutex::default(),
+            halts: Mutex::default(),
             circuit: Mutex::default(),
             untold: AtomicBool::new(false),
             latched,
@@ -197,22 +200,33 @@ impl ServiceLive {
 
     /// Stops the canary here and now because its rollout is aborted, and rings for the store to be told.
     pub fn halt(&self, halt: Halt) {
-        let mut known = self.halt.lock().unwrap_or_else(PoisonError::into_inner);
-        known.get_or_insert(halt);
+        let mut known = self.halts();
+        if !known.iter().any(|aborted| aborted.id == halt.id) {
+            known.truncate(ABORTS - 1);
+            known.push_front(halt);
+        }
         self.stop(HALTED, true);
         self.latched.notify_one();
     }
 
     /// The abort that the store may not know yet.
     pub fn halted(&self) -> Option<Halt> {
-        self.halt.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let is_on = self.stops.load(Ordering::SeqCst) & HALTED != 0;
+        if is_on { self.halts().front().cloned() } else { None }
     }
 
-    /// Forgets an abort: the snapshot in force says the same, or speaks of another rollout.
-    pub fn forget_halt(&self, id: RolloutId) {
-        let mut known = self.halt.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.as_ref().is_some_and(|halt| halt.id == id) {
-            *known = None;
+    /// The abort of a rollout that was aborted here: a store that fell back to an older copy may bring it back.
+    pub fn aborted(&self, id: RolloutId) -> Option<Halt> {
+        self.halts().iter().find(|halt| halt.id == id).cloned()
+    }
+
+    fn halts(&self) -> MutexGuard<'_, VecDeque<Halt>> {
+        self.halts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lifts the stop of an abort: the snapshot in force says the same, or speaks of another rollout.
+    pub fn lift_halt(&self, id: RolloutId) {
+        if self.halts().front().is_some_and(|halt| halt.id == id) {
             self.stop(HALTED, false);
         }
     }

@@ -21,7 +21,7 @@ use crate::store::simulated::set_seed;
 use crate::telemetry::simulated::set_clock;
 
 /// As many seeds run unless `SERIN_SEEDS` says otherwise.
-const SEEDS: u64 = 4_000;
+const SEEDS: u64 = 10_000;
 
 /// As much of a story is told unasked.
 const LINES: usize = 40;
