@@ -188,7 +188,8 @@ impl Trial {
         let Some(circuit) = self.until_open(how.patience).await? else { return Ok(None) };
         self.until_requests(&self.stable, AFTERWARDS).await?;
         let visits = strangers.leave().await?;
-        let stay = Stay::of(&visits, broken, how.is_bad).context("no user met the broken canary")?;
+        let stay = Stay::of(&visits, broken, how.is_bad)
+            .with_context(|| format!("no user met the broken canary: {circuit}"))?;
         let since = broken_at + stay.first_bad.duration_since(broken);
         Ok(Some(Pull {
             decided: decided_after(&circuit, since)?,

@@ -12,7 +12,7 @@ use serin_tests::crowd::{Strangers, rush};
 use serin_tests::eventually::eventually;
 use serin_tests::origin::{Origin, Played};
 use serin_tests::process::Build;
-use serin_tests::pull::{RATE, Trial};
+use serin_tests::pull::{Break, RATE, Trial};
 use serin_tests::scene::SERVICE;
 use serin_tests::serin::Serin;
 use serin_tests::wire::{Message, Wire};
@@ -65,7 +65,12 @@ async fn learned() -> Trial {
 #[tokio::test]
 async fn a_canary_that_is_slower_than_before_is_pulled() {
     let trial = learned().await;
-    let pull = trial.break_canary(&json!({ "latency_ms": 1_500 })).await.unwrap();
+    // when all that it answers is right, and late
+    let late = Break {
+        is_bad: |visit| visit.took >= Duration::from_millis(1_500),
+        ..Break::with(&json!({ "latency_ms": 1_500 }))
+    };
+    let pull = trial.try_break(&late).await.unwrap().unwrap();
     assert_eq!(reasons(&pull.circuit).iter().filter(|reason| **reason != "slow").count(), 0, "{}", pull.circuit);
     assert_eq!(pull.circuit["cause"], "evidence");
 }

@@ -121,7 +121,7 @@ fn pairs(mut rest: &str, fields: &mut Map<String, Value>) -> Result<(), String> 
             None => after.split_once(' ').map_or((after.to_owned(), ""), |(value, after)| (value.to_owned(), after)),
         };
         let value = match name {
-            "weight" | "drawn_ms" | "status" | "head_seconds" | "seconds" => {
+            "weight" | "control" | "drawn_ms" | "status" | "head_seconds" | "seconds" => {
                 serde_json::from_str(&value).map_err(|_| format!("`{name}` is no number: {}", quote(&value)))?
             }
             _ => Value::String(value),
