@@ -92,12 +92,27 @@ def scaling(res):
     return "\n".join(out)
 
 
+def beside_the_goal(work, by, beside):
+    """What a work asks for beside CPU per request."""
+    notes = []
+    model = works.IN_USER_MODE.get(work)
+    if model in by:
+        r = ratios(by["serin"], by[model], "user")
+        notes.append(f"{work}: in user mode {mm(r, '{:.2f}')} of {model}; goal {judged(statistics.median(r), 1)}.")
+    if work in works.UNHURRIED:
+        p99 = {p: med(by[p], "p99") for p in (*beside, "serin")}
+        best = min(p99[p] for p in beside)
+        notes.append(f"{work}: p99 in ms: {', '.join(f'{p} {v:.2f}' for p, v in p99.items())}; "
+                     f"goal {judged(p99['serin'], best)}.")
+    return notes
+
+
 def summary(results):
     """One line per work: every peer's cost and, beside serin's, the goal."""
     rows = [row for res in results.values() for row in res if row.peer != "serin-sticky"]
     peers = list(dict.fromkeys(row.peer for row in rows))
     out = ["\n## CPU us per request, median (min-max); W5: bytes per idle connection\n",
-           f"| work | {' | '.join(peers)} | serin / the cheaper of haproxy and nginx | goal | serin's errors |",
+           f"| work | {' | '.join(peers)} | serin / the cheapest peer | goal | serin's errors |",
            "|---|" + "---|" * (len(peers) + 3)]
     notes = []
     for work, res in results.items():
@@ -105,7 +120,7 @@ def summary(results):
         by = {row.peer: r for row, r in res.items()}
         cells = [mm([x[key] for x in by[p]], "{:.0f}" if key == "per_conn" else "{:.1f}") if p in by else "-" for p in peers]
         ratio = goal = errors = "-"
-        beside = [p for p in works.MEASURE if p in by]
+        beside = [p for p in WORKS[work].get("beside", works.MEASURE) if p in by]
         if "serin" in by:
             errors = sum(x["err"] for x in by["serin"])
             if beside:
@@ -113,6 +128,7 @@ def summary(results):
                 ratio = mm(r, "{:.2f}")
                 if "goal" in WORKS[work]:
                     goal = judged(statistics.median(r), WORKS[work]["goal"])
+                notes += beside_the_goal(work, by, beside)
             if "serin-sticky" in by:
                 r = ratios(by["serin-sticky"], by["serin"])
                 notes.append(f"{work}: the sticky cookie costs {mm(r, '{:.2f}')} of a split per request; "

@@ -74,7 +74,7 @@ impl Clock {
             alarms.len() - 1
         });
         self.armed.notify_one();
-        Rc::new(Alarm { clock: Rc::clone(self), index })
+        Rc::new(Alarm { clock: Rc::clone(self), index, rung: Cell::new(false) })
     }
 
     /// Wakes whoever's earliest deadline has passed.
@@ -128,12 +128,23 @@ impl Clock {
 pub(crate) struct Alarm {
     clock: Rc<Clock>,
     index: usize,
+    rung: Cell<bool>,
 }
 
 impl Alarm {
     /// The clock it belongs to.
     pub(crate) fn clock(&self) -> &Clock {
         &self.clock
+    }
+
+    /// Has the task polled again at once: what it waits for is likely there already.
+    pub(crate) fn ring(&self) {
+        self.rung.set(true);
+    }
+
+    /// Whether it rang since this was last asked.
+    pub(crate) fn has_rung(&self) -> bool {
+        self.rung.take()
     }
 
     /// Whether the deadline has passed; if not, the task will be woken when it has. To be

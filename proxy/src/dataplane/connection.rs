@@ -20,6 +20,7 @@ use super::clock::{Alarm, deadline};
 use super::core::Core;
 use super::handle::handle;
 use super::listen::OpenConnection;
+use super::record::Met;
 use super::socket::{Socket, Woken};
 use crate::model::spec::ListenerSpec;
 
@@ -27,6 +28,10 @@ use crate::model::spec::ListenerSpec;
 /// needs for a request for as long, so that it doesn't pay for making it again. Any other is
 /// parked at once.
 const BRISK: Duration = Duration::from_millis(50);
+
+/// How often a connection is polled that gets on with a body each time, before others have their turn: what was just
+/// read is still at hand for the write, and so is the memory for the next read.
+const TURN: usize = 16;
 
 /// What a connection and its requests share.
 #[derive(Debug)]
@@ -47,6 +52,8 @@ pub(crate) struct Downstream {
     writing: Cell<bool>,
     /// Whether a request was answered already.
     served: Cell<bool>,
+    /// Whose request it was, and in which episode.
+    pub(crate) met: Met,
     /// Whether the last request came soon after the one before.
     brisk: Cell<bool>,
 }
@@ -76,6 +83,7 @@ impl Downstream {
             sending_body: Cell::new(false),
             writing: Cell::new(false),
             served: Cell::new(false),
+            met: Met::default(),
             brisk: Cell::new(false),
         })
     }
@@ -241,11 +249,16 @@ async fn talk(socket: Socket) -> Option<Socket> {
             told = true;
             Pin::new(&mut connection).graceful_shutdown();
         }
-        match Pin::new(&mut connection).poll(context) {
-            Poll::Ready(ended) => Poll::Ready(Some(ended)),
-            Poll::Pending if downstream.may_park(context) => Poll::Ready(None),
-            Poll::Pending => Poll::Pending,
+        for _ in 0..TURN {
+            match Pin::new(&mut connection).poll(context) {
+                Poll::Ready(ended) => return Poll::Ready(Some(ended)),
+                Poll::Pending if downstream.alarm.has_rung() => {}
+                Poll::Pending if downstream.may_park(context) => return Poll::Ready(None),
+                Poll::Pending => return Poll::Pending,
+            }
         }
+        context.waker().wake_by_ref();
+        Poll::Pending
     });
     match ended.await {
         None => {

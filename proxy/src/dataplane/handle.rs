@@ -52,6 +52,7 @@ pub(crate) async fn handle(
             arm,
             drawn,
             address: client,
+            met: &downstream.met,
             request_id: Rc::clone(&request_id),
             method: parts.method.clone(),
             target: parts.uri.path_and_query().cloned(),
@@ -128,7 +129,7 @@ fn admit(service: &ServiceRef, body: &Incoming) -> Result<(), ProxyError> {
 
 /// The arm that was drawn, or the other if this one has no ready endpoint and that one has.
 fn serving_arm(service: &ServiceRef, drawn: Arm) -> Arm {
-    let ready = |arm| service.pools.get(arm).iter().any(crate::live::EndpointView::is_ready);
+    let ready = |arm| service.is_ready(arm);
     // An open circuit is looked at last, so that a trip takes hold up to this very moment.
     let open = service.live.is_open();
     match drawn {

@@ -1,6 +1,7 @@
 //! What became of a request, recorded exactly once, also when the client leaves:
 //! the record is dropped with the request, whichever way that ends.
 
+use std::cell::Cell;
 use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -15,7 +16,7 @@ use super::sticky::Drawn;
 use crate::live::Report;
 use crate::live::service::Ending;
 use crate::model::outcome::{BadOutcome, BadReason, BadSample, PerSignal};
-use crate::model::split::{Arm, Unit};
+use crate::model::split::{Arm, EpisodeId, Unit};
 use crate::model::time::Timestamp;
 use crate::model::verdict::addresses::ClientNet;
 use crate::telemetry;
@@ -54,12 +55,16 @@ pub(crate) struct Record {
     bad: PerSignal<Option<BadReason>>,
 }
 
+/// The client that a connection met last, and in which episode: who is known needs no second note.
+pub(crate) type Met = Cell<Option<(EpisodeId, IpAddr)>>;
+
 /// What is known of a request when its record begins.
 #[derive(Debug)]
-pub(crate) struct Request {
+pub(crate) struct Request<'a> {
     pub(crate) arm: Arm,
     pub(crate) drawn: Option<Drawn>,
     pub(crate) address: IpAddr,
+    pub(crate) met: &'a Met,
     pub(crate) request_id: Rc<str>,
     pub(crate) method: Method,
     pub(crate) target: Option<PathAndQuery>,
@@ -70,7 +75,7 @@ pub(crate) struct Request {
 
 impl Record {
     /// Begins the record of a request to a service. `request.arm` is the arm that serves.
-    pub(crate) fn begin(core: &Rc<Core>, service: ServiceRef, request: Request) -> Self {
+    pub(crate) fn begin(core: &Rc<Core>, service: ServiceRef, request: Request<'_>) -> Self {
         let verdict = &service.spec.verdict;
         let counts = !matcher::lists(&verdict.errors.exclude_paths, request.target.as_ref());
         // How long a long body takes is the client's doing.
@@ -84,8 +89,11 @@ impl Record {
             // like a split that is broken.
             let tells_of_split = drawn.returned && service.is_ready(request.arm.other());
             episode.step.note(core.id, request.arm, drawn.unit, tells_of_split);
-            let net = ClientNet::from(request.address).bits();
-            episode.live.note_address(core.id, Unit::of_key(episode.salt, &net.to_le_bytes()));
+            let client = Some((episode.id, request.address));
+            if request.met.replace(client) != client {
+                let net = ClientNet::from(request.address).bits();
+                episode.live.note_address(core.id, Unit::of_key(episode.salt, &net.to_le_bytes()));
+            }
         }
         service.live.earn_retry(core.id);
         Self {

@@ -24,9 +24,6 @@ const FRESH: Duration = Duration::from_millis(100);
 /// How often evidence that stable might refute is held against older requests alone.
 const DOUBT: Duration = Duration::from_millis(50);
 
-/// For how long stable's answers to requests of other proxies may be awaited there, which can't be seen from here.
-const AWAITED_ELSEWHERE: Duration = Duration::from_millis(600);
-
 /// One episode before the court.
 #[derive(Debug)]
 pub(super) struct Case {
@@ -169,7 +166,7 @@ impl Case {
     }
 
     fn would_stand(&self, awaited: u64, now: Instant) -> bool {
-        let had_time = self.heard_at.is_none_or(|at| now - at >= AWAITED_ELSEWHERE);
+        let had_time = self.heard_at.is_none_or(|at| now - at >= WAIT);
         let own = self.own.as_ref().filter(|own| own.ruling() == Ruling::Pull(Cause::Evidence));
         own.is_some_and(|own| own.stands_if_stable_errs(awaited))
             || (had_time && self.judge.stands_if_stable_errs(awaited))

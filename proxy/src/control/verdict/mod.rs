@@ -208,6 +208,9 @@ impl Court {
             self.update_status(service);
         }
         self.had_ready.retain(|episode| running.contains(episode));
+        if self.cases.len() > snapshot.services().len() {
+            self.cases.retain(|name, _| snapshot.service(name).is_some());
+        }
     }
 
     /// Looks at the traffic, and at a pull that waits for stable: it must not wait for another bad

@@ -36,10 +36,15 @@ impl World {
     }
 
     fn begin(&self, path: &'static str, is_short: bool) -> Record {
+        self.begin_from([203, 0, 113, 9].into(), &Met::default(), path, is_short)
+    }
+
+    fn begin_from(&self, address: IpAddr, met: &Met, path: &'static str, is_short: bool) -> Record {
         let request = Request {
             arm: Arm::Canary,
             drawn: Some(Drawn { unit: Unit(0xabc), weight: Weight::FULL, control: Weight::ZERO, returned: false }),
-            address: [203, 0, 113, 9].into(),
+            address,
+            met,
             request_id: "id".into(),
             method: Method::GET,
             target: Some(PathAndQuery::from_static(path)),
@@ -187,4 +192,23 @@ async fn the_access_log_holds_what_a_replay_needs_also_what_was_found_after_the_
     }
     assert_eq!((&excluded["status"], &excluded["head_seconds"]), (&499.into(), &serde_json::Value::Null));
     assert!(!text.contains("hunter2"), "{text}");
+}
+
+#[test]
+fn clients_are_counted_also_where_they_share_a_connection() {
+    // given a proxy in front, whose one connection brings requests of three clients, each twice
+    let (world, met) = (World::new(), Met::default());
+    for last in [1, 1, 2, 3, 3, 2] {
+        drop(world.begin_from([203, 0, 113, last].into(), &met, "/", true));
+    }
+    let addresses = || {
+        let snapshot = world.core.live.snapshot();
+        snapshot.services()[0].episode.as_ref().expect("one runs").live.addresses()
+    };
+    assert_eq!(addresses(), 3);
+    // and what was met on a path that is no evidence is met anew on one that is
+    drop(world.begin_from([203, 0, 113, 4].into(), &met, "/old/page", true));
+    assert_eq!(addresses(), 3);
+    drop(world.begin_from([203, 0, 113, 4].into(), &met, "/", true));
+    assert_eq!(addresses(), 4);
 }

@@ -213,7 +213,12 @@ impl Exchange {
                 result?;
                 true
             }
-            Poll::Pending => false,
+            Poll::Pending => {
+                if sender.may_have_more() {
+                    alarm.ring();
+                }
+                false
+            }
         };
         let limit = if done { terms.timeouts.header } else { terms.timeouts.idle };
         if sender.take_progress() || done || self.quiet_until.is_none() {

@@ -208,6 +208,7 @@ impl Relay {
                 self.home.welcome = false;
             }
             Poll::Ready(Err(error)) => return Err(BodyError::Request(error)),
+            Poll::Pending if sender.may_have_more() => self.alarm.ring(),
             Poll::Pending => {}
         }
         Ok(())

@@ -13,8 +13,10 @@ use super::pool::Connection;
 
 /// Pieces up to this size are copied behind the head, so that both leave in one packet.
 const COPIED: usize = 2 * 1024;
+/// The same for pieces of a chunked body: what frames a piece costs more than to copy it.
+const COPIED_CHUNK: usize = 8 * 1024;
 /// No more is taken from the client while this much waits to be written.
-const ENOUGH: usize = 16 * 1024;
+const ENOUGH: usize = 24 * 1024;
 
 /// Why a request couldn't be sent in full.
 #[derive(Debug, thiserror::Error)]
@@ -49,6 +51,8 @@ pub(crate) struct Sender {
     allowed: u64,
     progress: bool,
     sent: bool,
+    /// Whether a piece of the body came since this was last asked.
+    took: bool,
 }
 
 impl Sender {
@@ -64,6 +68,7 @@ impl Sender {
             allowed,
             progress: false,
             sent: false,
+            took: false,
         }
     }
 
@@ -106,6 +111,13 @@ impl Sender {
         std::mem::take(&mut self.progress)
     }
 
+    /// Whether a piece of the body came since this was last asked, so that the next may be there already:
+    /// hyper hands over one each time the connection is polled, however much it has read. To be asked whenever
+    /// [`Sender::poll_send`] waits, and to be followed by another poll.
+    pub(crate) fn may_have_more(&mut self) -> bool {
+        std::mem::take(&mut self.took)
+    }
+
     /// Writes what there is, until everything is written.
     pub(crate) fn poll_send(
         &mut self,
@@ -123,6 +135,10 @@ impl Sender {
             };
             if self.pending() == 0 {
                 return if waiting_for_body { Poll::Pending } else { Poll::Ready(Ok(())) };
+            }
+            // Chunks that are there already leave together.
+            if waiting_for_body && self.took && self.framing == RequestFraming::Chunked {
+                return Poll::Pending;
             }
             ready!(self.poll_write(connection, context)).map_err(SendError::Endpoint)?;
         }
@@ -183,12 +199,14 @@ impl Sender {
     fn take_piece(&mut self, data: Bytes) -> Result<(), SendError> {
         let length = data.len() as u64;
         self.allowed = self.allowed.checked_sub(length).ok_or(SendError::TooLarge)?;
-        self.progress = true;
+        (self.progress, self.took) = (true, true);
+        let mut copied = COPIED;
         if self.framing == RequestFraming::Chunked {
             let _a_vec_takes_anything = write!(self.output, "{length:x}\r\n");
             self.tail = Bytes::from_static(b"\r\n");
+            copied = COPIED_CHUNK;
         }
-        if data.len() <= COPIED {
+        if data.len() <= copied {
             self.output.extend_from_slice(&data);
             self.output.extend_from_slice(&self.tail);
             self.tail = Bytes::new();

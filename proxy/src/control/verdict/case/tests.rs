@@ -185,7 +185,7 @@ async fn evidence_that_needs_others_waits_for_their_answers_and_ones_own_does_no
     one.hears(&other.told);
     assert_eq!(one.case.judge.ruling(), Ruling::Pull(Cause::Evidence), "{:?}", one.evidence());
     assert!(!one.case.would_stand(0, Instant::now()), "other proxies may still hear from stable");
-    tokio::time::advance(AWAITED_ELSEWHERE).await;
+    tokio::time::advance(WAIT).await;
     assert!(one.case.would_stand(0, Instant::now()) && !one.case.would_stand(1_000, Instant::now()));
     // and as soon as what was seen here is enough by itself
     other.sees(canary[8..9].to_vec());
