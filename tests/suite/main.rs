@@ -7,6 +7,7 @@ mod control;
 mod costs;
 mod demo;
 mod events;
+mod flags;
 mod fleet;
 mod mail;
 mod pull;

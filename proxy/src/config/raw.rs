@@ -95,6 +95,8 @@ pub(super) struct RawService {
     pub(super) health: Option<RawHealth>,
     pub(super) timeouts: RawTimeouts,
     pub(super) alert: Vec<Spanned<RawRule>>,
+    pub(super) gate: Vec<Spanned<RawGate>>,
+    pub(super) flags: RawFlags,
 }
 
 /// `[service.NAME.split]`
@@ -197,6 +199,29 @@ pub(super) struct RawRule {
     pub(super) below: Value,
     #[serde(rename = "for")]
     pub(super) hold: Value,
+}
+
+/// `[[service.NAME.gate]]`
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawGate {
+    pub(super) flag: Spanned<String>,
+    #[serde(default)]
+    pub(super) methods: Texts,
+    pub(super) path: Text,
+    pub(super) path_prefix: Text,
+    pub(super) default: Option<bool>,
+    pub(super) status: Value,
+    pub(super) body: Text,
+    pub(super) content_type: Text,
+    pub(super) redirect: Text,
+}
+
+/// `[service.NAME.flags]`
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawFlags {
+    pub(super) header: Texts,
 }
 
 /// `[alert]`

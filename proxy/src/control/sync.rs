@@ -10,8 +10,9 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use super::alert::{Alert, Mailer, TripAlert};
-use crate::live::{Live, Snapshot, StoreHealth, compile};
+use crate::live::{FlagFacts, Live, Snapshot, StoreHealth, compile};
 use crate::model::circuit::Circuit;
+use crate::model::flag::{Definitions, FlagSet, Refusal};
 use crate::model::rollout::change::RolloutChange;
 use crate::model::spec::{ServiceSpec, Spec};
 use crate::model::split::{Arm, PerArm};
@@ -29,9 +30,38 @@ pub struct Sync {
     spec: watch::Receiver<Arc<Spec>>,
     published: watch::Sender<u64>,
     /// What the snapshot in force was compiled from.
-    in_force: Option<(Arc<Spec>, State)>,
+    in_force: Option<(Arc<Spec>, State, Arc<FlagSet>)>,
+    flags: Flags,
     /// The highest revision seen of each service: a lower one means that the store lost something.
     revisions: HashMap<String, u64>,
+}
+
+/// The flags as they were loaded last, and as they were compiled.
+#[derive(Debug, Default)]
+struct Flags {
+    definitions: Arc<Definitions>,
+    refused_in_store: Arc<[Refusal]>,
+    set: Arc<FlagSet>,
+    refusals: Arc<[Refusal]>,
+}
+
+impl Flags {
+    /// Compiles what was loaded, if that is anything new: then this is true.
+    fn take_in(&mut self, loaded: &Loaded) -> bool {
+        if self.definitions == loaded.flags && self.refused_in_store == loaded.refused {
+            return false;
+        }
+        let (set, found) = loaded.flags.compile(&self.set);
+        let mut refusals = loaded.refused.to_vec();
+        refusals.extend(found.into_iter().filter(|refusal| !loaded.refused.contains(refusal)));
+        *self = Self {
+            definitions: Arc::clone(&loaded.flags),
+            refused_in_store: Arc::clone(&loaded.refused),
+            set: Arc::new(set),
+            refusals: refusals.into(),
+        };
+        true
+    }
 }
 
 impl Sync {
@@ -44,8 +74,8 @@ impl Sync {
         spec: watch::Receiver<Arc<Spec>>,
     ) -> (Self, watch::Receiver<u64>) {
         let (published, watching) = watch::channel(0);
-        let sync =
-            Self { live, store, mailer, proxy_name, spec, published, in_force: None, revisions: HashMap::default() };
+        let (flags, revisions) = (Flags::default(), HashMap::default());
+        let sync = Self { live, store, mailer, proxy_name, spec, published, in_force: None, flags, revisions };
         (sync, watching)
     }
 
@@ -57,6 +87,7 @@ impl Sync {
         if loaded.freshness == Freshness::Fresh && self.restore_what_was_lost(&loaded.state).await {
             loaded = self.store.load(&names).await;
         }
+        self.take_in_flags(&loaded);
         self.report_health(&loaded);
         let fresh = loaded.freshness == Freshness::Fresh;
         let mut state = loaded.state;
@@ -87,7 +118,7 @@ impl Sync {
 
     /// Whether a store that forgot services was given them back.
     async fn restore_what_was_lost(&mut self, state: &State) -> bool {
-        let Some((_, known)) = &self.in_force else { return false };
+        let Some((_, known, _)) = &self.in_force else { return false };
         let lost = |name: &String| {
             let before = self.revisions.get(name).copied().unwrap_or_default();
             before > 0 && state.get(name).is_none_or(|service| service.revision == 0)
@@ -195,27 +226,42 @@ impl Sync {
     }
 
     fn publish(&mut self, spec: Arc<Spec>, state: State) {
-        if let Some((spec_before, state_before)) = &self.in_force
+        let flags = Arc::clone(&self.flags.set);
+        if let Some((spec_before, state_before, flags_before)) = &self.in_force
             && Arc::ptr_eq(spec_before, &spec)
+            && Arc::ptr_eq(flags_before, &flags)
             && *state_before == state
         {
             self.release_halts(&state);
             return;
         }
-        let compiled = |service: &Arc<ServiceSpec>| compile::service(&self.live, service, &state[&service.name]);
+        let compiled =
+            |service: &Arc<ServiceSpec>| compile::service(&self.live, service, &state[&service.name], &flags);
         let services = spec.services.iter().map(compiled).collect();
         let revision = self.live.snapshot().revision + 1;
-        self.live.snapshot_cell().store(Arc::new(Snapshot::new(revision, services)));
+        self.live.snapshot_cell().store(Arc::new(Snapshot::new(revision, services, Arc::clone(&flags))));
         tracing::debug!(revision, "Snapshot published");
         self.release_halts(&state);
-        self.in_force = Some((spec, state));
+        self.in_force = Some((spec, state, flags));
         self.published.send_replace(revision);
+    }
+
+    /// Compiles the flags where they changed, for the next snapshot.
+    fn take_in_flags(&mut self, loaded: &Loaded) {
+        if self.flags.take_in(loaded) {
+            let Flags { definitions, set, refusals, .. } = &self.flags;
+            let facts = FlagFacts { definitions: Arc::clone(definitions), refusals: Arc::clone(refusals) };
+            self.live.set_flags(facts, set);
+            tracing::info!(flags = set.len(), refused = refusals.len(), "Flags changed");
+        }
     }
 
     fn report_health(&self, loaded: &Loaded) {
         let before = self.live.store_health();
-        let poisoned: Vec<_> =
+        let mut poisoned: Vec<_> =
             loaded.poisoned.iter().map(|poison| (poison.key.clone(), poison.problem.clone())).collect();
+        // The place says which flag, and where in it.
+        poisoned.extend(self.flags.refusals.iter().map(|refusal| (refusal.at.clone(), refusal.why.to_string())));
         if poisoned != before.poisoned {
             for (key, problem) in &poisoned {
                 tracing::warn!(key, problem, "A value in the store makes no sense and is passed over");
@@ -238,5 +284,38 @@ impl Sync {
             _ => {}
         }
         self.live.set_store_health(health);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::flag::Context;
+    use crate::model::time::Timestamp;
+
+    /// What a store loads that holds this one flag.
+    fn holding(definition: &str) -> Loaded {
+        let flags = [("kill".to_owned(), Arc::from(definition))].into();
+        let definitions = Definitions { revision: 1, flags, ..Definitions::default() };
+        Loaded { flags: Arc::new(definitions), ..Loaded::of(State::new(), Freshness::Fresh) }
+    }
+
+    #[test]
+    fn flags_are_compiled_when_they_change_and_a_refused_one_stays_what_it_was() {
+        let off = r#"{"state": "ENABLED", "variants": {"on": true, "off": false}, "defaultVariant": "off"}"#;
+        let mut flags = Flags::default();
+        let is_off = |flags: &Flags| {
+            let context = Context::empty(Timestamp::from_millis(0));
+            flags.set.evaluate("kill", &context).as_bool() == Some(false)
+        };
+        assert!(flags.take_in(&holding(off)) && is_off(&flags));
+        assert!(!flags.take_in(&holding(off)), "nothing changed");
+        assert!(flags.take_in(&holding("spoiled")) && is_off(&flags));
+        assert_eq!(flags.refusals[0].flag.as_deref(), Some("kill"));
+        // what the store itself refuses is told as well, and once
+        let refused = Arc::clone(&flags.refusals);
+        assert!(flags.take_in(&Loaded { refused: Arc::clone(&refused), ..holding("spoiled") }));
+        assert_eq!(flags.refusals, refused);
+        assert!(flags.take_in(&holding(off)) && flags.refusals.is_empty());
     }
 }

@@ -1,5 +1,5 @@
-//! A request, top to bottom: load the snapshot once, route, admit, draw the arm, pick an
-//! endpoint and forward, record exactly once.
+//! A request, top to bottom: load the snapshot once, route, admit, draw the arm, ask the flags, pick
+//! an endpoint and forward, record exactly once.
 
 use std::convert::Infallible;
 use std::ops::Range;
@@ -15,6 +15,7 @@ use super::authority;
 use super::body::Body;
 use super::connection::Downstream;
 use super::core::ServiceRef;
+use super::flags::{self, Asker, Said};
 use super::forward::{Outgoing, forward, framing, relay};
 use super::head::{self, Forwarded, client_address};
 use super::record::{self, Record};
@@ -40,6 +41,12 @@ pub(crate) async fn handle(
     };
     let client = client_address(downstream.peer, &parts.headers, |hop| downstream.trusts(hop));
     let Draw { arm, drawn, new_key } = sticky::draw(&downstream.core, &service, &parts.headers, client);
+    let said = match &service.flags {
+        Some(flags) => flags::ask(&downstream.core, &service, flags, &Asker { parts: &parts, client, new_key }),
+        None => Said::Open(None),
+    };
+    // A closed gate says nothing of the arm: it is closed to both.
+    let drawn = drawn.filter(|_| matches!(said, Said::Open(_)));
     let arm = serving_arm(&service, arm);
     let members = match &drawn {
         Some(drawn) => service.members(arm, drawn.unit, drawn.control),
@@ -60,12 +67,17 @@ pub(crate) async fn handle(
             is_short: body.size_hint().exact().is_some_and(|length| length <= SHORT_BODY),
         },
     );
-    let mut outgoing = outgoing(&downstream, &record, &parts, body, &request_id, members);
-    let mut response = match forward(&downstream, &mut record, arm, &mut outgoing).await {
-        Ok(answer) => relay(&downstream, record, &parts, answer),
-        Err(error) => {
-            record.head(error.status().as_u16(), downstream.core.clock.refresh());
-            respond::error(&downstream, &request_id, &error)
+    let mut response = match said {
+        Said::Closed(gate) => turn_away(&downstream, record, &request_id, gate),
+        Said::Open(told) => {
+            let mut outgoing = outgoing(&downstream, &record, &parts, body, &request_id, members, told.as_deref());
+            match forward(&downstream, &mut record, arm, &mut outgoing).await {
+                Ok(answer) => relay(&downstream, record, &parts, answer),
+                Err(error) => {
+                    record.head(error.status().as_u16(), downstream.core.clock.refresh());
+                    respond::error(&downstream, &request_id, &error)
+                }
+            }
         }
     };
     if let Some(key) = new_key {
@@ -139,6 +151,14 @@ fn serving_arm(service: &ServiceRef, drawn: Arm) -> Arm {
     }
 }
 
+/// Answers a request that stands before a closed gate: the one at this place in the service's list.
+fn turn_away(downstream: &Rc<Downstream>, mut record: Record, request_id: &str, gate: usize) -> Response<Body> {
+    let service = record.service().clone();
+    let gate = &service.spec.gates[gate];
+    record.head(gate.answer.status.as_u16(), downstream.core.clock.refresh());
+    respond::closed(downstream, request_id, gate)
+}
+
 fn outgoing(
     downstream: &Downstream,
     record: &Record,
@@ -146,9 +166,10 @@ fn outgoing(
     body: Incoming,
     request_id: &str,
     members: Range<usize>,
+    told: Option<&str>,
 ) -> Outgoing {
     let framing = framing(parts, &body);
-    let forwarded = Forwarded { for_: &downstream.peer_text, trusted: downstream.trusted, request_id };
+    let forwarded = Forwarded { for_: &downstream.peer_text, trusted: downstream.trusted, request_id, flags: told };
     let head = head::write(&downstream.core, parts, framing, &forwarded);
     let body = (!body.is_end_stream()).then_some(body);
     Outgoing {

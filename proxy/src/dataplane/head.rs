@@ -10,9 +10,11 @@ use super::core::Core;
 use super::sticky;
 use super::upstream::head::{self as wire, RequestFraming};
 
+/// What an application is told of flags. Nobody but serin may say it, no trusted peer either.
+const FLAGS: &str = "x-serin-flags";
 /// Fields that only serin sets: a client's own are dropped, a trusted peer's are taken in.
 const OURS: [&str; 6] =
-    ["x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-request-id", sticky::OVERRIDE, "x-serin-flags"];
+    ["x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-request-id", sticky::OVERRIDE, FLAGS];
 
 /// What serin says of the client to the endpoint.
 #[derive(Debug)]
@@ -23,6 +25,8 @@ pub(crate) struct Forwarded<'a> {
     pub(crate) trusted: bool,
     /// Names the request in logs and mails.
     pub(crate) request_id: &'a str,
+    /// What the application is told of flags, if it is.
+    pub(crate) flags: Option<&'a str>,
 }
 
 /// Writes the head of a request.
@@ -94,6 +98,9 @@ fn write_forwarded(out: &mut Vec<u8>, host: &[u8], headers: &HeaderMap, forwarde
     wire::write_field(out, "x-forwarded-proto", believed("x-forwarded-proto").unwrap_or(b"http"));
     wire::write_field(out, "x-forwarded-host", believed("x-forwarded-host").unwrap_or(host));
     wire::write_field(out, "x-request-id", forwarded.request_id.as_bytes());
+    if let Some(flags) = forwarded.flags {
+        wire::write_field(out, FLAGS, flags.as_bytes());
+    }
 }
 
 /// The client's address: the peer's, or behind trusted peers the last one in `X-Forwarded-For`
@@ -121,9 +128,13 @@ mod tests {
     use http::Request;
 
     fn written(request: http::request::Builder, trusted: bool) -> String {
+        written_with(request, trusted, None)
+    }
+
+    fn written_with(request: http::request::Builder, trusted: bool, flags: Option<&str>) -> String {
         let (parts, ()) = request.body(()).expect("a request").into_parts();
         let (live, _reports) = Live::new(1);
-        let forwarded = Forwarded { for_: "203.0.113.9", trusted, request_id: "id" };
+        let forwarded = Forwarded { for_: "203.0.113.9", trusted, request_id: "id", flags };
         String::from_utf8(write(&Core::new(0, live), &parts, RequestFraming::Length(3), &forwarded)).expect("text")
     }
 
@@ -192,6 +203,20 @@ mod tests {
         let head = written(request, true);
         let chain = "x-forwarded-for: 198.51.100.1, 198.51.100.2, 203.0.113.9\r\nx-forwarded-proto: https\r\n";
         assert!(head.contains(chain) && head.contains("x-forwarded-port: 443"), "{head}");
+    }
+
+    #[test]
+    fn only_serin_tells_of_flags() {
+        for trusted in [false, true] {
+            for flags in [None, Some("{\"search\":\"v2\"}")] {
+                let request = Request::get("/").header("host", "a").header("connection", "x-serin-flags");
+                let request = request.header("X-Serin-Flags", "forged").header("x_serin.flags", "forged");
+                let head = written_with(request, trusted, flags);
+                let told: Vec<_> = head.lines().filter(|line| line.contains("flags")).collect();
+                let wanted: Vec<_> = flags.iter().map(|flags| format!("x-serin-flags: {flags}")).collect();
+                assert_eq!(told, wanted, "{head}");
+            }
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! sockets and upstream connections of its own.
 //!
 //! May know: model, live, telemetry. Never: store, control, admin. A request reads
-//! top to bottom in `handle.rs`: route, admit, draw (`sticky.rs`), pick (`pick.rs`),
+//! top to bottom in `handle.rs`: route, admit, draw (`sticky.rs`), flags (`flags.rs`), pick (`pick.rs`),
 //! forward (`forward.rs` over `upstream/`), record (`record.rs`). `respond.rs` is
 //! the one place where an error becomes a response.
 
@@ -11,6 +11,7 @@ mod body;
 mod clock;
 mod connection;
 mod core;
+mod flags;
 mod forward;
 mod handle;
 mod head;

@@ -1,4 +1,4 @@
-//! The one place where an error becomes a response.
+//! The one place where an error, or a closed gate, becomes a response.
 
 use std::rc::Rc;
 
@@ -9,6 +9,7 @@ use http::{Response, StatusCode};
 use super::body::Body;
 use super::connection::Downstream;
 use super::upstream::{ExchangeError, SendError};
+use crate::model::gate::{GateAnswer, GateSpec};
 use crate::model::outcome::BadReason;
 
 /// Names the kind of an error, for programs.
@@ -83,6 +84,26 @@ pub(crate) const fn bad_reason(error: &ExchangeError) -> Option<BadReason> {
         ExchangeError::Malformed(_) => BadReason::Malformed,
         ExchangeError::Request(SendError::Client(_) | SendError::Slow | SendError::TooLarge) => return None,
     })
+}
+
+/// The response to a request that stands before a closed gate.
+pub(crate) fn closed(downstream: &Rc<Downstream>, request_id: &str, gate: &GateSpec) -> Response<Body> {
+    let GateAnswer { status, content_type, body, location } = &gate.answer;
+    tracing::debug!(request_id, status = status.as_u16(), flag = gate.flag, "Switched off by a flag");
+    let bytes = body.as_ref().map_or_else(
+        || Bytes::from(format!("{status}: this is switched off for now.\nrequest {request_id}\n")),
+        |body| Bytes::copy_from_slice(body.as_bytes()),
+    );
+    let mut response = Response::new(Body::whole(downstream, bytes));
+    *response.status_mut() = *status;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, content_type.clone());
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(ERROR_CODE, HeaderValue::from_static("switched_off"));
+    if let Some(location) = location {
+        headers.insert(header::LOCATION, location.clone());
+    }
+    response
 }
 
 /// The response to a request that serin answers itself. Internal causes go to the log, not to

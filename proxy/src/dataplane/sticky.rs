@@ -73,6 +73,21 @@ pub(crate) fn draw(core: &Core, service: &ServiceView, headers: &HeaderMap, addr
     Draw { arm: unit.arm(weight), drawn: Some(Drawn { unit, weight, control, returned: known.is_some() }), new_key }
 }
 
+/// The key by which the split knows a client, as text; none where each request draws by itself, or has no key.
+pub(crate) fn key_text(
+    split: &SplitSpec,
+    headers: &HeaderMap,
+    address: IpAddr,
+    new_key: Option<[u8; 16]>,
+) -> Option<String> {
+    match &split.sticky {
+        Sticky::Cookie => key_in_cookies(headers).or(new_key).map(|key| URL_SAFE_NO_PAD.encode(key)),
+        Sticky::Header(name) => headers.get(name)?.to_str().ok().map(str::to_owned),
+        Sticky::ClientIp => Some(address.to_canonical().to_string()),
+        Sticky::None => None,
+    }
+}
+
 /// The arm that a tester chose, if the service lets testers and this one knows its secret.
 fn chosen(split: &SplitSpec, headers: &HeaderMap) -> Option<Arm> {
     let secret = split.override_secret.as_ref()?;

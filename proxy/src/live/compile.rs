@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::{EndpointView, EpisodeView, Health, Live, ServiceView};
+use super::{EndpointView, EpisodeView, Health, Live, ServiceFlags, ServiceView};
+use crate::model::flag::FlagSet;
 use crate::model::spec::ServiceSpec;
 use crate::model::split::{Arm, PerArm};
 use crate::model::state::{Member, MemberSpec, ServiceState};
@@ -18,7 +19,7 @@ pub fn asked_weight(spec: &ServiceSpec, state: &ServiceState) -> Weight {
 }
 
 /// Compiles one service.
-pub fn service(live: &Live, spec: &Arc<ServiceSpec>, state: &ServiceState) -> Arc<ServiceView> {
+pub fn service(live: &Live, spec: &Arc<ServiceSpec>, state: &ServiceState, flags: &FlagSet) -> Arc<ServiceView> {
     let facts = live.service(&spec.name);
     let first_health = if spec.health.is_some() { Health::Unknown } else { Health::Up };
     let has_control = spec.split.as_ref().is_some_and(|split| !split.control.is_zero());
@@ -65,6 +66,7 @@ pub fn service(live: &Live, spec: &Arc<ServiceSpec>, state: &ServiceState) -> Ar
         pools,
         canary_withdrawn: state.pools.canary.values().any(|member| !matches!(member, Member::Ready(_))),
         rollout: state.rollout.clone(),
+        flags: ServiceFlags::compile(live, spec, flags),
         live: facts,
     })
 }
@@ -103,7 +105,7 @@ mod tests {
         spec.split = spec.split.map(|split| SplitSpec { control, ..split });
         let episode = (percent > 0.0).then_some(Episode { id: EpisodeId(1), salt: Salt(1) });
         let state = ServiceState { weight: Some(weight(percent)), episode, ..ServiceState::default() };
-        service(live, &Arc::new(spec), &state)
+        service(live, &Arc::new(spec), &state, &FlagSet::default())
     }
 
     #[test]

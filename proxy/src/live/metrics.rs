@@ -3,6 +3,8 @@
 //! The request path only adds to its own core's counters; nothing here costs it anything.
 //! Every label is bounded by the configuration, the pools, or a fixed list.
 
+mod flags;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -97,7 +99,7 @@ const SLOW: Named = gauge(
     &["service"],
 );
 
-const ALL: [&Named; 28] = [
+const ALL: [&Named; 31] = [
     &REQUESTS,
     &BAD,
     &HEAD,
@@ -126,6 +128,9 @@ const ALL: [&Named; 28] = [
     &POISONED,
     &REVISION,
     &SLOW,
+    &flags::FLAGS,
+    &flags::REFUSED,
+    &flags::EVALUATIONS,
 ];
 
 /// The metrics of a running daemon, to register once.
@@ -162,6 +167,7 @@ impl Collector for LiveMetrics {
             scrape.service(service);
         }
         scrape.process(&self.live, snapshot.revision);
+        scrape.flags(&self.live, snapshot.flags().len());
         scrape.families.into_values().collect()
     }
 }

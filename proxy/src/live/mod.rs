@@ -10,28 +10,36 @@ pub mod census;
 pub mod compile;
 pub mod counters;
 pub mod endpoint;
+pub mod flags;
 pub mod metrics;
 #[cfg(test)]
 pub(crate) mod sample;
 pub mod seen;
 pub mod service;
+pub mod service_flags;
 pub mod slow;
 pub mod snapshot;
 pub mod verdict;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 use tokio::sync::{Notify, mpsc};
 
+use crate::model::flag::FlagSet;
 use crate::model::outcome::BadOutcome;
 use crate::model::time::Timestamp;
+use crate::telemetry;
+
+use flags::FlagsLive;
 
 pub use endpoint::{EndpointLive, Health};
+pub use flags::{FlagFacts, FlagUsage};
 pub use seen::{EpisodeLive, StepLive};
 pub use service::{Halt, ServiceLive};
+pub use service_flags::{AskedFlag, ServiceFlags, ToldFlag};
 pub use snapshot::{EndpointView, EpisodeView, ServiceView, Snapshot};
 pub use verdict::{PassStatus, RatioStatus, VerdictStatus};
 
@@ -70,6 +78,7 @@ pub struct Live {
     reports: mpsc::Sender<Report>,
     reports_dropped: AtomicU64,
     store: ArcSwap<StoreHealth>,
+    flags: FlagsLive,
     draining: AtomicBool,
     connections: Box<[counters::Padded<AtomicU64>]>,
     /// Rung when a circuit was latched here and the rest of the world must be told.
@@ -87,6 +96,7 @@ impl Live {
             reports,
             reports_dropped: AtomicU64::new(0),
             store: ArcSwap::default(),
+            flags: FlagsLive::new(cores),
             draining: AtomicBool::new(false),
             connections: (0..cores).map(|_| counters::Padded::default()).collect(),
             latched: Arc::default(),
@@ -140,6 +150,27 @@ impl Live {
     /// Says how the store is doing.
     pub fn set_store_health(&self, health: StoreHealth) {
         self.store.store(Arc::new(health));
+    }
+
+    /// The definitions behind the flags in force, and what is refused of them.
+    pub fn flag_facts(&self) -> Arc<FlagFacts> {
+        self.flags.facts.load_full()
+    }
+
+    /// Says which flags there are from now on; to be called before a snapshot has them.
+    pub fn set_flags(&self, facts: FlagFacts, flags: &FlagSet) {
+        self.flags.facts.store(Arc::new(facts));
+        self.flags.count_use_of(flags, telemetry::now());
+    }
+
+    /// How a flag has been used; none where there is no such flag.
+    pub fn flag_usage(&self, key: &str) -> Option<Arc<FlagUsage>> {
+        self.flags.usage_of(key)
+    }
+
+    /// How each flag has been used, by key.
+    pub fn flags_usage(&self) -> BTreeMap<String, Arc<FlagUsage>> {
+        self.flags.usage()
     }
 
     /// Whether the daemon is on its way out.

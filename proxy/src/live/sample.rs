@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Live, Snapshot, compile};
+use super::{FlagFacts, Live, Snapshot, compile};
+use crate::model::flag::Definitions;
 use crate::model::rollout::plan::RolloutSpec;
 use crate::model::spec::{ServiceSpec, SplitSpec, Sticky, Timeouts, VerdictSpec};
 use crate::model::split::PerArm;
@@ -32,7 +33,19 @@ pub(crate) fn service(name: &str) -> ServiceSpec {
         timeouts: Timeouts { connect: second, header: second, idle: second, total: second, keep_alive: second },
         max_body_bytes: 1,
         alerts: vec![],
+        gates: vec![],
+        told_flags: vec![],
     }
+}
+
+/// From now on there are these flags; services that ask for them are to be published after.
+pub(crate) fn set_flags(live: &Live, document: &serde_json::Value) {
+    let definitions = Definitions::parse(document.to_string().as_bytes()).expect("a document");
+    let before = live.snapshot();
+    let (set, refusals) = definitions.compile(before.flags());
+    live.set_flags(FlagFacts { definitions: Arc::new(definitions), refusals: refusals.into() }, &set);
+    let next = Snapshot::new(before.revision + 1, before.services().to_vec(), Arc::new(set));
+    live.snapshot_cell().store(Arc::new(next));
 }
 
 /// Publishes the next snapshot: these services in this state.
@@ -41,8 +54,8 @@ pub(crate) fn publish(live: &Live, services: &[Arc<ServiceSpec>], state: &State)
     let views = services.iter().map(|spec| {
         let state = state.get(&spec.name).unwrap_or(&none);
         live.service(&spec.name).merge_circuit(&state.circuit);
-        compile::service(live, spec, state)
+        compile::service(live, spec, state, live.snapshot().flags())
     });
     let revision = live.snapshot().revision + 1;
-    live.snapshot_cell().store(Arc::new(Snapshot::new(revision, views.collect())));
+    live.snapshot_cell().store(Arc::new(Snapshot::new(revision, views.collect(), Arc::clone(live.snapshot().flags()))));
 }

@@ -8,6 +8,8 @@ use std::sync::Arc;
 use super::endpoint::{EndpointLive, Health};
 use super::seen::{EpisodeLive, StepLive};
 use super::service::ServiceLive;
+use super::service_flags::ServiceFlags;
+use crate::model::flag::FlagSet;
 use crate::model::rollout::Rollout;
 use crate::model::rollout::drive::Carried;
 use crate::model::spec::ServiceSpec;
@@ -22,12 +24,13 @@ pub struct Snapshot {
     by_host: HashMap<String, usize>,
     any_host: Option<usize>,
     services: Vec<Arc<ServiceView>>,
+    flags: Arc<FlagSet>,
 }
 
 impl Snapshot {
     /// Compiles the services; of two that claim a host, the first has it (the
     /// configuration refuses such a pair).
-    pub fn new(revision: u64, services: Vec<Arc<ServiceView>>) -> Self {
+    pub fn new(revision: u64, services: Vec<Arc<ServiceView>>, flags: Arc<FlagSet>) -> Self {
         let mut by_host = HashMap::new();
         let mut any_host = None;
         for (index, service) in services.iter().enumerate() {
@@ -39,7 +42,7 @@ impl Snapshot {
                 }
             }
         }
-        Self { revision, by_host, any_host, services }
+        Self { revision, by_host, any_host, services, flags }
     }
 
     /// Which of [`Self::services`] answers for a host: in lower case, without port.
@@ -56,6 +59,11 @@ impl Snapshot {
     /// All services, in the order of the configuration.
     pub fn services(&self) -> &[Arc<ServiceView>] {
         &self.services
+    }
+
+    /// All flags.
+    pub const fn flags(&self) -> &Arc<FlagSet> {
+        &self.flags
     }
 }
 
@@ -82,6 +90,8 @@ pub struct ServiceView {
     pub canary_withdrawn: bool,
     /// The latest rollout, also after its end.
     pub rollout: Option<Rollout>,
+    /// What flags decide about its requests; none where they decide nothing.
+    pub flags: Option<Box<ServiceFlags>>,
 }
 
 impl ServiceView {

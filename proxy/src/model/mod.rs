@@ -6,6 +6,7 @@
 pub mod alert;
 pub mod circuit;
 pub mod flag;
+pub mod gate;
 pub mod outcome;
 pub mod rollout;
 pub mod secret;

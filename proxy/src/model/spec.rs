@@ -11,6 +11,7 @@ use std::time::Duration;
 use http::header::HeaderName;
 
 use super::alert::RuleSpec;
+use super::gate::GateSpec;
 use super::outcome::PerSignal;
 use super::rollout::plan::RolloutSpec;
 use super::secret::OverrideSecret;
@@ -155,6 +156,10 @@ pub struct ServiceSpec {
     pub max_body_bytes: u64,
     /// Predefined alert rules.
     pub alerts: Vec<RuleSpec>,
+    /// Routes that a flag switches off.
+    pub gates: Vec<GateSpec>,
+    /// Flags that the application is told of by `X-Serin-Flags`.
+    pub told_flags: Vec<String>,
 }
 
 /// The split of a service.

@@ -16,6 +16,7 @@ use super::evidence::Journal;
 use super::lease::{self, LeaseChange};
 use super::state_file::{Kept, OnFailure};
 use super::{Freshness, LOOK, Loaded, Place, Posted, Store, StoreError, check_revision, runs, stops_a_canary};
+use crate::model::flag::{Definitions, FlagChange};
 use crate::model::rollout::Fence;
 use crate::model::split::{Arm, EpisodeId};
 use crate::model::state::{Change, ServiceState, State};
@@ -67,7 +68,8 @@ impl Store for EmbeddedStore {
             self.leases.prune(name, &mut state, now);
             (name.clone(), state)
         });
-        Loaded { state: state.collect(), freshness: Freshness::Fresh, poisoned: Vec::new() }
+        let flags = self.kept.peek(|saved| Arc::clone(&saved.flags));
+        Loaded { flags, ..Loaded::of(state.collect(), Freshness::Fresh) }
     }
 
     async fn apply(&self, service: &str, change: &Change, expected: Option<u64>) -> Result<ServiceState, StoreError> {
@@ -88,6 +90,18 @@ impl Store for EmbeddedStore {
         let outcome = outcome.await;
         self.bell.notify_one();
         self.journal.keep(|episode| self.runs(episode)).await;
+        outcome?
+    }
+
+    async fn change_flags(&self, change: &FlagChange, expected: Option<u64>) -> Result<Arc<Definitions>, StoreError> {
+        let change = change.clone();
+        let outcome = self.kept.change(OnFailure::Undo, move |saved| {
+            check_revision(saved.flags.revision, expected)?;
+            saved.flags = Arc::new(saved.flags.apply(&change));
+            Ok(Arc::clone(&saved.flags))
+        });
+        let outcome = outcome.await;
+        self.bell.notify_one();
         outcome?
     }
 
@@ -275,6 +289,23 @@ mod tests {
         store.apply("checkbox", &trip(), None).await.expect("applies");
         let heard = tokio::time::timeout(LOOK / 2, store.changed()).await;
         assert!(heard.is_ok(), "only the periodic look saw it");
+    }
+
+    #[tokio::test]
+    async fn flags_are_there_after_a_restart_and_a_change_twice_is_made_once() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("state.json");
+        let store = EmbeddedStore::open(&path).expect("opens");
+        let put = FlagChange::Put { key: "kill".into(), definition: "{}".into() };
+        for _ in 0..2 {
+            assert_eq!(store.change_flags(&put, None).await.expect("changes").revision, 1);
+        }
+        let refused = store.change_flags(&put, Some(0)).await;
+        assert!(matches!(refused, Err(StoreError::Conflict { expected: 0, actual: 1 })), "{refused:?}");
+        let before = store.load(&[]).await.flags;
+        drop(store);
+        let store = EmbeddedStore::open(&path).expect("opens again");
+        assert_eq!((store.load(&[]).await.flags, &*before.flags["kill"]), (before.clone(), "{}"));
     }
 
     #[tokio::test]

@@ -20,6 +20,7 @@ use rand::distr::{Distribution, StandardUniform};
 
 use self::embedded::EmbeddedStore;
 use self::redis::RedisStore;
+use crate::model::flag::{Definitions, FlagChange, Refusal};
 use crate::model::rollout::change::RolloutChange;
 use crate::model::rollout::{Fence, RolloutId};
 use crate::model::spec::{StoreKind, StoreSpec};
@@ -38,8 +39,8 @@ pub enum StoreError {
     /// It can't be reached, or doesn't answer in time. Nothing was changed as far as is known.
     #[error("the store is unavailable: {0}")]
     Unavailable(String),
-    /// The service is at another revision than the caller thought.
-    #[error("the service is at revision {actual}, not {expected}: read it again, then repeat the change")]
+    /// The service, or what there is of flags, is at another revision than the caller thought.
+    #[error("it is at revision {actual}, not {expected}: read it again, then repeat the change")]
     Conflict {
         /// What the caller thought.
         expected: u64,
@@ -83,10 +84,21 @@ pub struct Loaded {
     /// The state of the services asked for; a service the store has nothing of has the default state.
     /// Members whose lease ran out aren't in it.
     pub state: State,
+    /// All flags, the last good definition in the place of each that is refused.
+    pub flags: Arc<Definitions>,
+    /// What is refused of the flags in the store, as far as the store looked.
+    pub refused: Arc<[Refusal]>,
     /// Where it came from.
     pub freshness: Freshness,
     /// Values that made no sense and were passed over.
     pub poisoned: Vec<Poison>,
+}
+
+impl Loaded {
+    /// The state of services, without flags and with nothing passed over.
+    pub fn of(state: State, freshness: Freshness) -> Self {
+        Self { state, freshness, flags: Arc::default(), refused: Arc::default(), poisoned: Vec::new() }
+    }
 }
 
 /// A place in the order in which a store gives the posts of an episode. The default one is before all of them.
@@ -108,7 +120,7 @@ pub struct Posted {
 /// A store. All its methods may be called at any time, from any task.
 #[async_trait]
 pub trait Store: Send + Sync + std::fmt::Debug {
-    /// The state of these services. Never fails: a store that can't be reached gives the
+    /// The state of these services, and all flags. Never fails: a store that can't be reached gives the
     /// last good state and says so.
     async fn load(&self, services: &[String]) -> Loaded;
 
@@ -121,6 +133,13 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// # Errors
     /// When the store can't be reached, or the revision is another.
     async fn apply(&self, service: &str, change: &Change, expected: Option<u64>) -> Result<ServiceState, StoreError>;
+
+    /// Changes flags, atomically, and returns all definitions after it. With `expected`, only if the
+    /// definitions are at that revision. What a definition says is the caller's to check before.
+    ///
+    /// # Errors
+    /// When the store can't be reached, or the revision is another.
+    async fn change_flags(&self, change: &FlagChange, expected: Option<u64>) -> Result<Arc<Definitions>, StoreError>;
 
     /// Asks to lead the proxies of this store for so long, or to go on leading them. None while another
     /// one leads. Each new leader has a higher fence than all before; so has one that led before and

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use tempfile::NamedTempFile;
 
 use super::StoreError;
+use crate::model::flag::Definitions;
 use crate::model::state::State;
 use crate::model::time::Timestamp;
 use crate::telemetry;
@@ -29,6 +30,30 @@ pub(super) struct Saved {
     pub(super) read_at: Option<Timestamp>,
     /// The services.
     pub(super) services: State,
+    /// The flags, each by its last good definition.
+    #[serde(default, with = "shared", skip_serializing_if = "nothing_yet")]
+    pub(super) flags: Arc<Definitions>,
+}
+
+fn nothing_yet(flags: &Arc<Definitions>) -> bool {
+    flags.revision == 0
+}
+
+/// What is shared, for serde.
+mod shared {
+    use std::sync::Arc;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn serialize<T: Serialize, S: Serializer>(shared: &Arc<T>, serializer: S) -> Result<S::Ok, S::Error> {
+        shared.as_ref().serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Arc<T>, D::Error> {
+        T::deserialize(deserializer).map(Arc::new)
+    }
 }
 
 /// What to do with a change that can't be written.
@@ -128,7 +153,8 @@ impl Kept {
         let before = lock(&self.memory).clone();
         let mut after = before.clone();
         let answer = alter(&mut after);
-        let written = if after.services == before.services && !disk.behind {
+        let same = after.services == before.services && after.flags == before.flags;
+        let written = if same && !disk.behind {
             Ok(())
         } else {
             after.saved_at = telemetry::now();
@@ -294,6 +320,18 @@ mod tests {
         std::fs::create_dir(folder.path().join("sub")).expect("a folder");
         remember(&kept, "held", OnFailure::Hold).expect("writes");
         assert!(std::fs::read_to_string(&path).expect("the file").contains("held"));
+    }
+
+    #[test]
+    fn a_file_from_before_there_were_flags_is_read_and_flags_are_kept_in_it() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("state.json");
+        std::fs::write(&path, "{\"saved_at\": 1, \"services\": {}}").expect("a file");
+        let kept = Kept::open(&path).expect("opens");
+        let flags = Arc::new(Definitions { revision: 1, metadata: Some("{}".into()), ..Definitions::default() });
+        kept.change_now(OnFailure::Undo, |saved| saved.flags = Arc::clone(&flags)).expect("writes");
+        drop(kept);
+        assert_eq!(Kept::open(&path).expect("opens again").peek(|saved| Arc::clone(&saved.flags)), flags);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use redis::Value;
+use serin::model::flag::FlagChange;
 use serin::model::split::Arm;
 use serin::model::state::{Change, Member};
 use serin::model::verdict::{Post, Seen};
@@ -334,6 +335,10 @@ async fn a_user_with_the_documented_rights_is_enough() {
     apply(&store, &Change::RemoveMember { arm: Arm::Canary, id: "m".into() }).await;
     assert!(is_fresh(&load(&store).await));
     assert!(store.lead("p1", SECOND).await.expect("it may lead").is_some());
+    let flag = FlagChange::Put { key: "kill".into(), definition: "{}".into() };
+    store.change_flags(&flag, None).await.expect("it may change flags");
+    let seen = load(&store).await;
+    assert_eq!((seen.flags.flags.len(), seen.poisoned), (1, vec![]), "it may read flags");
     let episode = state(&store).await.episode.expect("it runs").id;
     store.post(SERVICE, episode, &[Post::Seen(Seen::default())]).await.expect("it may tell");
     let start = store.posted(SERVICE, episode, Place::default()).await.expect("needs no rights").place;

@@ -28,6 +28,7 @@ use tokio::sync::{Notify, oneshot, watch};
 use super::{Access, AdminState, bind, serve};
 use crate::live::metrics::LiveMetrics;
 use crate::live::{Live, StoreHealth, sample};
+use crate::model::flag::{Definitions, FlagChange};
 use crate::model::rollout::Fence;
 use crate::model::spec::{AdminAddress, AdminSpec, ServiceSpec};
 use crate::model::split::EpisodeId;
@@ -41,6 +42,7 @@ use crate::telemetry::metrics::Registry;
 #[derive(Debug, Default)]
 pub(super) struct MemoryStore {
     state: Mutex<State>,
+    flags: Mutex<Arc<Definitions>>,
     gone: AtomicBool,
     rung: Notify,
 }
@@ -50,7 +52,8 @@ impl Store for MemoryStore {
     async fn load(&self, services: &[String]) -> Loaded {
         let held = self.state.lock().expect("no writer panicked");
         let of = |name: &String| (name.clone(), held.get(name).cloned().unwrap_or_default());
-        Loaded { state: services.iter().map(of).collect(), freshness: Freshness::Fresh, poisoned: vec![] }
+        let flags = Arc::clone(&self.flags.lock().expect("no writer panicked"));
+        Loaded { flags, ..Loaded::of(services.iter().map(of).collect(), Freshness::Fresh) }
     }
 
     async fn apply(&self, service: &str, change: &Change, expected: Option<u64>) -> Result<ServiceState, StoreError> {
@@ -65,6 +68,19 @@ impl Store for MemoryStore {
         *state = state.apply(change);
         self.rung.notify_one();
         Ok(state.clone())
+    }
+
+    async fn change_flags(&self, change: &FlagChange, expected: Option<u64>) -> Result<Arc<Definitions>, StoreError> {
+        if self.gone.load(Ordering::SeqCst) {
+            return Err(StoreError::Unavailable("connection refused".into()));
+        }
+        let mut held = self.flags.lock().expect("no writer panicked");
+        if let Some(expected) = expected.filter(|expected| *expected != held.revision) {
+            return Err(StoreError::Conflict { expected, actual: held.revision });
+        }
+        *held = Arc::new(held.apply(change));
+        self.rung.notify_one();
+        Ok(Arc::clone(&held))
     }
 
     async fn lead(&self, _: &str, _: std::time::Duration) -> Result<Option<Fence>, StoreError> {

@@ -18,7 +18,7 @@ use crate::model::spec::{HealthSpec, ServiceSpec, SplitSpec, StatusSet, Sticky, 
 use crate::model::split::PerArm;
 use crate::model::weight::Weight;
 
-use super::{rollout, verdict};
+use super::{gate, rollout, verdict};
 
 const MAX_BODY_BYTES: u64 = 64 << 20;
 /// How long an alert rule's condition holds before it fires.
@@ -95,6 +95,8 @@ fn service(name: &Spanned<String>, hosts: Vec<String>, raw: &RawService, finding
         timeouts: timeouts(&raw.timeouts, findings),
         max_body_bytes: findings.read_or(raw.max_body.as_ref(), MAX_BODY_BYTES, units::size),
         alerts: raw.alert.iter().filter_map(|rule| self::rule(rule, findings)).collect(),
+        gates: gate::gates(raw, findings),
+        told_flags: gate::told(raw, findings),
     }
 }
 

@@ -2,8 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use http::Method;
+
 use super::*;
 use crate::model::alert::Condition;
+use crate::model::gate::NormalPath;
 use crate::model::split::Arm;
 
 const SERIN: &str = include_str!("../../../../config/serin.toml");
@@ -137,4 +140,27 @@ fn checkbox_toml_says_what_checkbox_needs() {
     assert!(health.path == "/api" && health.expect_status.contains(404) && !health.expect_status.contains(200));
     assert_eq!(health.expect_body.as_deref(), Some("Cannot GET /api"));
     assert_eq!(checkbox.alerts[0].condition, Condition::Above(0.05));
+}
+
+#[test]
+fn checkbox_toml_has_a_kill_switch_for_each_of_its_features() {
+    let (spec, _) = parsed(CHECKBOX);
+    let gates = &spec.services[0].gates;
+    for (flag, method, path) in [
+        ("study.create", Method::POST, "/api/study/create"),
+        ("survey.preview", Method::POST, "/api/design/survey"),
+        ("vote.submit", Method::POST, "/api/study/vote/submit/"),
+        ("vote.upload", Method::POST, "/api/upload"),
+        ("study.listing", Method::GET, "/api/study/listing"),
+    ] {
+        let path = NormalPath::of(path);
+        let met: Vec<_> = gates.iter().filter(|gate| gate.stands_before(&method, &path)).collect();
+        assert_eq!(met.iter().map(|gate| gate.flag.as_str()).collect::<Vec<_>>(), [flag]);
+        assert!(met[0].default, "{flag}: a flag that is lost must not take the application down");
+        assert!(!met[0].stands_before(&Method::OPTIONS, &path), "{flag}: browsers ask first");
+    }
+    for (method, path) in [(Method::GET, "/"), (Method::GET, "/api/study/load/5e7f3a9c1d2b4c6e8f000001")] {
+        assert!(!gates.iter().any(|gate| gate.stands_before(&method, &NormalPath::of(path))), "{path}");
+    }
+    assert_eq!(spec.services[0].told_flags, ["vote.upload", "mail.notify"]);
 }

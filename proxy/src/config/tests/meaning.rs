@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::model::alert::{AlertMetric, Condition};
+use crate::model::gate::GatePath;
 use crate::model::spec::{AdminAddress, HeaderMatch, SignalSpec, SlowThreshold, SmtpTls, Sticky, StoreKind};
 
 fn notes(text: &str) -> String {
@@ -46,6 +47,28 @@ fn statuses_are_codes_and_classes_as_numbers_or_text() {
     assert!(status.contains(503) && status.contains(429) && status.contains(418) && !status.contains(500));
     let healthy = &spec.services[0].health.as_ref().expect("health").expect_status;
     assert!(healthy.contains(404) && !healthy.contains(200));
+}
+
+#[test]
+fn a_gate_has_what_the_file_says_and_else_its_defaults() {
+    let gates = |more: &str| {
+        parsed(&format!("[service.a]\ngate = [{{ flag = \"it\", {more} }}]\n")).0.services[0].gates.clone()
+    };
+    let plain = &gates("path = \"/api/%63reate/\"")[0];
+    assert_eq!((plain.flag.as_str(), plain.methods.len(), plain.default), ("it", 0, true));
+    assert_eq!(plain.path, GatePath::Exact(b"/api/create".as_slice().into()));
+    assert_eq!((plain.answer.status.as_u16(), &plain.answer.body), (503, &None));
+    let page = "content_type = \"text/html\", body = \"<h1>\", status = 404, default = false, methods = [\"GET\"]";
+    let full = &gates(&format!("path_prefix = \"/Old\", {page}"))[0];
+    assert_eq!(full.path, GatePath::Prefix(b"/old".as_slice().into()));
+    assert_eq!((full.answer.status.as_u16(), full.answer.body.as_deref(), full.default), (404, Some("<h1>"), false));
+    for (redirect, status) in [("", 302), (", status = 307", 307)] {
+        let gate = &gates(&format!("path = \"/a\", redirect = \"https://b.example/\"{redirect}"))[0];
+        assert_eq!(gate.answer.status.as_u16(), status);
+        assert_eq!(gate.answer.location.as_ref().map(|to| to.as_bytes()), Some(b"https://b.example/".as_slice()));
+    }
+    let (spec, _) = parsed("[service.a.flags]\nheader = [\"search\", \"Neuer Editor\"]\n");
+    assert_eq!(spec.services[0].told_flags, ["search", "Neuer Editor"]);
 }
 
 #[test]

@@ -176,6 +176,33 @@ fn service_values_without_meaning_are_refused() {
         ("alert = [{ metric = \"p95\", above = 1, below = 2 }]", "2", "not both"),
         ("alert = [{ metric = \"error_ratio\", above = 5 }]", "5", "from 0 to 1"),
         ("alert = [{ metric = \"p95\", above = -0.1 }]", "-0.1", "give seconds"),
+        ("gate = [{ flag = \"a\" }]", "{ flag = \"a\" }", "`path` or `path_prefix` is missing"),
+        ("gate = [{ flag = \"a\", path = \"/\", path_prefix = \"/b\" }]", "\"/b\"", "not both"),
+        ("gate = [{ flag = \"a:b\", path = \"/\" }]", "\"a:b\"", "no colon"),
+        ("gate = [{ flag = \"a\", path = \"b\" }]", "\"b\"", "a path begins with"),
+        ("gate = [{ flag = \"a\", path = \"/b?c\" }]", "\"/b?c\"", "whatever its query"),
+        ("gate = [{ flag = \"a\", path = \"/b/%2e./c\" }]", "\"/b/%2e./c\"", "without `..`"),
+        ("gate = [{ flag = \"a\", path = \"/\", methods = [\"post\"] }]", "\"post\"", "in capitals"),
+        ("gate = [{ flag = \"a\", path = \"/\", methods = [\"GET\", \"GET\"] }]", "\"GET\"", "in the list already"),
+        ("gate = [{ flag = \"a\", path = \"/\", status = 204 }]", "204", "200 to 203 or 400 to 599"),
+        ("gate = [{ flag = \"a\", path = \"/\", status = 302 }]", "302", "for 3xx give `redirect`"),
+        ("gate = [{ flag = \"a\", path = \"/\", status = \"503\" }]", "\"503\"", "the status of a closed gate"),
+        ("gate = [{ flag = \"a\", path = \"/\", content_type = \"html\", body = \"\" }]", "\"html\"", "no media type"),
+        ("gate = [{ flag = \"a\", path = \"/b\", redirect = \"c\" }]", "\"c\"", "a redirect leads to a URL"),
+        ("gate = [{ flag = \"a\", path = \"/b\", redirect = \"//c\" }]", "\"//c\"", "a redirect leads to a URL"),
+        ("gate = [{ flag = \"a\", path_prefix = \"/b\", redirect = \"/b/c\" }]", "\"/b/c\"", "leads back to the gate"),
+        (
+            "gate = [{ flag = \"a\", path = \"/b\", redirect = \"/c\", body = \"d\" }]",
+            "\"d\"",
+            "a redirect has no body",
+        ),
+        (
+            "gate = [{ flag = \"a\", path = \"/b\", redirect = \"/c\", status = 503 }]",
+            "503",
+            "the status of a redirect is",
+        ),
+        ("flags.header = [\"a\", \"a\"]", "\"a\"", "in the list already"),
+        ("flags.header = [\"\"]", "\"\"", "a flag's key has"),
     ] {
         let text = format!("[service.web]\n{part}\n");
         if culprit.is_empty() {

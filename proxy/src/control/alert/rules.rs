@@ -238,6 +238,8 @@ mod tests {
             },
             max_body_bytes: 0,
             alerts,
+            gates: vec![],
+            told_flags: vec![],
         })
     }
 
@@ -284,8 +286,10 @@ mod tests {
                 pools: PerArm { stable: vec![endpoint("a"), endpoint("b")], canary: vec![] },
                 canary_withdrawn: false,
                 rollout: None,
+                flags: None,
             };
-            self.live.snapshot_cell().store(Arc::new(Snapshot::new(revision, vec![Arc::new(view)])));
+            let snapshot = Snapshot::new(revision, vec![Arc::new(view)], Arc::default());
+            self.live.snapshot_cell().store(Arc::new(snapshot));
         }
 
         /// For so many seconds, ten requests in each, of which so many are bad; each takes so long.

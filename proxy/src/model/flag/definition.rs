@@ -220,7 +220,7 @@ fn find(variants: &[(Box<str>, Value)], name: &str) -> Option<usize> {
 }
 
 /// Whether a name can be written in a header, a log line and a key of the store.
-pub(super) fn is_name(name: &str) -> bool {
+pub fn is_name(name: &str) -> bool {
     let fits = (1..=limits::NAME_BYTES).contains(&name.len());
     fits && name.trim() == name && !name.chars().any(|c| c.is_control() || c == ':')
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
+use super::definitions::METADATA;
 use super::limits;
 use super::refusal::{Place, Quoted, Refusal, Why, type_of};
 
@@ -31,7 +32,7 @@ impl Document {
             return Err(at("document", Why::Missing("flags")));
         };
         let evaluators = take_object(&mut fields, "$evaluators")?.unwrap_or_default();
-        let metadata = fields.remove("metadata");
+        let metadata = fields.remove(METADATA);
         if let Some(unknown) = fields.keys().find(|field| !field.starts_with('$')) {
             return Err(at("document", Why::UnknownKey(Quoted::new(unknown))));
         }
@@ -56,6 +57,18 @@ impl Document {
         let evaluator = read(evaluator, "the evaluator in bytes", limits::DEFINITION_BYTES)
             .map_err(|why| at(&place.to_string(), why))?;
         self.evaluators.insert(name.to_owned(), evaluator);
+        Ok(())
+    }
+
+    /// Sets the metadata that all flags share, which come by themselves.
+    ///
+    /// # Errors
+    ///
+    /// If their text is too big or no JSON; what they say is looked at later.
+    pub fn put_metadata(&mut self, metadata: &[u8]) -> Result<(), Refusal> {
+        let metadata =
+            read(metadata, "the metadata in bytes", limits::DEFINITION_BYTES).map_err(|why| at(METADATA, why))?;
+        self.metadata = Some(metadata);
         Ok(())
     }
 

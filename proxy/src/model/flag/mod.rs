@@ -5,16 +5,17 @@
 //! [`Context`], knows no clock and no chance, and ends after a bounded number of steps whatever
 //! flag and context say. [`stale`] tells which flags have had their day.
 //!
-//! From definition to answer: `document.rs` reads the text, `definition.rs` one flag's fields,
-//! `compile.rs` with `operators.rs` its rule into an `expr.rs`, which `machine.rs` with `lists.rs`
-//! runs on the values of `datum.rs`. `docs/flags.md` is the format for users. May know: the rest
-//! of `model`.
+//! From definition to answer: `definitions.rs` is what a store holds and how that changes, `document.rs` reads
+//! the text, `definition.rs` one flag's fields, `compile.rs` with `operators.rs` its rule into an `expr.rs`,
+//! which `machine.rs` with `lists.rs` runs on the values of `datum.rs`. `docs/flags.md` is the format for
+//! users. May know: the rest of `model`.
 
 mod bucket;
 mod compile;
 mod context;
 mod datum;
 mod definition;
+mod definitions;
 mod digest;
 mod document;
 mod evaluation;
@@ -33,7 +34,8 @@ mod steps;
 mod tests;
 
 pub use context::Context;
-pub use definition::{Flag, Kind};
+pub use definition::{Flag, Kind, is_name};
+pub use definitions::{Definitions, FlagChange};
 pub use digest::Digest;
 pub use document::Document;
 pub use evaluation::{ErrorCode, Evaluation, Fault, Reason};

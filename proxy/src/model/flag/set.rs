@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 use super::compile::Compiler;
 use super::context::Context;
 use super::definition::{Flag, Shared, is_name};
+use super::definitions::METADATA;
 use super::digest::{Digest, Digester};
 use super::document::Document;
 use super::evaluation::{Evaluation, Fault};
@@ -40,7 +41,7 @@ impl FlagSet {
     /// The same for definitions that have been read: see [`FlagSet::update`].
     pub fn assemble(previous: &Self, document: &Document) -> (Self, Vec<Refusal>) {
         let mut refusals = Vec::new();
-        let read = Metadata::read(None, &Place::of(&["metadata"]), document.metadata.as_ref(), &Metadata::default());
+        let read = Metadata::read(None, &Place::of(&[METADATA]), document.metadata.as_ref(), &Metadata::default());
         let metadata = read.unwrap_or_else(|refusal| {
             refusals.push(refusal);
             previous.metadata.clone()
@@ -98,6 +99,11 @@ impl FlagSet {
         self.flags.get(key).map(|flag| &**flag)
     }
 
+    /// A flag, to be kept beyond this set.
+    pub fn share(&self, key: &str) -> Option<Arc<Flag>> {
+        self.flags.get(key).cloned()
+    }
+
     /// The keys of flags that were refused and have no good definition from before.
     pub fn refused(&self) -> impl Iterator<Item = &str> {
         self.refused.iter().map(|key| &**key)
@@ -136,7 +142,7 @@ impl FlagSet {
 }
 
 /// What is wrong with an evaluator by itself, whether or not a flag refers to it.
-fn evaluator_fault(name: &str, evaluators: &Map<String, Value>) -> Option<Refusal> {
+pub(super) fn evaluator_fault(name: &str, evaluators: &Map<String, Value>) -> Option<Refusal> {
     if !is_name(name) {
         let at = Place::of(&["$evaluators", name]).to_string();
         return Some(Refusal { flag: None, at, why: Why::Name(Quoted::new(name)) });

@@ -23,8 +23,8 @@ pub(super) const SALT: &str = "salt";
 pub(super) const CIRCUIT: &str = "circuit";
 pub(super) const ROLLOUT: &str = "rollout";
 
-const WRONG_TYPE: &str = "the key isn't a hash: delete it, and write its fields with HSET";
-const BAD_REVISION: &str = "not a revision: give a whole number above 0";
+pub(super) const WRONG_TYPE: &str = "the key isn't a hash: delete it, and write its fields with HSET";
+pub(super) const BAD_REVISION: &str = "not a revision: give a whole number above 0";
 const BAD_WEIGHT: &str = "not a weight: give a percent from 0 to 100 with at most two decimals, such as 12.5";
 const BAD_EPISODE: &str = "not an episode: `episode` is 16 hex digits and `salt` 32, and one needs the other";
 const BAD_CIRCUIT: &str = "not a circuit: leave it to serin; `serin trip` and `serin reset` change it";
@@ -157,14 +157,19 @@ impl Decoded {
     }
 
     fn refuse(&mut self, key: &str, field: &str, problem: &str) {
-        let field = field.chars().take(100).flat_map(char::escape_debug).collect::<String>();
-        self.poisoned.push(Poison { key: format!("{key} {field}"), problem: problem.to_owned() });
+        self.poisoned.push(poison(key, field, problem));
     }
 
     fn refuse_key(&mut self, key: &str) {
         self.poisoned.push(Poison { key: key.to_owned(), problem: WRONG_TYPE.to_owned() });
         self.wrong_type.push(key.to_owned());
     }
+}
+
+/// A field that makes no sense. Its name comes from anybody, so it is escaped and cut short.
+pub(super) fn poison(key: &str, field: &str, problem: &str) -> Poison {
+    let field = field.chars().take(100).flat_map(char::escape_debug).collect::<String>();
+    Poison { key: format!("{key} {field}"), problem: problem.to_owned() }
 }
 
 fn read_episode(id: Option<&str>, salt: Option<&str>) -> Option<Episode> {

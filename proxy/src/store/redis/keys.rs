@@ -21,6 +21,20 @@ pub(super) struct ServiceKeys {
     pub(super) pools: PerArm<String>,
 }
 
+/// The keys of all flags.
+#[derive(Clone, Debug)]
+pub(super) struct FlagKeys {
+    /// The hash of what is said of all flags together: revision and metadata.
+    pub(super) set: String,
+    /// The hash of definitions, by flag.
+    pub(super) flags: String,
+    /// The hash of shared evaluators, by name.
+    pub(super) evaluators: String,
+}
+
+/// The message that says that flags changed. No service has a name with a colon.
+pub(super) const FLAGS_CHANGED: &str = ":flags";
+
 impl Keys {
     /// The keys of a namespace; none when its name can't stand in a key.
     pub(super) fn new(namespace: &str) -> Option<Self> {
@@ -34,6 +48,12 @@ impl Keys {
         let service = format!("{}:service:{name}", self.prefix);
         let pools = PerArm::from_fn(|arm| format!("{service}:pool:{arm}"));
         ServiceKeys { service, pools }
+    }
+
+    /// The keys of the flags.
+    pub(super) fn flags(&self) -> FlagKeys {
+        let key = |name: &str| format!("{}:{name}", self.prefix);
+        FlagKeys { set: key("flagset"), flags: key("flags"), evaluators: key("evaluators") }
     }
 
     /// The key that exists as long as a leased member lives.
@@ -56,7 +76,7 @@ impl Keys {
         format!("{}:evidence:{service}:{episode}", self.prefix)
     }
 
-    /// The channel on which the name of a changed service is published.
+    /// The channel on which the name of a changed service is published, or [`FLAGS_CHANGED`].
     pub(super) fn changes(&self) -> String {
         format!("{}:changes", self.prefix)
     }
@@ -74,6 +94,11 @@ mod tests {
         assert_eq!(service.pools.canary, "serin:{production}:service:checkbox:pool:canary");
         assert_eq!(keys.lease("checkbox", Arm::Stable, "a:80"), "serin:{production}:lease:checkbox:stable:a:80");
         assert_eq!(keys.evidence("checkbox", EpisodeId(0xab)), "serin:{production}:evidence:checkbox:00000000000000ab");
+        let flags = keys.flags();
+        assert_eq!(
+            [flags.set, flags.flags, flags.evaluators],
+            ["serin:{production}:flagset", "serin:{production}:flags", "serin:{production}:evaluators"]
+        );
         assert_eq!(keys.changes(), "serin:{production}:changes");
         assert_eq!([keys.leader(), keys.fence()], ["serin:{production}:leader", "serin:{production}:fence"]);
     }

@@ -1,14 +1,16 @@
 //! The store in Redis: many proxies, scripts and people on one state.
 //!
 //! Keys are made in `keys`, fields are understood in `codec`, `connection` keeps lines
-//! to the server, `read`, `write` and `evidence` use them, `watch` hears of changes. Here they
+//! to the server, `read`, `write`, `evidence` and `flags` use them, `watch` hears of changes. Here they
 //! meet the last good state, which lives in the state file: it answers while Redis is
 //! away, and it keeps an open circuit open whatever Redis forgot.
 //! May know: model, telemetry.
 
+mod bell;
 mod codec;
 mod connection;
 mod evidence;
+mod flags;
 mod keys;
 mod read;
 #[cfg(test)]
@@ -22,17 +24,19 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tokio::sync::Notify;
 
+use self::bell::Bell;
 use self::codec::Decoded;
 use self::connection::{Down, Line, Server};
 use self::evidence::Evidence;
+use self::flags::{Flags, Known};
 use self::keys::Keys;
 use self::watch::Watch;
 use self::write::{Wish, Writer};
 use super::evidence::Journal;
 use super::state_file::{Kept, OnFailure, Saved};
 use super::{Freshness, LOOK, Loaded, Place, Posted, Store, StoreError, runs, stops_a_canary};
+use crate::model::flag::{Definitions, FlagChange};
 use crate::model::rollout::Fence;
 use crate::model::split::EpisodeId;
 use crate::model::state::{Change, ServiceState, State};
@@ -44,7 +48,8 @@ use crate::telemetry;
 pub struct RedisStore<R = Redis> {
     remote: R,
     kept: Arc<Kept>,
-    bell: Arc<Notify>,
+    bell: Arc<Bell>,
+    flags: Known,
     /// Services that were read from Redis by this process.
     met: Mutex<BTreeSet<String>>,
 }
@@ -56,6 +61,7 @@ pub struct Redis {
     reader: Line,
     writer: Writer,
     evidence: Evidence,
+    flags: Flags,
     _watch: Watch,
 }
 
@@ -80,6 +86,9 @@ trait Remote: Send + Sync + std::fmt::Debug {
 
     /// The evidence that proxies share there; none where they share none.
     fn evidence(&self) -> Option<&Evidence>;
+
+    /// The flags that it holds; none where it holds none.
+    fn flags(&self) -> Option<&Flags>;
 }
 
 impl RedisStore {
@@ -96,15 +105,16 @@ impl RedisStore {
         let server = Arc::new(Server::new(url)?);
         let kept = Kept::open(state_file)?;
         let journal = Journal::open(state_file, |episode| kept.peek(|saved| runs(&saved.services, episode)));
-        let bell = Arc::new(Notify::new());
+        let bell = Arc::new(Bell::default());
         let remote = Redis {
             reader: Line::new(Arc::clone(&server)),
             writer: Writer::new(keys.clone(), Line::new(Arc::clone(&server))),
             evidence: Evidence::new(keys.clone(), Line::new(Arc::clone(&server)), journal),
+            flags: Flags::new(&keys, Line::new(Arc::clone(&server))),
             _watch: Watch::start(server, keys.changes(), Arc::clone(&bell)),
             keys,
         };
-        Ok(Self { remote, kept, met: Mutex::default(), bell })
+        Ok(Self { remote, kept, bell, flags: Known::default(), met: Mutex::default() })
     }
 }
 
@@ -137,6 +147,10 @@ impl Remote for Redis {
     fn evidence(&self) -> Option<&Evidence> {
         Some(&self.evidence)
     }
+
+    fn flags(&self) -> Option<&Flags> {
+        Some(&self.flags)
+    }
 }
 
 #[async_trait]
@@ -146,10 +160,15 @@ impl<R: Remote> Store for RedisStore<R> {
             Ok(found) => self.restore_what_was_lost_meanwhile(services, found).await,
             Err(down) => Err(down),
         };
-        match found {
+        let mut loaded = match found {
             Ok(found) => self.take_in(services, found).await,
             Err(down) => self.last_good(services, down.to_string()),
+        };
+        if loaded.freshness == Freshness::Fresh {
+            loaded.poisoned.extend(self.look_at_flags().await);
         }
+        self.add_flags(&mut loaded);
+        loaded
     }
 
     async fn apply(&self, service: &str, change: &Change, expected: Option<u64>) -> Result<ServiceState, StoreError> {
@@ -166,8 +185,12 @@ impl<R: Remote> Store for RedisStore<R> {
             Err(_) if stops_a_canary(change) && !record_first => self.record(service, change).await,
             Err(_) => {}
         }
-        self.bell.notify_one();
+        self.bell.ring();
         outcome
+    }
+
+    async fn change_flags(&self, change: &FlagChange, expected: Option<u64>) -> Result<Arc<Definitions>, StoreError> {
+        self.change_flags_there(change, expected).await
     }
 
     async fn lead(&self, holder: &str, ttl: Duration) -> Result<Option<Fence>, StoreError> {
@@ -195,7 +218,7 @@ impl<R: Remote> Store for RedisStore<R> {
 
     async fn changed(&self) {
         tokio::select! {
-            () = self.bell.notified() => {}
+            () = self.bell.heard() => {}
             () = tokio::time::sleep(LOOK) => {}
         }
     }
@@ -211,7 +234,7 @@ impl<R: Remote> Store for RedisStore<R> {
                 }
             }
         }
-        self.bell.notify_one();
+        self.bell.ring();
         Ok(())
     }
 }
@@ -266,7 +289,7 @@ impl<R: Remote> RedisStore<R> {
 
     /// Makes what was found the last good state, and tells Redis of open circuits and aborts that it forgot.
     async fn take_in(&self, services: &[String], found: Vec<Decoded>) -> Loaded {
-        let mut loaded = Loaded { state: State::new(), freshness: Freshness::Fresh, poisoned: Vec::new() };
+        let mut loaded = Loaded::of(State::new(), Freshness::Fresh);
         let mut news = State::new();
         for (name, mut decoded) in services.iter().zip(found) {
             let last_good = self.last_good_of(name);
@@ -303,7 +326,7 @@ impl<R: Remote> RedisStore<R> {
     fn last_good(&self, services: &[String], because: String) -> Loaded {
         let state = services.iter().map(|name| (name.clone(), self.last_good_of(name))).collect();
         let read_at = self.kept.peek(|saved| saved.read_at);
-        Loaded { state, freshness: Freshness::LastGood { read_at, because }, poisoned: Vec::new() }
+        Loaded::of(state, Freshness::LastGood { read_at, because })
     }
 
     fn last_good_of(&self, service: &str) -> ServiceState {

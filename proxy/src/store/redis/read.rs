@@ -42,9 +42,9 @@ pub(super) async fn services(
 }
 
 /// None for a key of another type: that is one poisoned key, not a failure.
-fn only_wrong_types_pass(answer: RedisResult<Fields>) -> RedisResult<Option<Fields>> {
+pub(super) fn only_wrong_types_pass<T>(answer: RedisResult<T>) -> RedisResult<Option<T>> {
     match answer {
-        Ok(fields) => Ok(Some(fields)),
+        Ok(found) => Ok(Some(found)),
         Err(error) if error.code() == Some("WRONGTYPE") => Ok(None),
         Err(error) => Err(error),
     }

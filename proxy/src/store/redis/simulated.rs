@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use super::codec::Decoded;
 use super::connection::Down;
 use super::evidence::Evidence;
+use super::flags::{Flags, Known};
 use super::write::{Wish, next_fence};
 use super::{RedisStore, Remote};
 use crate::model::rollout::Fence;
@@ -157,7 +158,7 @@ impl Server {
     pub(crate) fn store(self: &Arc<Self>, proxy: usize, file: &StateFile) -> Arc<dyn Store> {
         let remote = Simulated { server: Arc::clone(self), proxy };
         let kept = Kept::simulated(Arc::clone(&file.0));
-        Arc::new(RedisStore { remote, kept, bell: Arc::default(), met: Mutex::default() })
+        Arc::new(RedisStore { remote, kept, bell: Arc::default(), flags: Known::default(), met: Mutex::default() })
     }
 
     /// What it holds.
@@ -365,6 +366,10 @@ impl Remote for Simulated {
 
     /// What goes bad is known only where it was seen.
     fn evidence(&self) -> Option<&Evidence> {
+        None
+    }
+
+    fn flags(&self) -> Option<&Flags> {
         None
     }
 }

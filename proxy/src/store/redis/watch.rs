@@ -1,4 +1,4 @@
-//! Rings the bell when Redis says that a service changed.
+//! Rings the bell when Redis says that a service or a flag changed.
 //!
 //! Whatever it misses (while it reconnects, from a server that can't push, from a
 //! writer that doesn't publish) the periodic look finds: it makes things quick, not right.
@@ -10,6 +10,7 @@ use redis::{PushInfo, PushKind, RedisResult};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
+use super::bell::Bell;
 use super::connection::Server;
 
 /// How often a silent connection is asked whether it is still there.
@@ -29,7 +30,7 @@ impl Drop for Watch {
 
 impl Watch {
     /// Listens on the channel, and rings for each message and each time it begins anew.
-    pub(super) fn start(server: Arc<Server>, channel: String, bell: Arc<Notify>) -> Self {
+    pub(super) fn start(server: Arc<Server>, channel: String, bell: Arc<Bell>) -> Self {
         Self(tokio::spawn(async move {
             loop {
                 if let Err(error) = listen(&server, &channel, &bell).await {
@@ -41,12 +42,12 @@ impl Watch {
     }
 }
 
-async fn listen(server: &Server, channel: &str, bell: &Arc<Notify>) -> RedisResult<()> {
+async fn listen(server: &Server, channel: &str, bell: &Arc<Bell>) -> RedisResult<()> {
     let (rung, gone) = (Arc::clone(bell), Arc::new(Notify::new()));
     let lost = Arc::clone(&gone);
     let on_push = move |push: PushInfo| -> Result<(), std::convert::Infallible> {
         match push.kind {
-            PushKind::Message => rung.notify_one(),
+            PushKind::Message => rung.ring_for(push.data.last()),
             PushKind::Disconnection => lost.notify_one(),
             _ => {}
         }
@@ -56,7 +57,7 @@ async fn listen(server: &Server, channel: &str, bell: &Arc<Notify>) -> RedisResu
     connection.subscribe(channel).await?;
     server.note_reached();
     // What was published before now went unheard.
-    bell.notify_one();
+    bell.ring_for_all();
     loop {
         tokio::select! {
             () = gone.notified() => return Ok(()),

@@ -21,9 +21,9 @@ use crate::store::{StoreError, check_revision};
 use crate::telemetry;
 
 /// How often a transaction is tried when other writers keep winning.
-const ROUNDS: u32 = 20;
+pub(super) const ROUNDS: u32 = 20;
 /// After a lost round a writer waits for up to this long times the number of the round.
-const STEP_BACK: Duration = Duration::from_millis(4);
+pub(super) const STEP_BACK: Duration = Duration::from_millis(4);
 /// How long a write may take in all, the wait for earlier ones included.
 const DEADLINE: Duration = Duration::from_secs(5);
 
@@ -126,10 +126,10 @@ impl Writer {
         if after.revision != before.revision {
             let revision = Write::Set(codec::REVISION.to_owned(), after.revision.to_string());
             let writes = std::iter::once(revision).chain(codec::service_writes(&found.sound, after)).collect();
-            write_hash(&mut pipe, found, &keys.service, writes);
+            write_hash(&mut pipe, &found.wrong_type, &keys.service, writes);
             for arm in Arm::BOTH {
                 let writes = codec::pool_writes(found.sound.pools.get(arm), after.pools.get(arm));
-                write_hash(&mut pipe, found, keys.pools.get(arm), writes);
+                write_hash(&mut pipe, &found.wrong_type, keys.pools.get(arm), writes);
             }
             if let Some(over) = before.episode.filter(|episode| after.episode != Some(*episode)) {
                 pipe.cmd("EXPIRE").arg(self.keys.evidence(wish.service, over.id)).arg(AFTERLIFE).ignore();
@@ -176,7 +176,7 @@ impl Writer {
         let mut pipe = redis::pipe();
         pipe.atomic().hset(&keys.service, codec::REVISION, state.revision + 1).ignore();
         let nothing = Decoded::default();
-        write_hash(&mut pipe, &nothing, &keys.service, codec::service_writes(&nothing.sound, state));
+        write_hash(&mut pipe, &nothing.wrong_type, &keys.service, codec::service_writes(&nothing.sound, state));
         let mut lasting = state.clone();
         lease::retain(&mut lasting, |_, _| false);
         for arm in Arm::BOTH {
@@ -229,7 +229,7 @@ pub(super) async fn in_time<T>(work: impl Future<Output = Result<T, StoreError>>
 }
 
 /// Watches the keys. The first command of a write, and so the one that finds an old connection closed.
-async fn watch(held: &mut Held<'_>, keys: &[&String]) -> Result<(), Down> {
+pub(super) async fn watch(held: &mut Held<'_>, keys: &[&String]) -> Result<(), Down> {
     let mut watch = redis::cmd("WATCH");
     watch.arg(keys);
     if let Err(error) = watch.exec_async(&mut held.connection).await {
@@ -240,13 +240,14 @@ async fn watch(held: &mut Held<'_>, keys: &[&String]) -> Result<(), Down> {
 }
 
 /// Whether the transaction went through: it doesn't if something watched was written meanwhile.
-async fn execute(held: &mut Held<'_>, transaction: &Pipeline) -> Result<bool, Down> {
+pub(super) async fn execute(held: &mut Held<'_>, transaction: &Pipeline) -> Result<bool, Down> {
     let answer: Value = transaction.query_async(&mut held.connection).await?;
     Ok(!matches!(answer, Value::Nil))
 }
 
-fn write_hash(pipe: &mut Pipeline, found: &Decoded, key: &String, writes: Vec<Write>) {
-    if !writes.is_empty() && found.wrong_type.contains(key) {
+/// Writes to a hash; a key of another type makes room for it.
+pub(super) fn write_hash(pipe: &mut Pipeline, wrong_type: &[String], key: &String, writes: Vec<Write>) {
+    if !writes.is_empty() && wrong_type.contains(key) {
         pipe.del(key).ignore();
     }
     for write in writes {

@@ -1,5 +1,6 @@
 //! Flags as their users see them: definitions in, answers out.
 
+mod definitions;
 mod documented;
 mod evaluation;
 mod flagd;

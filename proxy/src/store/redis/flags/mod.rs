@@ -1,0 +1,217 @@
+//! Flags in Redis: three hashes, read as a whole when something says that they changed, and
+//! changed in optimistic transactions as services are.
+//!
+//! There may be ten thousand flags. A look asks for their revision and number alone; a small set is
+//! read with each look all the same, a large one now and then, for who writes a definition with
+//! `redis-cli` and neither raises the revision nor says so. They have a connection of their
+//! own: a trip never queues behind them. `codec` knows the fields, `kept` the last good state.
+
+mod codec;
+mod kept;
+
+use std::time::Duration;
+
+use redis::aio::MultiplexedConnection;
+use redis::{Pipeline, RedisResult, Value};
+use tokio::time::Instant;
+
+use self::codec::{Decoded, METADATA, Raw, decode, set_writes, writes};
+use super::codec::{Fields, REVISION};
+use super::connection::{Down, Held, Line};
+use super::keys::{FLAGS_CHANGED, FlagKeys, Keys};
+use super::read::only_wrong_types_pass;
+use super::write::{ROUNDS, STEP_BACK, execute, in_time, watch, write_hash};
+use crate::model::flag::{Definitions, FlagChange};
+use crate::store::{StoreError, check_revision};
+
+pub(super) use self::kept::Known;
+
+/// A set up to this many bytes is read with each look.
+const SMALL: usize = 256 * 1024;
+/// A larger one is read at the latest after so long.
+const FULL_LOOK: Duration = Duration::from_secs(10);
+
+/// The flags of one namespace.
+#[derive(Debug)]
+pub(super) struct Flags {
+    keys: FlagKeys,
+    changes: String,
+    line: Line,
+}
+
+/// What was seen by the last full look.
+#[derive(Clone, Debug)]
+pub(super) struct Sight {
+    peek: Peek,
+    raw: Raw,
+    bytes: usize,
+    at: Instant,
+}
+
+/// What tells cheaply whether flags changed: revision and metadata, how many flags and evaluators.
+type Peek = Vec<Option<Value>>;
+
+/// What is asked of a change.
+pub(super) struct FlagWish<'a> {
+    pub(super) change: &'a FlagChange,
+    pub(super) expected: Option<u64>,
+    /// The last good definitions: in place of what Redis lost.
+    pub(super) last_good: &'a Definitions,
+}
+
+impl Sight {
+    /// Whether it is time for a full look though nothing says that anything changed.
+    fn is_due(&self) -> bool {
+        self.bytes <= SMALL || self.at.elapsed() >= FULL_LOOK
+    }
+}
+
+impl Flags {
+    /// The flags over this line.
+    pub(super) fn new(keys: &Keys, line: Line) -> Self {
+        Self { keys: keys.flags(), changes: keys.changes(), line }
+    }
+
+    /// Looks whether flags changed since an earlier look; none if not. With `rung` somebody says so.
+    async fn look(&self, last: Option<&Sight>, rung: bool) -> Result<Option<Sight>, Down> {
+        let mut held = self.line.take().await?;
+        let seen = match self.look_over(&mut held.connection, last, rung).await {
+            Ok(seen) => seen,
+            Err(error) => {
+                held.renew_after(error).await?;
+                self.look_over(&mut held.connection, last, rung).await?
+            }
+        };
+        held.keep();
+        Ok(seen)
+    }
+
+    async fn look_over(
+        &self,
+        connection: &mut MultiplexedConnection,
+        last: Option<&Sight>,
+        rung: bool,
+    ) -> RedisResult<Option<Sight>> {
+        let peek = self.peek(connection).await?;
+        let is_same = |last: &Sight| !rung && last.peek == peek && !last.is_due();
+        if last.is_some_and(is_same) {
+            return Ok(None);
+        }
+        // What is written in between makes the next peek another one.
+        let (raw, at) = (self.read(connection).await?, Instant::now());
+        let bytes = raw.bytes();
+        Ok(Some(Sight { peek, raw, bytes, at }))
+    }
+
+    async fn peek(&self, connection: &mut MultiplexedConnection) -> RedisResult<Peek> {
+        let FlagKeys { set, flags, evaluators } = &self.keys;
+        let mut pipe = redis::pipe();
+        pipe.ignore_errors().cmd("HMGET").arg(set).arg(REVISION).arg(METADATA).hlen(flags).hlen(evaluators);
+        let answers: Vec<RedisResult<Value>> = pipe.query_async(connection).await?;
+        answers.into_iter().map(only_wrong_types_pass).collect()
+    }
+
+    async fn read(&self, connection: &mut MultiplexedConnection) -> RedisResult<Raw> {
+        let FlagKeys { set, flags, evaluators } = &self.keys;
+        let mut pipe = redis::pipe();
+        pipe.ignore_errors().hgetall(set).hgetall(flags).hgetall(evaluators);
+        let answers: Vec<RedisResult<Fields>> = pipe.query_async(connection).await?;
+        let mut answers = answers.into_iter().map(only_wrong_types_pass);
+        let mut next = || answers.next().unwrap_or_else(|| Ok(Some(Fields::new())));
+        Ok(Raw { set: next()?, flags: next()?, evaluators: next()? })
+    }
+
+    /// Makes a change, and returns the definitions after it, as Redis holds them.
+    async fn change(&self, wish: &FlagWish<'_>) -> Result<Definitions, StoreError> {
+        in_time(async {
+            let mut held = self.line.take().await?;
+            for round in 1..=ROUNDS {
+                match self.try_once(&mut held, wish).await {
+                    Ok(None) => tokio::time::sleep((STEP_BACK * round).mul_f64(rand::random())).await,
+                    // A conflict is an answer as good as any: the connection is sound.
+                    done @ (Ok(_) | Err(StoreError::Conflict { .. })) => {
+                        held.keep();
+                        return done.map(Option::unwrap_or_default);
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+            held.keep();
+            Err(StoreError::Unavailable("others keep changing the flags: try again".to_owned()))
+        })
+        .await
+    }
+
+    /// One round; none if another writer won it.
+    async fn try_once(&self, held: &mut Held<'_>, wish: &FlagWish<'_>) -> Result<Option<Definitions>, StoreError> {
+        let FlagKeys { set, flags, evaluators } = &self.keys;
+        watch(held, &[set, flags, evaluators]).await?;
+        let raw = self.read(&mut held.connection).await.map_err(Down::from)?;
+        let found = decode(&self.keys, &raw, wish.last_good);
+        let before = found.with_what_was_lost(wish.last_good);
+        let after = check_revision(before.revision, wish.expected).map(|()| before.apply(wish.change));
+        match after {
+            Ok(after) if after.revision != before.revision => {
+                Ok(execute(held, &self.transaction(&found, &after)).await?.then_some(after))
+            }
+            settled => {
+                redis::cmd("UNWATCH").exec_async(&mut held.connection).await.map_err(Down::from)?;
+                settled.map(Some)
+            }
+        }
+    }
+
+    /// Gives flags without a revision one: what was lost is put back beneath what is there, and
+    /// what somebody began by hand is theirs. Does nothing where there is a revision.
+    async fn settle(&self, last_good: &Definitions) -> Result<(), StoreError> {
+        in_time(async {
+            let mut held = self.line.take().await?;
+            let FlagKeys { set, flags, evaluators } = &self.keys;
+            watch(&mut held, &[set, flags, evaluators]).await?;
+            let raw = self.read(&mut held.connection).await.map_err(Down::from)?;
+            let found = decode(&self.keys, &raw, last_good);
+            if found.has_revision {
+                redis::cmd("UNWATCH").exec_async(&mut held.connection).await.map_err(Down::from)?;
+            } else {
+                let mut after = found.with_what_was_lost(last_good);
+                after.revision += 1;
+                // Whether this round is won or lost, there is a revision now, or the next look tries again.
+                execute(&mut held, &self.transaction(&found, &after)).await?;
+            }
+            held.keep();
+            Ok(())
+        })
+        .await
+    }
+
+    /// What turns what was found into what shall be.
+    fn transaction(&self, found: &Decoded, after: &Definitions) -> Pipeline {
+        let FlagKeys { set, flags, evaluators } = &self.keys;
+        let mut pipe = redis::pipe();
+        pipe.atomic();
+        for (key, writes) in [
+            (set, set_writes(&found.sound, after)),
+            (flags, writes(&found.sound.flags, &after.flags)),
+            (evaluators, writes(&found.sound.evaluators, &after.evaluators)),
+        ] {
+            write_hash(&mut pipe, &found.wrong_type, key, writes);
+        }
+        pipe.publish(&self.changes, FLAGS_CHANGED).ignore();
+        pipe
+    }
+}
+
+impl Decoded {
+    /// The definitions, with all last good ones beneath where Redis lost them.
+    fn with_what_was_lost(&self, last_good: &Definitions) -> Definitions {
+        let mut definitions = self.state.clone();
+        if self.has_revision {
+            return definitions;
+        }
+        let mut below = last_good.clone();
+        below.flags.append(&mut definitions.flags);
+        below.evaluators.append(&mut definitions.evaluators);
+        below.metadata = definitions.metadata.or(below.metadata);
+        below
+    }
+}
