@@ -2,7 +2,7 @@
 //! a canary pool, decides by evidence whether the canary is worse, and pulls it.
 //!
 //! The rooms, from the ground up: [`model`] (words and pure rules), [`config`],
-//! [`telemetry`] and [`live`] beside each other, [`store`], then the two planes
+//! [`telemetry`], [`live`] and [`probe`] beside each other, [`store`], then the two planes
 //! [`dataplane`] and [`control`], [`admin`], and on top [`cli`] and [`daemon`].
 //! `docs/architecture.md` tells how a request and a change pass through them.
 
@@ -14,5 +14,6 @@ pub mod daemon;
 pub mod dataplane;
 pub mod live;
 pub mod model;
+pub mod probe;
 pub mod store;
 pub mod telemetry;

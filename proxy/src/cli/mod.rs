@@ -212,6 +212,12 @@ Examples:
         /// The version it runs
         #[arg(long)]
         version: Option<String>,
+        /// Where it stands: a data centre, a rack, a host
+        #[arg(long)]
+        zone: Option<String>,
+        /// What else is to be known of it; may be given several times
+        #[arg(long, value_name = "KEY=VALUE", value_parser = commands::entry)]
+        metadata: Vec<(String, String)>,
         /// How long this registration lasts without another one, such as 15s
         #[arg(long, value_name = "SPAN")]
         ttl: Option<String>,

@@ -9,6 +9,7 @@
 pub mod census;
 pub mod compile;
 pub mod counters;
+pub mod discovery;
 pub mod endpoint;
 pub mod metrics;
 #[cfg(test)]
@@ -29,6 +30,7 @@ use tokio::sync::{Notify, mpsc};
 use crate::model::outcome::BadOutcome;
 use crate::model::time::Timestamp;
 
+pub use discovery::{DiscoveryStatus, Standings};
 pub use endpoint::{EndpointLive, Health};
 pub use seen::{EpisodeLive, StepLive};
 pub use service::{Halt, ServiceLive};
@@ -70,6 +72,7 @@ pub struct Live {
     reports: mpsc::Sender<Report>,
     reports_dropped: AtomicU64,
     store: ArcSwap<StoreHealth>,
+    discovery: ArcSwap<DiscoveryStatus>,
     draining: AtomicBool,
     connections: Box<[counters::Padded<AtomicU64>]>,
     /// Rung when a circuit was latched here and the rest of the world must be told.
@@ -87,6 +90,7 @@ impl Live {
             reports,
             reports_dropped: AtomicU64::new(0),
             store: ArcSwap::default(),
+            discovery: ArcSwap::default(),
             draining: AtomicBool::new(false),
             connections: (0..cores).map(|_| counters::Padded::default()).collect(),
             latched: Arc::default(),
@@ -140,6 +144,18 @@ impl Live {
     /// Says how the store is doing.
     pub fn set_store_health(&self, health: StoreHealth) {
         self.store.store(Arc::new(health));
+    }
+
+    /// How leased members are doing.
+    pub fn discovery(&self) -> Arc<DiscoveryStatus> {
+        self.discovery.load_full()
+    }
+
+    /// Says how leased members are doing.
+    pub fn set_discovery(&self, status: DiscoveryStatus) {
+        if **self.discovery.load() != status {
+            self.discovery.store(Arc::new(status));
+        }
     }
 
     /// Whether the daemon is on its way out.

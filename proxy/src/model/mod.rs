@@ -5,7 +5,10 @@
 
 pub mod alert;
 pub mod circuit;
+pub mod discovery;
 pub mod flag;
+pub mod health;
+pub mod member;
 pub mod outcome;
 pub mod rollout;
 pub mod secret;

@@ -90,9 +90,7 @@ impl RedisStore {
     /// [`StoreError::Settings`] when the URL or the namespace makes no sense, and
     /// [`StoreError::StateFile`] when the file can't be used, is in use, or makes no sense.
     pub fn connect(url: &str, namespace: &str, state_file: &Path) -> Result<Self, StoreError> {
-        let keys = Keys::new(namespace).ok_or_else(|| {
-            StoreError::Settings("store.namespace can't be empty or hold braces or blanks: use a plain word".to_owned())
-        })?;
+        let keys = Keys::of(namespace)?;
         let server = Arc::new(Server::new(url)?);
         let kept = Kept::open(state_file)?;
         let journal = Journal::open(state_file, |episode| kept.peek(|saved| runs(&saved.services, episode)));
