@@ -3,10 +3,11 @@
 //!
 //! The rooms, from the ground up: [`model`] (words and pure rules), [`config`],
 //! [`telemetry`], [`live`] and [`probe`] beside each other, [`store`], then the two planes
-//! [`dataplane`] and [`control`], [`admin`], and on top [`cli`] and [`daemon`].
+//! [`dataplane`] and [`control`] and beside them [`agent`], [`admin`], and on top [`cli`] and [`daemon`].
 //! `docs/architecture.md` tells how a request and a change pass through them.
 
 pub mod admin;
+pub mod agent;
 pub mod cli;
 pub mod config;
 pub mod control;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::{fs, io};
 
 /// Each room, and the rooms it may know beside itself.
-const FLOORS: [(&str, &[&str]); 11] = [
+const FLOORS: [(&str, &[&str]); 12] = [
     ("model", &[]),
     ("config", &["model"]),
     ("telemetry", &["model"]),
@@ -17,6 +17,7 @@ const FLOORS: [(&str, &[&str]); 11] = [
     ("store", &["model", "telemetry"]),
     ("dataplane", &["model", "live", "telemetry"]),
     ("control", &["model", "live", "probe", "store", "telemetry"]),
+    ("agent", &["model", "probe", "store", "telemetry"]),
     ("admin", &["model", "live", "store", "telemetry"]),
     ("cli", EVERY_ROOM),
     ("daemon", EVERY_ROOM),
@@ -31,6 +32,7 @@ const EVERY_ROOM: &[&str] = &[
     "store",
     "dataplane",
     "control",
+    "agent",
     "admin",
     "cli",
     "daemon",

@@ -5,6 +5,7 @@
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command's answer goes to the terminal")]
 
+mod agent;
 pub mod backtest;
 pub mod check;
 pub mod client;
@@ -96,6 +97,9 @@ Example:
         #[arg(value_name = "FILE")]
         config: PathBuf,
     },
+    /// Stands beside an instance and keeps it registered with the proxies
+    #[command(after_help = agent::HELP)]
+    Agent(agent::Options),
     /// Replays access logs through the verdict: when would the canary have been pulled, and on what
     #[command(after_help = backtest::HELP)]
     Backtest(backtest::Options),
@@ -365,6 +369,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode, CommandError> {
         Command::Serve { config, log, log_format } => Ok(serve::serve(&config, &log, log_format.into())),
         Command::Demo { once } => Ok(demo::demo(once)),
         Command::Check { config } => Ok(check::check(&config)),
+        Command::Agent(options) => Ok(agent::agent(&options)),
         Command::Backtest(options) => Ok(backtest::backtest(&options)),
         Command::Token(Token::New { name, role, file }) => {
             let made = token::make(&name, role, file.as_deref())?;

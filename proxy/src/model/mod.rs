@@ -3,6 +3,7 @@
 //! Time, randomness and the outside world are passed in: nothing here knows a
 //! socket, a clock, a store or a runtime. May know: std, serde, http.
 
+pub mod agent;
 pub mod alert;
 pub mod circuit;
 pub mod discovery;

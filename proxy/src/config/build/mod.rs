@@ -16,13 +16,15 @@ use std::time::Duration;
 
 use crate::model::spec::{AdminAddress, AdminSpec, ServiceSpec, Spec, StoreKind, StoreSpec};
 
+pub(super) use service::health;
+
 use super::findings::Findings;
 use super::raw::{RawAdmin, RawConfig, RawStore};
 use super::{units, values};
 
 /// Where the admin API listens unless told otherwise.
 const ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9901);
-const NAMESPACE: &str = "production";
+pub(super) const NAMESPACE: &str = "production";
 /// Where state is kept unless told otherwise, below systemd's state directory where there is one.
 const STATE_DIRECTORY: &str = "/var/lib/serin";
 /// Half of all endpoints rarely die in one moment; a store or a clock often fails.

@@ -180,7 +180,8 @@ fn read_rollout(text: &str) -> Option<Rollout> {
     rollout.check().is_ok().then_some(rollout)
 }
 
-fn read_member(text: &[u8]) -> Result<Member, &'static str> {
+/// A member of a pool.
+pub(super) fn read_member(text: &[u8]) -> Result<Member, &'static str> {
     let member: Member = serde_json::from_slice(text).map_err(|_| BAD_MEMBER)?;
     match member.spec().map_or(Ok(()), MemberSpec::check) {
         Ok(()) => Ok(member),
@@ -234,8 +235,9 @@ fn write(field: &str, value: Option<String>) -> Write {
     }
 }
 
+/// A value as it is written.
 #[expect(clippy::expect_used, reason = "these types have only text keys and no failing serializer")]
-fn json(value: &impl serde::Serialize) -> String {
+pub(super) fn json(value: &impl serde::Serialize) -> String {
     serde_json::to_string(value).expect("serializes")
 }
 

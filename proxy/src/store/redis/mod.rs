@@ -1,7 +1,7 @@
 //! The store in Redis: many proxies, scripts and people on one state.
 //!
 //! Keys are made in `keys`, fields are understood in `codec`, `connection` keeps lines
-//! to the server, `read`, `write` and `evidence` use them, `watch` hears of changes. Here they
+//! to the server, `read`, `write`, `register` and `evidence` use them, `watch` hears of changes. Here they
 //! meet the last good state, which lives in the state file: it answers while Redis is
 //! away, and it keeps an open circuit open whatever Redis forgot.
 //! May know: model, telemetry.
@@ -11,6 +11,7 @@ mod connection;
 mod evidence;
 mod keys;
 mod read;
+mod register;
 #[cfg(test)]
 pub(crate) mod simulated;
 mod watch;
@@ -28,6 +29,7 @@ use self::codec::Decoded;
 use self::connection::{Down, Line, Server};
 use self::evidence::Evidence;
 use self::keys::Keys;
+pub(super) use self::register::RedisRegistry;
 use self::watch::Watch;
 use self::write::{Wish, Writer};
 use super::evidence::Journal;

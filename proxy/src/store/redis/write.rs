@@ -229,7 +229,7 @@ pub(super) async fn in_time<T>(work: impl Future<Output = Result<T, StoreError>>
 }
 
 /// Watches the keys. The first command of a write, and so the one that finds an old connection closed.
-async fn watch(held: &mut Held<'_>, keys: &[&String]) -> Result<(), Down> {
+pub(super) async fn watch(held: &mut Held<'_>, keys: &[&String]) -> Result<(), Down> {
     let mut watch = redis::cmd("WATCH");
     watch.arg(keys);
     if let Err(error) = watch.exec_async(&mut held.connection).await {
@@ -240,7 +240,7 @@ async fn watch(held: &mut Held<'_>, keys: &[&String]) -> Result<(), Down> {
 }
 
 /// Whether the transaction went through: it doesn't if something watched was written meanwhile.
-async fn execute(held: &mut Held<'_>, transaction: &Pipeline) -> Result<bool, Down> {
+pub(super) async fn execute(held: &mut Held<'_>, transaction: &Pipeline) -> Result<bool, Down> {
     let answer: Value = transaction.query_async(&mut held.connection).await?;
     Ok(!matches!(answer, Value::Nil))
 }
