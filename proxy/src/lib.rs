@@ -2,11 +2,12 @@
 //! a canary pool, decides by evidence whether the canary is worse, and pulls it.
 //!
 //! The rooms, from the ground up: [`model`] (words and pure rules), [`config`],
-//! [`telemetry`] and [`live`] beside each other, [`store`], then the two planes
-//! [`dataplane`] and [`control`], [`admin`], and on top [`cli`] and [`daemon`].
+//! [`telemetry`], [`live`] and [`probe`] beside each other, [`store`], then the two planes
+//! [`dataplane`] and [`control`] and beside them [`agent`], [`admin`], and on top [`cli`] and [`daemon`].
 //! `docs/architecture.md` tells how a request and a change pass through them.
 
 pub mod admin;
+pub mod agent;
 pub mod cli;
 pub mod config;
 pub mod control;
@@ -14,5 +15,6 @@ pub mod daemon;
 pub mod dataplane;
 pub mod live;
 pub mod model;
+pub mod probe;
 pub mod store;
 pub mod telemetry;

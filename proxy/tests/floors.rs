@@ -8,21 +8,35 @@ use std::path::{Path, PathBuf};
 use std::{fs, io};
 
 /// Each room, and the rooms it may know beside itself.
-const FLOORS: [(&str, &[&str]); 10] = [
+const FLOORS: [(&str, &[&str]); 12] = [
     ("model", &[]),
     ("config", &["model"]),
     ("telemetry", &["model"]),
     ("live", &["model", "telemetry"]),
+    ("probe", &["model"]),
     ("store", &["model", "telemetry"]),
     ("dataplane", &["model", "live", "telemetry"]),
-    ("control", &["model", "live", "store", "telemetry"]),
+    ("control", &["model", "live", "probe", "store", "telemetry"]),
+    ("agent", &["model", "probe", "store", "telemetry"]),
     ("admin", &["model", "live", "store", "telemetry"]),
     ("cli", EVERY_ROOM),
     ("daemon", EVERY_ROOM),
 ];
 
-const EVERY_ROOM: &[&str] =
-    &["model", "config", "telemetry", "live", "store", "dataplane", "control", "admin", "cli", "daemon"];
+const EVERY_ROOM: &[&str] = &[
+    "model",
+    "config",
+    "telemetry",
+    "live",
+    "probe",
+    "store",
+    "dataplane",
+    "control",
+    "agent",
+    "admin",
+    "cli",
+    "daemon",
+];
 
 #[test]
 fn every_room_keeps_to_its_floor() {

@@ -1,7 +1,7 @@
 //! The harness of serin's suite: real processes, real sockets, real time, and no sleeps.
 //!
 //! [`checkbox`] is a stand-in for the application in front of which serin runs, [`standin`] runs it
-//! as a process, and [`serin`] does so with the daemon; both stand on [`process`]. [`redis`] and
+//! as a process, [`serin`] does so with the daemon and [`agent`] with the agent; all stand on [`process`]. [`redis`] and
 //! [`smtp`] are the real servers that serin talks to. [`scene`] is the usual start of a test. [`client`]
 //! is one user, [`traffic`] many of them with what such users do, [`crowd`] very many at little cost,
 //! and [`eventually`] waits for what must come true. [`pull`] breaks canaries and measures how soon they
@@ -11,6 +11,7 @@
 //! The tests are in `suite/`. Harness code returns errors with all they need to be
 //! understood; tests unwrap them.
 
+pub mod agent;
 pub mod callgrind;
 pub mod checkbox;
 pub mod client;

@@ -6,6 +6,7 @@ mod cli;
 mod control;
 mod costs;
 mod demo;
+mod discovery;
 mod events;
 mod flags;
 mod fleet;

@@ -5,6 +5,7 @@
 mod evidence;
 mod flags;
 mod redis;
+mod registry;
 mod world;
 
 use std::sync::Arc;

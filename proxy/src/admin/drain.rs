@@ -15,7 +15,7 @@ use super::Admin;
 use super::audit::Note;
 use super::body::{JustReason, Reason, Wish};
 use super::change::{self, Expected, NOT_TAKEN_IN};
-use super::endpoints::{WHAT, after, as_member};
+use super::endpoints::{WHAT, after};
 use super::guard::Caller;
 use super::problem::Problem;
 use super::target::{self, OfEndpoint};
@@ -23,7 +23,7 @@ use super::view::EndpointJson;
 use crate::live::ServiceView;
 use crate::model::span;
 use crate::model::split::Arm;
-use crate::model::state::Change;
+use crate::model::state::{Change, MemberSpec};
 use crate::store::StoreError;
 
 /// How often a drain looks whether it is done.
@@ -89,7 +89,7 @@ pub(super) async fn ready(
     Wish(JustReason { reason }): Wish<JustReason>,
 ) -> Result<Json<EndpointJson>, Problem> {
     let known = endpoint.find()?;
-    let (was, spec) = (known.state().to_owned(), as_member(known));
+    let (was, spec) = (known.state().to_owned(), MemberSpec::clone(&known.member));
     let (arm, id) = (endpoint.arm, endpoint.id.clone());
     let ready = Change::SetDraining { arm, id, spec: spec.clone(), draining: false };
     let (_, taken_in) = change::make(&admin, &endpoint.service.spec.name, WHAT, &ready, expected).await?;
@@ -113,7 +113,7 @@ async fn begin(
         if known.is_ready() {
             keep_floor(&service, endpoint.arm, min_ready)?;
         }
-        let spec = as_member(known);
+        let spec = MemberSpec::clone(&known.member);
         let drain = Change::SetDraining { arm: endpoint.arm, id: endpoint.id.clone(), spec, draining: true };
         match change::tell(admin, name, &drain, Some(expected.unwrap_or(service.revision))).await {
             Ok(state) => return Ok(state.revision),

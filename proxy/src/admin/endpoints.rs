@@ -1,5 +1,6 @@
 //! The members of a pool: reading, registering, taking out.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -10,13 +11,14 @@ use serde::{Deserialize, Serialize};
 
 use super::Admin;
 use super::audit::Note;
-use super::body::{JustReason, Reason, Wish, is_line};
+use super::body::{JustReason, Reason, Wish};
 use super::change::{self, Expected, NOT_TAKEN_IN};
 use super::guard::Caller;
 use super::problem::Problem;
 use super::target::{self, OfEndpoint, OfPool};
 use super::view::{EndpointJson, PoolJson};
 use crate::live::EndpointView;
+use crate::model::member::is_id;
 use crate::model::span;
 use crate::model::split::Arm;
 use crate::model::state::{Change, MemberSpec};
@@ -33,6 +35,9 @@ pub(super) struct EndpointWish {
     address: Option<String>,
     weight: Option<u16>,
     version: Option<String>,
+    zone: Option<String>,
+    #[serde(default)]
+    metadata: BTreeMap<String, String>,
     ttl: Option<String>,
     #[serde(default)]
     control: bool,
@@ -126,6 +131,9 @@ pub(super) fn after(
         health: "unknown".into(),
         weight: spec.weight,
         version: spec.version.clone(),
+        zone: spec.zone.clone(),
+        metadata: spec.metadata.clone(),
+        lease: None,
         control: spec.control,
         in_flight: 0,
         requests: 0,
@@ -145,42 +153,33 @@ fn member(id: &str, wish: &EndpointWish) -> Result<MemberSpec, String> {
     if address.port() == 0 || address.ip().is_unspecified() || address.ip().is_multicast() {
         return Err(format!("{address} is no address that can be connected to"));
     }
-    let weight = wish.weight.unwrap_or(1);
-    if !(1..=1_000).contains(&weight) {
-        return Err(format!("a weight of {weight} is out of range: an endpoint's is from 1 to 1000"));
-    }
-    if wish.version.as_deref().is_some_and(|version| !is_line(version, 128)) {
-        return Err("a version is one line of at most 128 characters".into());
-    }
     let ttl = wish.ttl.as_deref().map(span::parse).transpose().map_err(|error| error.to_string())?;
     if ttl.is_some_and(|ttl| !LEASE.contains(&ttl)) {
         return Err("a ttl is from 1s to 1d".into());
     }
     let ttl_ms = ttl.map(|ttl| u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX));
-    Ok(MemberSpec { address, weight, version: wish.version.clone(), ttl_ms, control: wish.control })
-}
-
-fn is_id(id: &str) -> bool {
-    (1..=128).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || b".:_-[]".contains(&b))
+    let spec = MemberSpec {
+        address,
+        weight: wish.weight.unwrap_or(1),
+        version: wish.version.clone(),
+        zone: wish.zone.clone(),
+        metadata: wish.metadata.clone(),
+        ttl_ms,
+        control: wish.control,
+    };
+    spec.check().map_err(|error| error.to_string())?;
+    Ok(spec)
 }
 
 /// What a registration says, for the audit log.
 fn describe(spec: &MemberSpec) -> String {
     let version = spec.version.as_deref().map(|version| format!(" version {version}")).unwrap_or_default();
     let control = if spec.control { " control" } else { "" };
-    format!("{} weight {}{version}{control}", spec.address, spec.weight)
-}
-
-/// What is known of a member, as a registration of it would say.
-pub(super) fn as_member(endpoint: &EndpointView) -> MemberSpec {
-    MemberSpec {
-        weight: endpoint.weight,
-        version: endpoint.version.clone(),
-        control: endpoint.control,
-        ..MemberSpec::new(endpoint.address)
-    }
+    let zone = spec.zone.as_deref().map(|zone| format!(" zone {zone}")).unwrap_or_default();
+    let metadata: String = spec.metadata.iter().map(|(key, value)| format!(" {key}={value}")).collect();
+    format!("{} weight {}{version}{zone}{control}{metadata}", spec.address, spec.weight)
 }
 
 fn describe_view(endpoint: &EndpointView) -> String {
-    describe(&as_member(endpoint))
+    describe(&endpoint.member)
 }

@@ -5,6 +5,8 @@
 mod control;
 mod verdict;
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::rollout_view::RolloutJson;
@@ -103,9 +105,9 @@ pub struct TrafficJson {
     /// Bad first attempts.
     pub bad: u64,
     /// Requests by class of the response.
-    pub by_class: std::collections::BTreeMap<String, u64>,
+    pub by_class: BTreeMap<String, u64>,
     /// Bad first attempts by reason; only reasons that were seen.
-    pub by_reason: std::collections::BTreeMap<String, u64>,
+    pub by_reason: BTreeMap<String, u64>,
     /// Quantiles of the time to the response head.
     pub head_seconds: QuantilesJson,
 }
@@ -137,7 +139,7 @@ pub struct EndpointJson {
     pub id: String,
     /// Its address and port.
     pub address: String,
-    /// `ready`, `checking`, `down` or `draining`.
+    /// `ready`, `checking`, `down`, `draining`, or `returning`: it went, beats again, and gets no work yet.
     pub state: String,
     /// What the probes say: `up`, `down` or `unknown`.
     pub health: String,
@@ -145,6 +147,15 @@ pub struct EndpointJson {
     pub weight: u16,
     /// The version it runs, if somebody said so.
     pub version: Option<String>,
+    /// Where it stands, if somebody said so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zone: Option<String>,
+    /// What else was said of it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub metadata: BTreeMap<String, String>,
+    /// How it stands with this proxy, if it is there by heartbeat: `steady`, `late`, `kept` or `returning`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease: Option<String>,
     /// Whether it is marked to serve the control.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub control: bool,
@@ -266,8 +277,11 @@ impl EndpointJson {
             address: endpoint.address.to_string(),
             state: endpoint.state().to_owned(),
             health: health.to_owned(),
-            weight: endpoint.weight,
-            version: endpoint.version.clone(),
+            weight: endpoint.member.weight,
+            version: endpoint.member.version.clone(),
+            zone: endpoint.member.zone.clone(),
+            metadata: endpoint.member.metadata.clone(),
+            lease: endpoint.is_leased().then(|| endpoint.standing.name().to_owned()),
             control: endpoint.control,
             in_flight: endpoint.live.in_flight(),
             requests: endpoint.live.requests(),

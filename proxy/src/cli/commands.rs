@@ -1,5 +1,6 @@
 //! The client commands: what each asks of the admin API, and what it prints.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use http::Method;
@@ -74,9 +75,13 @@ async fn endpoint(client: &Client, page: &Page, command: Endpoint) -> Result<Str
         Endpoint::List { service, json } => {
             show(client, &service_path(&service), json, |service: ServiceJson| page.endpoints(&service)).await
         }
-        Endpoint::Add { spot, address, weight, version, ttl, control, reason } => {
-            let mut body =
-                json!({ "address": address, "weight": weight, "version": version, "ttl": ttl, "reason": reason });
+        Endpoint::Add { spot, address, weight, version, zone, metadata, ttl, control, reason } => {
+            let mut body = json!({ "address": address, "weight": weight, "version": version, "zone": zone });
+            body["ttl"] = ttl.into();
+            body["reason"] = reason.into();
+            if !metadata.is_empty() {
+                body["metadata"] = BTreeMap::from_iter(metadata).into_iter().collect();
+            }
             if control {
                 body["control"] = true.into();
             }
@@ -109,6 +114,12 @@ async fn endpoint(client: &Client, page: &Page, command: Endpoint) -> Result<Str
             Ok(page.endpoint(&after))
         }
     }
+}
+
+/// `KEY=VALUE`, as metadata is given.
+pub(super) fn entry(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("expected KEY=VALUE, such as rack=r7")?;
+    Ok((key.to_owned(), value.to_owned()))
 }
 
 pub(super) fn leave_out_nulls(body: &mut Value) {

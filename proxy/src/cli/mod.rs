@@ -5,6 +5,7 @@
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command's answer goes to the terminal")]
 
+mod agent;
 pub mod backtest;
 pub mod check;
 pub mod client;
@@ -96,6 +97,9 @@ Example:
         #[arg(value_name = "FILE")]
         config: PathBuf,
     },
+    /// Stands beside an instance and keeps it registered with the proxies
+    #[command(after_help = agent::HELP)]
+    Agent(agent::Options),
     /// Replays access logs through the verdict: when would the canary have been pulled, and on what
     #[command(after_help = backtest::HELP)]
     Backtest(backtest::Options),
@@ -212,6 +216,12 @@ Examples:
         /// The version it runs
         #[arg(long)]
         version: Option<String>,
+        /// Where it stands: a data centre, a rack, a host
+        #[arg(long)]
+        zone: Option<String>,
+        /// What else is to be known of it; may be given several times
+        #[arg(long, value_name = "KEY=VALUE", value_parser = commands::entry)]
+        metadata: Vec<(String, String)>,
         /// How long this registration lasts without another one, such as 15s
         #[arg(long, value_name = "SPAN")]
         ttl: Option<String>,
@@ -359,6 +369,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode, CommandError> {
         Command::Serve { config, log, log_format } => Ok(serve::serve(&config, &log, log_format.into())),
         Command::Demo { once } => Ok(demo::demo(once)),
         Command::Check { config } => Ok(check::check(&config)),
+        Command::Agent(options) => Ok(agent::agent(&options)),
         Command::Backtest(options) => Ok(backtest::backtest(&options)),
         Command::Token(Token::New { name, role, file }) => {
             let made = token::make(&name, role, file.as_deref())?;

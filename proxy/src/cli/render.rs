@@ -308,6 +308,8 @@ fn seconds(time: Option<f64>) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
 
     fn endpoint(id: &str, state: &str) -> EndpointJson {
@@ -318,6 +320,9 @@ mod tests {
             health: "up".into(),
             weight: 1,
             version: None,
+            zone: None,
+            metadata: BTreeMap::default(),
+            lease: None,
             control: false,
             in_flight: 3,
             requests: 9,

@@ -8,7 +8,7 @@ use super::source::Problem;
 use super::suggest::nearest;
 
 /// Keys that are known in another table than where they are often put, with where they belong.
-const HOMES: [(&str, &str); 37] = [
+const HOMES: [(&str, &str); 38] = [
     ("weight", "[service.NAME.split]"),
     ("sticky", "[service.NAME.split]"),
     ("override_secret_file", "[service.NAME.split]"),
@@ -41,6 +41,7 @@ const HOMES: [(&str, &str); 37] = [
     ("address", "[[listener]]"),
     ("state_file", "[store]"),
     ("namespace", "[store]"),
+    ("mass_expiry_share", "[discovery]"),
     ("tokens_file", "[admin]"),
     ("threads", "[runtime]"),
     ("drain", "[runtime]"),

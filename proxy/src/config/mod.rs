@@ -5,6 +5,7 @@
 //! where, hiding what may be a secret (`secrets`). Whoever holds a [`Spec`] need not
 //! check anything again. May know: model.
 
+mod agent;
 mod build;
 mod explain;
 mod findings;
@@ -23,6 +24,7 @@ use std::sync::Arc;
 
 use crate::model::spec::{ServiceSpec, Spec};
 
+pub use agent::{load_agent, notify_socket, parse_agent, version_of};
 use findings::Findings;
 use raw::RawConfig;
 use source::Source;

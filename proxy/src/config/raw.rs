@@ -34,6 +34,7 @@ pub(super) struct RawConfig {
     pub(super) runtime: RawRuntime,
     pub(super) admin: RawAdmin,
     pub(super) store: RawStore,
+    pub(super) discovery: RawDiscovery,
     pub(super) listener: Vec<RawListener>,
     pub(super) service: BTreeMap<Spanned<String>, RawService>,
     pub(super) alert: RawAlert,
@@ -63,6 +64,13 @@ pub(super) struct RawStore {
     pub(super) mirror: Option<Spanned<toml::Value>>,
     pub(super) namespace: Text,
     pub(super) state_file: Text,
+}
+
+/// `[discovery]`
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawDiscovery {
+    pub(super) mass_expiry_share: Value,
 }
 
 /// `[[listener]]`

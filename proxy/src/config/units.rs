@@ -109,6 +109,13 @@ pub(super) fn open_fraction(value: &Scalar) -> Result<f64, Reason> {
         .ok_or_else(|| "this must be a number above 0 and below 1, such as 0.001".to_owned())
 }
 
+/// A share of something, more than 0 and up to all of it.
+pub(super) fn share(value: &Scalar) -> Result<f64, Reason> {
+    number(value)
+        .filter(|n| *n > 0.0 && *n <= 1.0)
+        .ok_or_else(|| "this must be a number above 0 and at most 1, such as 0.5".to_owned())
+}
+
 /// How many times as much risk is tolerated.
 pub(super) fn tolerance(value: &Scalar) -> Result<f64, Reason> {
     number(value).filter(|n| (1.0..=MOST_TOLERATED).contains(n)).ok_or_else(|| {

@@ -124,6 +124,14 @@ fn host_and_port(text: &str) -> Result<(&str, Option<u16>), Reason> {
     Ok((name, port))
 }
 
+/// Host and port of a server, both needed.
+pub(super) fn authority(text: &str) -> Result<(), Reason> {
+    match host_and_port(text)? {
+        ("", _) | (_, None | Some(0)) => Err("host and port are needed".to_owned()),
+        _ => Ok(()),
+    }
+}
+
 /// A name as it goes into labels, paths and the store's keys.
 pub(super) fn name(text: &str) -> Result<String, Reason> {
     let fits = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);

@@ -1,11 +1,12 @@
-//! What steers the data plane from beside it: sync with the store, health checks, the
+//! What steers the data plane from beside it: sync with the store, discovery, health checks, the
 //! verdict loop, what is slow, rollouts, alerts.
 //!
-//! May know: model, live, store, telemetry. Never: dataplane, admin. Only `sync`
+//! May know: model, live, probe, store, telemetry. Never: dataplane, admin. Only `sync`
 //! publishes snapshots; everything else changes the world through the store, or
 //! through a latch in `live` where the world must not be waited for.
 
 pub mod alert;
+mod discovery;
 pub mod health;
 pub mod rollout;
 #[cfg(test)]

@@ -10,8 +10,10 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use super::alert::{Alert, Mailer, TripAlert};
-use crate::live::{FlagFacts, Live, Snapshot, StoreHealth, compile};
+use super::discovery::Discovery;
+use crate::live::{FlagFacts, Live, Snapshot, Standings, StoreHealth, compile};
 use crate::model::circuit::Circuit;
+use crate::model::discovery::Reading;
 use crate::model::flag::{Definitions, FlagSet, Refusal};
 use crate::model::rollout::change::RolloutChange;
 use crate::model::spec::{ServiceSpec, Spec};
@@ -30,7 +32,8 @@ pub struct Sync {
     spec: watch::Receiver<Arc<Spec>>,
     published: watch::Sender<u64>,
     /// What the snapshot in force was compiled from.
-    in_force: Option<(Arc<Spec>, State, Arc<FlagSet>)>,
+    in_force: Option<(Arc<Spec>, State, Standings, Arc<FlagSet>)>,
+    discovery: Discovery,
     flags: Flags,
     /// The highest revision seen of each service: a lower one means that the store lost something.
     revisions: HashMap<String, u64>,
@@ -74,8 +77,9 @@ impl Sync {
         spec: watch::Receiver<Arc<Spec>>,
     ) -> (Self, watch::Receiver<u64>) {
         let (published, watching) = watch::channel(0);
-        let (flags, revisions) = (Flags::default(), HashMap::default());
-        let sync = Self { live, store, mailer, proxy_name, spec, published, in_force: None, flags, revisions };
+        let discovery = Discovery::new(Arc::clone(&live), mailer.clone(), proxy_name.clone());
+        let (in_force, flags, revisions) = (None, Flags::default(), HashMap::default());
+        let sync = Self { live, store, mailer, proxy_name, spec, published, in_force, discovery, flags, revisions };
         (sync, watching)
     }
 
@@ -84,7 +88,8 @@ impl Sync {
         let spec = Arc::clone(&self.spec.borrow_and_update());
         let names: Vec<String> = spec.services.iter().map(|service| service.name.clone()).collect();
         let mut loaded = self.store.load(&names).await;
-        if loaded.freshness == Freshness::Fresh && self.restore_what_was_lost(&loaded.state).await {
+        let emptied = loaded.freshness == Freshness::Fresh && self.restore_what_was_lost(&loaded.state).await;
+        if emptied {
             loaded = self.store.load(&names).await;
         }
         self.take_in_flags(&loaded);
@@ -101,7 +106,13 @@ impl Sync {
                 *seen = entry.revision.max(*seen);
             }
         }
-        self.publish(spec, state);
+        let reading = match (fresh, emptied) {
+            (false, _) => Reading::Stale,
+            (true, true) => Reading::Emptied,
+            (true, false) => Reading::Fresh,
+        };
+        let standings = self.discovery.settle(&spec, &mut state, reading);
+        self.publish(spec, state, standings);
     }
 
     /// Goes on for ever: at each ring of the store, each local trip, each reload.
@@ -118,7 +129,7 @@ impl Sync {
 
     /// Whether a store that forgot services was given them back.
     async fn restore_what_was_lost(&mut self, state: &State) -> bool {
-        let Some((_, known, _)) = &self.in_force else { return false };
+        let Some((_, known, _, _)) = &self.in_force else { return false };
         let lost = |name: &String| {
             let before = self.revisions.get(name).copied().unwrap_or_default();
             before > 0 && state.get(name).is_none_or(|service| service.revision == 0)
@@ -225,24 +236,26 @@ impl Sync {
         result
     }
 
-    fn publish(&mut self, spec: Arc<Spec>, state: State) {
+    fn publish(&mut self, spec: Arc<Spec>, state: State, standings: Standings) {
         let flags = Arc::clone(&self.flags.set);
-        if let Some((spec_before, state_before, flags_before)) = &self.in_force
+        if let Some((spec_before, state_before, standings_before, flags_before)) = &self.in_force
             && Arc::ptr_eq(spec_before, &spec)
             && Arc::ptr_eq(flags_before, &flags)
             && *state_before == state
+            && *standings_before == standings
         {
             self.release_halts(&state);
             return;
         }
-        let compiled =
-            |service: &Arc<ServiceSpec>| compile::service(&self.live, service, &state[&service.name], &flags);
+        let compiled = |service: &Arc<ServiceSpec>| {
+            compile::service(&self.live, service, &state[&service.name], &standings, &flags)
+        };
         let services = spec.services.iter().map(compiled).collect();
         let revision = self.live.snapshot().revision + 1;
         self.live.snapshot_cell().store(Arc::new(Snapshot::new(revision, services, Arc::clone(&flags))));
         tracing::debug!(revision, "Snapshot published");
         self.release_halts(&state);
-        self.in_force = Some((spec, state, flags));
+        self.in_force = Some((spec, state, standings, flags));
         self.published.send_replace(revision);
     }
 

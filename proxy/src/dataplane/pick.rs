@@ -51,22 +51,16 @@ mod tests {
     use super::*;
     use crate::live::{Health, Live};
     use crate::model::split::Arm;
+    use crate::model::state::MemberSpec;
     use std::rc::Rc;
-    use std::sync::Arc;
 
     fn pool(weights: &[u16]) -> (Rc<Core>, Vec<EndpointView>) {
         let (live, _reports) = Live::new(1);
         let service = live.service("test");
-        let endpoint = |(index, weight): (usize, &u16)| EndpointView {
-            id: Arc::from(index.to_string()),
-            address: ([127, 0, 0, 1], 80).into(),
-            weight: *weight,
-            share_end: 0,
-            leased: false,
-            control: false,
-            draining: false,
-            version: None,
-            live: service.endpoint(Arm::Stable, &index.to_string(), Health::Up),
+        let endpoint = |(index, weight): (usize, &u16)| {
+            let member = MemberSpec { weight: *weight, ..MemberSpec::new(([127, 0, 0, 1], 80).into()) };
+            let id = index.to_string();
+            EndpointView::new(&id, member, service.endpoint(Arm::Stable, &id, Health::Up))
         };
         let pool = EndpointView::with_shares(weights.iter().enumerate().map(endpoint).collect());
         (Core::new(0, live), pool)

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::{EndpointView, EpisodeView, Health, Live, ServiceFlags, ServiceView};
+use super::{EndpointView, EpisodeView, Health, Live, ServiceFlags, ServiceView, Standings};
+use crate::model::discovery::Standing;
 use crate::model::flag::FlagSet;
 use crate::model::spec::ServiceSpec;
 use crate::model::split::{Arm, PerArm};
@@ -19,29 +20,30 @@ pub fn asked_weight(spec: &ServiceSpec, state: &ServiceState) -> Weight {
 }
 
 /// Compiles one service.
-pub fn service(live: &Live, spec: &Arc<ServiceSpec>, state: &ServiceState, flags: &FlagSet) -> Arc<ServiceView> {
+pub fn service(
+    live: &Live,
+    spec: &Arc<ServiceSpec>,
+    state: &ServiceState,
+    standings: &Standings,
+    flags: &FlagSet,
+) -> Arc<ServiceView> {
     let facts = live.service(&spec.name);
     let first_health = if spec.health.is_some() { Health::Unknown } else { Health::Up };
     let has_control = spec.split.as_ref().is_some_and(|split| !split.control.is_zero());
     let pools = PerArm::from_fn(|arm| {
         let endpoints = members(spec, state, arm).into_iter().map(|(id, (member, draining))| {
-            // One that changed pools (`promote --swap`) is as healthy as it was.
+            let standing = standings.of(&spec.name, arm, &id);
+            // One that changed pools (`promote --swap`) is as healthy as it was; one that comes back after it
+            // went must rise as one that was down.
+            let returns = standing == Standing::Returning && spec.health.is_some();
+            let first_health = if returns { Health::Down } else { first_health };
             let first = facts.health_of(arm.other(), &id).unwrap_or(first_health);
-            let known = facts.endpoint(arm, &id, first);
+            let known = facts.endpoint_at(arm, &id, member.address, first);
             if spec.health.is_none() {
                 known.set_health(Health::Up);
             }
-            EndpointView {
-                id: Arc::from(id),
-                address: member.address,
-                weight: member.weight,
-                share_end: 0,
-                draining,
-                leased: member.ttl_ms.is_some(),
-                control: member.control && arm == Arm::Stable,
-                version: member.version,
-                live: known,
-            }
+            let control = member.control && arm == Arm::Stable;
+            EndpointView { draining, control, standing, ..EndpointView::new(&id, member, known) }
         });
         let mut endpoints: Vec<_> = endpoints.collect();
         if has_control {
@@ -105,7 +107,7 @@ mod tests {
         spec.split = spec.split.map(|split| SplitSpec { control, ..split });
         let episode = (percent > 0.0).then_some(Episode { id: EpisodeId(1), salt: Salt(1) });
         let state = ServiceState { weight: Some(weight(percent)), episode, ..ServiceState::default() };
-        service(live, &Arc::new(spec), &state, &FlagSet::default())
+        service(live, &Arc::new(spec), &state, &Standings::default(), &FlagSet::default())
     }
 
     #[test]

@@ -3,19 +3,9 @@
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use super::counters::{self, Padded};
+pub use crate::model::health::Health;
 use crate::model::time::Timestamp;
 use crate::telemetry;
-
-/// What the probes say of an endpoint.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Health {
-    /// Not probed to a conclusion yet: gets no traffic.
-    Unknown,
-    /// May take traffic. Endpoints without a `[health]` table always are.
-    Up,
-    /// Gets no traffic.
-    Down,
-}
 
 /// Facts on one endpoint; they outlive any snapshot.
 #[derive(Debug)]

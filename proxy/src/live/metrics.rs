@@ -14,6 +14,7 @@ use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, Me
 use super::counters::HistogramSum;
 use super::service::CLASS_NAMES;
 use super::{Live, ServiceView, VerdictStatus};
+use crate::model::discovery::Standing;
 use crate::model::outcome::BadReason;
 use crate::model::rollout::Phase;
 use crate::model::split::Arm;
@@ -51,6 +52,17 @@ const RETRIES: Named = counter("serin_retries_total", "Attempts beyond the first
 const IN_FLIGHT: Named = gauge("serin_endpoint_in_flight", "Requests that are with the endpoint now.", ENDPOINT);
 const ENDPOINT_REQUESTS: Named = counter("serin_endpoint_requests_total", "Requests sent to the endpoint.", ENDPOINT);
 const READY: Named = gauge("serin_endpoint_ready", "1 while the endpoint may get new work.", ENDPOINT);
+const LEASED: Named = gauge(
+    "serin_discovery_endpoints",
+    "Endpoints that are there by heartbeat, by how they stand.",
+    &["service", "standing"],
+);
+const LAPSES: Named =
+    counter("serin_discovery_lapses_total", "Leases that ran out without their endpoint leaving on purpose.", &[]);
+const MASSES: Named =
+    counter("serin_discovery_mass_expiries_total", "Times that too many leases ran out together.", &[]);
+const SILENT: Named =
+    gauge("serin_discovery_mass_expiry", "1 while endpoints serve on because too many leases ran out together.", &[]);
 const WEIGHT: Named =
     gauge("serin_weight_percent", "The canary weight: as asked for, and in effect.", &["service", "kind"]);
 const OPEN: Named = gauge("serin_circuit_open", "1 while the circuit is open.", &["service"]);
@@ -99,7 +111,7 @@ const SLOW: Named = gauge(
     &["service"],
 );
 
-const ALL: [&Named; 31] = [
+const ALL: [&Named; 35] = [
     &REQUESTS,
     &BAD,
     &HEAD,
@@ -107,6 +119,10 @@ const ALL: [&Named; 31] = [
     &IN_FLIGHT,
     &ENDPOINT_REQUESTS,
     &READY,
+    &LEASED,
+    &LAPSES,
+    &MASSES,
+    &SILENT,
     &WEIGHT,
     &OPEN,
     &EVIDENCE,
@@ -189,6 +205,7 @@ impl Scrape {
             self.number(&BAD_UNITS, &[service, arm.name()], evidence.bad);
         }
         self.verdict(service, &verdict);
+        self.leases(view);
         self.number(&RETRIES, &[service], view.live.retries());
         self.value(&WEIGHT, &[service, "asked"], view.asked.percent());
         self.value(&WEIGHT, &[service, "effective"], view.effective().percent());
@@ -245,6 +262,14 @@ impl Scrape {
         }
     }
 
+    fn leases(&mut self, view: &ServiceView) {
+        for standing in Standing::ALL {
+            let endpoints = Arm::BOTH.into_iter().flat_map(|arm| view.pools.get(arm));
+            let stand = endpoints.filter(|endpoint| endpoint.is_leased() && endpoint.standing == standing).count();
+            self.number(&LEASED, &[view.spec.name.as_str(), standing.name()], stand as u64);
+        }
+    }
+
     fn process(&mut self, live: &Live, revision: u64) {
         let store = live.store_health();
         self.number(&CONNECTIONS, &[], live.connections());
@@ -255,6 +280,10 @@ impl Scrape {
         }
         self.number(&POISONED, &[], store.poisoned.len() as u64);
         self.number(&REVISION, &[], revision);
+        let discovery = live.discovery();
+        self.number(&LAPSES, &[], discovery.lapses);
+        self.number(&MASSES, &[], discovery.masses);
+        self.number(&SILENT, &[], discovery.mass_since.is_some().into());
     }
 
     fn number(&mut self, metric: &Named, labels: &[&str], n: u64) {

@@ -9,6 +9,7 @@
 pub mod census;
 pub mod compile;
 pub mod counters;
+pub mod discovery;
 pub mod endpoint;
 pub mod flags;
 pub mod metrics;
@@ -35,6 +36,7 @@ use crate::telemetry;
 
 use flags::FlagsLive;
 
+pub use discovery::{DiscoveryStatus, Standings};
 pub use endpoint::{EndpointLive, Health};
 pub use flags::{FlagFacts, FlagUsage};
 pub use seen::{EpisodeLive, StepLive};
@@ -79,6 +81,7 @@ pub struct Live {
     reports_dropped: AtomicU64,
     store: ArcSwap<StoreHealth>,
     flags: FlagsLive,
+    discovery: ArcSwap<DiscoveryStatus>,
     draining: AtomicBool,
     connections: Box<[counters::Padded<AtomicU64>]>,
     /// Rung when a circuit was latched here and the rest of the world must be told.
@@ -97,6 +100,7 @@ impl Live {
             reports_dropped: AtomicU64::new(0),
             store: ArcSwap::default(),
             flags: FlagsLive::new(cores),
+            discovery: ArcSwap::default(),
             draining: AtomicBool::new(false),
             connections: (0..cores).map(|_| counters::Padded::default()).collect(),
             latched: Arc::default(),
@@ -171,6 +175,18 @@ impl Live {
     /// How each flag has been used, by key.
     pub fn flags_usage(&self) -> BTreeMap<String, Arc<FlagUsage>> {
         self.flags.usage()
+    }
+
+    /// How leased members are doing.
+    pub fn discovery(&self) -> Arc<DiscoveryStatus> {
+        self.discovery.load_full()
+    }
+
+    /// Says how leased members are doing.
+    pub fn set_discovery(&self, status: DiscoveryStatus) {
+        if **self.discovery.load() != status {
+            self.discovery.store(Arc::new(status));
+        }
     }
 
     /// Whether the daemon is on its way out.

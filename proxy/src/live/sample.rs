@@ -1,13 +1,16 @@
 //! A small world for tests: a service, and snapshots of it as the control plane would publish them.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{FlagFacts, Live, Snapshot, compile};
+use super::{FlagFacts, Live, Snapshot, Standings, compile};
 use crate::model::flag::Definitions;
 use crate::model::rollout::plan::RolloutSpec;
-use crate::model::spec::{ServiceSpec, SplitSpec, Sticky, Timeouts, VerdictSpec};
+use crate::model::spec::{
+    AdminAddress, AdminSpec, ServiceSpec, Spec, SplitSpec, Sticky, StoreKind, StoreSpec, Timeouts, VerdictSpec,
+};
 use crate::model::split::PerArm;
 use crate::model::state::{ServiceState, State};
 use crate::model::weight::Weight;
@@ -48,13 +51,28 @@ pub(crate) fn set_flags(live: &Live, document: &serde_json::Value) {
     live.snapshot_cell().store(Arc::new(next));
 }
 
+/// A configuration without services.
+pub(crate) fn spec() -> Spec {
+    Spec {
+        threads: 1,
+        admin: AdminSpec { listen: AdminAddress::Tcp(([127, 0, 0, 1], 0).into()), tokens_file: None },
+        store: StoreSpec { kind: StoreKind::Embedded, namespace: String::new(), state_file: PathBuf::new() },
+        listeners: Vec::new(),
+        services: Vec::new(),
+        email: None,
+        outbox: PathBuf::new(),
+        mass_expiry_share: 0.5,
+        drain: Duration::ZERO,
+    }
+}
+
 /// Publishes the next snapshot: these services in this state.
 pub(crate) fn publish(live: &Live, services: &[Arc<ServiceSpec>], state: &State) {
     let none = ServiceState::default();
     let views = services.iter().map(|spec| {
         let state = state.get(&spec.name).unwrap_or(&none);
         live.service(&spec.name).merge_circuit(&state.circuit);
-        compile::service(live, spec, state, live.snapshot().flags())
+        compile::service(live, spec, state, &Standings::default(), live.snapshot().flags())
     });
     let revision = live.snapshot().revision + 1;
     live.snapshot_cell().store(Arc::new(Snapshot::new(revision, views.collect(), Arc::clone(live.snapshot().flags()))));

@@ -1,6 +1,7 @@
 //! What is known of one service: its circuit, its counters, its running episode.
 
 use std::collections::{HashMap, VecDeque};
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -48,7 +49,7 @@ pub struct ServiceLive {
     untold: AtomicBool,
     latched: Arc<Notify>,
     cores: Box<[Padded<ServiceCore>]>,
-    endpoints: Mutex<HashMap<(Arm, String), Arc<EndpointLive>>>,
+    endpoints: Mutex<HashMap<(Arm, String), Known>>,
     episode: Mutex<Option<Arc<EpisodeLive>>>,
     step: Mutex<Option<Arc<StepLive>>>,
     verdict: ArcSwap<VerdictStatus>,
@@ -56,6 +57,14 @@ pub struct ServiceLive {
     learned_slow: AtomicU64,
     /// What the rollout waits for, as this proxy sees it.
     rollout_waits: ArcSwap<String>,
+}
+
+/// An endpoint that is known.
+#[derive(Debug)]
+struct Known {
+    /// Where it was seen last, if somebody said so.
+    address: Option<SocketAddr>,
+    live: Arc<EndpointLive>,
 }
 
 /// One core's counters of a service.
@@ -248,20 +257,32 @@ impl ServiceLive {
     /// What is known of an endpoint, made with this health when it is first asked for.
     pub fn endpoint(&self, arm: Arm, id: &str, first: Health) -> Arc<EndpointLive> {
         let mut endpoints = self.endpoints.lock().unwrap_or_else(PoisonError::into_inner);
-        let made = || Arc::new(EndpointLive::new(self.cores.len(), first));
-        Arc::clone(endpoints.entry((arm, id.to_owned())).or_insert_with(made))
+        let made = || Known { address: None, live: Arc::new(EndpointLive::new(self.cores.len(), first)) };
+        Arc::clone(&endpoints.entry((arm, id.to_owned())).or_insert_with(made).live)
+    }
+
+    /// As [`Self::endpoint`], of one that is here: what was known of its id elsewhere says nothing of it.
+    pub fn endpoint_at(&self, arm: Arm, id: &str, address: SocketAddr, first: Health) -> Arc<EndpointLive> {
+        let mut endpoints = self.endpoints.lock().unwrap_or_else(PoisonError::into_inner);
+        let made = || Known { address: None, live: Arc::new(EndpointLive::new(self.cores.len(), first)) };
+        let known = endpoints.entry((arm, id.to_owned())).or_insert_with(made);
+        if known.address.is_some_and(|before| before != address) {
+            *known = made();
+        }
+        known.address = Some(address);
+        Arc::clone(&known.live)
     }
 
     /// The health of an endpoint, if it is known in that pool.
     pub fn health_of(&self, arm: Arm, id: &str) -> Option<Health> {
         let endpoints = self.endpoints.lock().unwrap_or_else(PoisonError::into_inner);
-        endpoints.get(&(arm, id.to_owned())).map(|known| known.health())
+        endpoints.get(&(arm, id.to_owned())).map(|known| known.live.health())
     }
 
     /// Forgets the endpoints for which this says no and which have nothing in flight.
     pub fn retain_endpoints(&self, keep: impl Fn(Arm, &str) -> bool) {
         let mut endpoints = self.endpoints.lock().unwrap_or_else(PoisonError::into_inner);
-        endpoints.retain(|(arm, id), live| keep(*arm, id) || live.in_flight() > 0);
+        endpoints.retain(|(arm, id), known| keep(*arm, id) || known.live.in_flight() > 0);
     }
 
     /// What is known of an episode: the running one's facts are kept, a new one begins empty.
@@ -411,6 +432,15 @@ mod tests {
             later += usize::from(service.take_retry(0));
         }
         assert_eq!((later, service.retries()), (20, 30));
+    }
+
+    #[test]
+    fn an_id_that_moved_to_another_address_is_another_endpoint() {
+        let service = ServiceLive::new("test", 1, Arc::default());
+        let at = |port: u16| service.endpoint_at(Arm::Stable, "web-1", ([127, 0, 0, 1], port).into(), Health::Unknown);
+        at(1).set_health(Health::Up);
+        assert_eq!(at(1).health(), Health::Up);
+        assert_eq!(at(2).health(), Health::Unknown, "it is believed to be as healthy as the one before");
     }
 
     #[test]

@@ -9,11 +9,13 @@ use super::endpoint::{EndpointLive, Health};
 use super::seen::{EpisodeLive, StepLive};
 use super::service::ServiceLive;
 use super::service_flags::ServiceFlags;
+use crate::model::discovery::Standing;
 use crate::model::flag::FlagSet;
 use crate::model::rollout::Rollout;
 use crate::model::rollout::drive::Carried;
 use crate::model::spec::ServiceSpec;
 use crate::model::split::{Arm, EpisodeId, PerArm, Salt, Unit, control_share};
+use crate::model::state::MemberSpec;
 use crate::model::weight::Weight;
 
 /// Everything a request needs to know, compiled.
@@ -158,7 +160,7 @@ impl ServiceView {
         if ready().next().is_none() {
             return Some("no endpoint of the canary pool is ready".to_owned());
         }
-        let carries = |endpoint: &EndpointView| endpoint.version.clone().filter(|carried| carried != version);
+        let carries = |endpoint: &EndpointView| endpoint.member.version.clone().filter(|carried| carried != version);
         let (id, other) = ready().find_map(|endpoint| Some((&endpoint.id, carries(endpoint)?)))?;
         Some(format!("{id} carries {other}, not {version}"))
     }
@@ -166,8 +168,8 @@ impl ServiceView {
     /// Whether every stable endpoint that isn't draining carries a version.
     pub fn stable_carries(&self, version: &str) -> Carried {
         let counting: Vec<_> = self.pools.stable.iter().filter(|endpoint| !endpoint.draining).collect();
-        let carry = counting.iter().filter(|endpoint| endpoint.version.as_deref() == Some(version)).count();
-        if counting.iter().all(|endpoint| endpoint.version.is_none()) {
+        let carry = counting.iter().filter(|endpoint| endpoint.member.version.as_deref() == Some(version)).count();
+        if counting.iter().all(|endpoint| endpoint.member.version.is_none()) {
             Carried::Unknown
         } else if carry == counting.len() {
             Carried::ByAll
@@ -178,7 +180,7 @@ impl ServiceView {
 
     /// An endpoint of a pool that is there by heartbeat.
     pub fn leased(&self, arm: Arm) -> Option<&str> {
-        self.pools.get(arm).iter().find(|endpoint| endpoint.leased).map(|endpoint| &*endpoint.id)
+        self.pools.get(arm).iter().find(|endpoint| endpoint.is_leased()).map(|endpoint| &*endpoint.id)
     }
 
     /// What the ready endpoints of a pool can take together: the sum of their weights.
@@ -187,7 +189,7 @@ impl ServiceView {
             .get(arm)
             .iter()
             .filter(|endpoint| endpoint.is_ready())
-            .map(|endpoint| u32::from(endpoint.weight))
+            .map(|endpoint| u32::from(endpoint.member.weight))
             .sum()
     }
 
@@ -222,29 +224,41 @@ pub struct EndpointView {
     pub id: Arc<str>,
     /// Where it is.
     pub address: SocketAddr,
-    /// Its relative share inside the pool.
-    pub weight: u16,
     /// The weights of the pool summed up to and including this one: see [`EndpointView::with_shares`].
     pub share_end: u32,
     /// Whether it gets no new work.
     pub draining: bool,
-    /// The version it runs, if somebody said so.
-    pub version: Option<String>,
-    /// Whether it is there only as long as a heartbeat says so.
-    pub leased: bool,
     /// Whether it is marked to serve the control.
     pub control: bool,
+    /// What it was registered as.
+    pub member: Arc<MemberSpec>,
+    /// How it stands with this proxy, if it is there by heartbeat.
+    pub standing: Standing,
     /// What is known of it.
     pub live: Arc<EndpointLive>,
 }
 
 impl EndpointView {
+    /// A member as it was registered, to be placed into a pool by [`EndpointView::with_shares`].
+    pub fn new(id: &str, member: MemberSpec, live: Arc<EndpointLive>) -> Self {
+        Self {
+            id: Arc::from(id),
+            address: member.address,
+            share_end: 0,
+            draining: false,
+            control: false,
+            member: Arc::new(member),
+            standing: Standing::Steady,
+            live,
+        }
+    }
+
     /// A pool with its running sums of weights filled in.
     #[must_use]
     pub fn with_shares(mut pool: Vec<Self>) -> Vec<Self> {
         let mut sum = 0;
         for endpoint in &mut pool {
-            sum += u32::from(endpoint.weight.max(1));
+            sum += u32::from(endpoint.member.weight.max(1));
             endpoint.share_end = sum;
         }
         pool
@@ -252,16 +266,22 @@ impl EndpointView {
 
     /// Whether it may get new work.
     pub fn is_ready(&self) -> bool {
-        !self.draining && self.live.health() == Health::Up
+        !self.draining && self.standing != Standing::Returning && self.live.health() == Health::Up
     }
 
     /// Its state in a word, for people and programs.
     pub fn state(&self) -> &'static str {
         match (self.draining, self.live.health()) {
             (true, _) => "draining",
-            (false, Health::Up) => "ready",
             (false, Health::Down) => "down",
+            (false, _) if self.standing == Standing::Returning => "returning",
+            (false, Health::Up) => "ready",
             (false, Health::Unknown) => "checking",
         }
+    }
+
+    /// Whether it is there only as long as a heartbeat says so.
+    pub fn is_leased(&self) -> bool {
+        self.member.ttl_ms.is_some()
     }
 }

@@ -3,10 +3,14 @@
 //! Time, randomness and the outside world are passed in: nothing here knows a
 //! socket, a clock, a store or a runtime. May know: std, serde, http.
 
+pub mod agent;
 pub mod alert;
 pub mod circuit;
+pub mod discovery;
 pub mod flag;
 pub mod gate;
+pub mod health;
+pub mod member;
 pub mod outcome;
 pub mod rollout;
 pub mod secret;

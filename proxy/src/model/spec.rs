@@ -35,6 +35,8 @@ pub struct Spec {
     pub email: Option<EmailSpec>,
     /// Where mail waits until it is sent.
     pub outbox: PathBuf,
+    /// The share of leased members beyond which falling silent together is no fault of theirs.
+    pub mass_expiry_share: f64,
     /// How long a drain on SIGTERM may take before what is left is cut.
     pub drain: Duration,
 }

@@ -5,12 +5,11 @@
 //! can't differ in what a change means.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
-use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::circuit::{Circuit, Reset, Trip};
+pub use super::member::{Member, MemberSpec};
 use super::rollout::Rollout;
 use super::rollout::change::RolloutChange;
 use super::split::{Arm, Episode, EpisodeId, PerArm};
@@ -40,63 +39,6 @@ pub struct ServiceState {
     /// What is known of members beside the file's seeds, by endpoint id.
     #[serde(default)]
     pub pools: PerArm<BTreeMap<String, Member>>,
-}
-
-/// What the store knows of one member of a pool.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase", tag = "state")]
-pub enum Member {
-    /// It takes traffic as far as its health allows.
-    Ready(MemberSpec),
-    /// It gets no new work; what runs may finish.
-    Draining(MemberSpec),
-    /// It was taken out. Kept so that a seed in the file doesn't bring it back.
-    Removed,
-}
-
-/// Where a member is, and how much it takes.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct MemberSpec {
-    /// Its address and port.
-    pub address: SocketAddr,
-    /// Its relative share inside its pool, 1 to 1,000.
-    #[serde(default = "one")]
-    pub weight: u16,
-    /// The version it runs, if somebody said so.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub version: Option<String>,
-    /// How long a heartbeat keeps it, in milliseconds; absent = for good.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ttl_ms: Option<u64>,
-    /// Whether it serves the control, restarted together with the canary. Of stable members only.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub control: bool,
-}
-
-const fn one() -> u16 {
-    1
-}
-
-impl MemberSpec {
-    /// A member for good, with weight 1.
-    pub const fn new(address: SocketAddr) -> Self {
-        Self { address, weight: 1, version: None, ttl_ms: None, control: false }
-    }
-
-    /// How long a heartbeat keeps it; absent = for good.
-    pub fn ttl(&self) -> Option<Duration> {
-        self.ttl_ms.map(Duration::from_millis)
-    }
-}
-
-impl Member {
-    /// Where it is; none if it was taken out.
-    pub const fn spec(&self) -> Option<&MemberSpec> {
-        match self {
-            Self::Ready(spec) | Self::Draining(spec) => Some(spec),
-            Self::Removed => None,
-        }
-    }
 }
 
 /// A wish to change a service. The only way in which its state changes.

@@ -8,6 +8,7 @@ pub mod embedded;
 mod evidence;
 mod lease;
 pub mod redis;
+pub mod registry;
 mod state_file;
 
 use std::sync::Arc;

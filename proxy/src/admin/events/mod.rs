@@ -46,6 +46,7 @@ pub(super) enum Kind {
     Rollout,
     Endpoint,
     Store,
+    Discovery,
 }
 
 impl Kind {
@@ -57,6 +58,7 @@ impl Kind {
             Self::Rollout => "rollout",
             Self::Endpoint => "endpoint",
             Self::Store => "store",
+            Self::Discovery => "discovery",
         }
     }
 }

@@ -34,6 +34,8 @@ pub(in super::super) struct Watcher {
     ring: Arc<Ring>,
     services: BTreeMap<String, Facts>,
     reachable: bool,
+    /// Whether so many leases ran out that their endpoints are kept.
+    silent: bool,
 }
 
 /// What is compared of a service.
@@ -59,7 +61,8 @@ impl Watcher {
     /// A watcher to whom nothing of what is now is news.
     pub(in super::super) fn new(live: Arc<Live>, events: &Events) -> Self {
         let (services, reachable) = look(&live);
-        Self { live, ring: Arc::clone(&events.ring), services, reachable }
+        let silent = live.discovery().mass_since.is_some();
+        Self { live, ring: Arc::clone(&events.ring), services, reachable, silent }
     }
 
     /// Looks at each published snapshot, and a few times a second.
@@ -84,6 +87,10 @@ impl Watcher {
             };
             self.ring.push(Kind::Store, &event);
         }
+        let silent = self.live.discovery().mass_since.is_some();
+        if silent != std::mem::replace(&mut self.silent, silent) {
+            self.ring.push(Kind::Discovery, &EventJson::of(None, leases(!silent), leases(silent)));
+        }
         for (name, after) in &services {
             // One that just came into the configuration has no before.
             let Some(before) = self.services.get(name) else { continue };
@@ -105,6 +112,10 @@ fn look(live: &Live) -> (BTreeMap<String, Facts>, bool) {
 
 const fn reach(reachable: bool) -> &'static str {
     if reachable { "reachable" } else { "lost" }
+}
+
+const fn leases(silent: bool) -> &'static str {
+    if silent { "mass expiry" } else { "steady" }
 }
 
 type Told = (Kind, EventJson);

@@ -39,6 +39,21 @@ async fn a_member_of_stable_may_serve_the_control_and_one_of_the_canary_may_not(
 }
 
 #[tokio::test]
+async fn what_is_said_of_an_endpoint_is_kept_with_it_also_while_it_drains() {
+    let world = World::operated().await;
+    let path = format!("{STABLE}/10.0.0.9:80");
+    let said = r#"{"zone":"cellar","metadata":{"rack":"r7"}}"#;
+    world.put(&path, said).await.ok();
+    world.post(&format!("{path}/drain"), "{}").await.ok();
+    let endpoint = world.get(&path).await.ok();
+    assert_eq!((&endpoint["state"], &endpoint["zone"]), (&"draining".into(), &"cellar".into()));
+    assert_eq!(endpoint["metadata"]["rack"], "r7");
+    // one of which nothing is said has neither
+    let silent = world.get(&format!("{STABLE}/127.0.0.1:3001")).await.ok();
+    assert!(silent["zone"].is_null() && silent["metadata"].is_null(), "{silent}");
+}
+
+#[tokio::test]
 async fn a_seed_of_the_file_can_be_removed() {
     let world = World::operated().await;
     world.delete(&format!("{STABLE}/127.0.0.1:3001")).await.ok();
@@ -61,6 +76,9 @@ async fn an_endpoint_that_makes_no_sense_is_refused() {
         ("10.0.0.1:80", r#"{"ttl":"15"}"#, 422, "such as 15s"),
         ("10.0.0.1:80", r#"{"ttl":"100ms"}"#, 422, "from 1s to 1d"),
         ("10.0.0.1:80", r#"{"version":"1\r\nBcc: x"}"#, 422, "one line"),
+        ("10.0.0.1:80", r#"{"zone":"1\r\nBcc: x"}"#, 422, "a zone is one line"),
+        ("10.0.0.1:80", r#"{"metadata":{"a b":"x"}}"#, 422, "a key of metadata"),
+        ("10.0.0.1:80", r#"{"metadata":{"a":1}}"#, 400, "expected a string"),
         ("10.0.0.1:80", r#"{"adress":"10.0.0.1:80"}"#, 400, "unknown field `adress`, expected one of `address`"),
         ("%3Cscript%3E", r#"{"address":"10.0.0.1:80"}"#, 422, "letters, digits"),
         ("a%0Ab", r#"{"address":"10.0.0.1:80"}"#, 422, "letters, digits"),

@@ -17,15 +17,19 @@ use std::time::Duration;
 
 use crate::model::spec::{AdminAddress, AdminSpec, ServiceSpec, Spec, StoreKind, StoreSpec};
 
+pub(super) use service::health;
+
 use super::findings::Findings;
 use super::raw::{RawAdmin, RawConfig, RawStore};
 use super::{units, values};
 
 /// Where the admin API listens unless told otherwise.
 const ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9901);
-const NAMESPACE: &str = "production";
+pub(super) const NAMESPACE: &str = "production";
 /// Where state is kept unless told otherwise, below systemd's state directory where there is one.
 const STATE_DIRECTORY: &str = "/var/lib/serin";
+/// Half of all endpoints rarely die in one moment; a store or a clock often fails.
+const MASS_EXPIRY_SHARE: f64 = 0.5;
 const DRAIN: Duration = Duration::from_secs(30);
 /// More threads than any machine has cores.
 const MOST_THREADS: u64 = 1024;
@@ -34,6 +38,8 @@ const MOST_THREADS: u64 = 1024;
 pub(super) fn spec(raw: RawConfig, state_directory: Option<&Path>, findings: &mut Findings<'_>) -> Spec {
     let threads = findings.read_or(raw.runtime.threads.as_ref(), 0, |value| units::count(value, 0, MOST_THREADS));
     let drain = findings.read_or(raw.runtime.drain.as_ref(), DRAIN, units::duration);
+    let share = raw.discovery.mass_expiry_share.as_ref();
+    let mass_expiry_share = findings.read_or(share, MASS_EXPIRY_SHARE, units::share);
     let store = store(&raw.store, state_directory, findings);
     let admin = admin(&raw.admin, findings);
     let listeners = listener::listeners(&raw.listener, &admin.listen, findings);
@@ -44,7 +50,8 @@ pub(super) fn spec(raw: RawConfig, state_directory: Option<&Path>, findings: &mu
     if raw.alert.email.is_none() {
         note_silence(&services, findings);
     }
-    Spec { threads: usize::try_from(threads).unwrap_or(0), admin, store, listeners, services, email, outbox, drain }
+    let threads = usize::try_from(threads).unwrap_or(0);
+    Spec { threads, admin, store, listeners, services, email, outbox, mass_expiry_share, drain }
 }
 
 fn note_silence(services: &[Arc<ServiceSpec>], findings: &mut Findings<'_>) {

@@ -170,7 +170,8 @@ fn split(raw: &RawService, seeds: &PerArm<Vec<SocketAddr>>, findings: &mut Findi
     Some(SplitSpec { weight, control: control_share(raw, split, weight, findings), sticky, override_secret })
 }
 
-fn health(raw: &RawHealth, findings: &mut Findings<'_>) -> HealthSpec {
+/// How endpoints are probed.
+pub(in crate::config) fn health(raw: &RawHealth, findings: &mut Findings<'_>) -> HealthSpec {
     let path = findings.read_or(raw.path.as_ref(), "/".to_owned(), |text| values::request_path(text));
     let mut expect_status = StatusSet::EMPTY;
     match &raw.expect_status {

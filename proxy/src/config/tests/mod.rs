@@ -1,5 +1,6 @@
 //! Tests of the room as a whole: bad files and what is said of them, shipped files, mutated files.
 
+mod agent;
 mod examples;
 mod meaning;
 mod mutation;

@@ -12,7 +12,7 @@ use lettre::message::{Mailbox, Message, MultiPart, SinglePart};
 use sha2::{Digest as _, Sha256};
 
 use super::outbox::{Kind, Mail};
-use super::{Alert, AlertError, RuleAlert, html, text};
+use super::{Alert, AlertError, RuleAlert, SilenceAlert, html, text};
 use crate::model::alert::RuleNews;
 use crate::model::spec::EmailSpec;
 use crate::model::time::Timestamp;
@@ -89,6 +89,7 @@ impl Composer {
                 let rollout = &alert.rollout;
                 format!("rollout\n{}\n{}\n{}", alert.service, rollout.plan.id, rollout.phase)
             }
+            Alert::Silence(alert) => format!("silence\n{}\n{}\n{:?}", alert.proxy, alert.began, alert.ended),
             Alert::Rule(RuleAlert { service, rule, news, fired_at, .. }) => {
                 format!("rule\n{}\n{service}\n{rule:?}\n{fired_at}\n{news:?}", self.host)
             }
@@ -118,7 +119,7 @@ impl Alert {
         match self {
             Self::Tripped(_) => Kind::Trip,
             // Good to know, and no pull: it goes behind those.
-            Self::Ratio(_) | Self::Rule(_) | Self::Rollout(_) => Kind::Rule,
+            Self::Ratio(_) | Self::Rule(_) | Self::Rollout(_) | Self::Silence(_) => Kind::Rule,
         }
     }
 
@@ -128,14 +129,18 @@ impl Alert {
             Self::Ratio(alert) => alert.at,
             Self::Rule(alert) => alert.at,
             Self::Rollout(alert) => alert.at,
+            Self::Silence(alert) => alert.ended.unwrap_or(alert.began),
         }
     }
 
-    /// The alert that this one answers: a rule's firing, for its resolve.
+    /// The alert that this one answers: a rule's firing, for its resolve; a silence, for its end.
     fn answers(&self) -> Option<Self> {
         match self {
             Self::Rule(alert) if alert.news == RuleNews::Resolves => {
                 Some(Self::Rule(RuleAlert { news: RuleNews::Fires, ..alert.clone() }))
+            }
+            Self::Silence(alert) if alert.ended.is_some() => {
+                Some(Self::Silence(SilenceAlert { ended: None, ..alert.clone() }))
             }
             _ => None,
         }

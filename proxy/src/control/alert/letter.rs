@@ -3,6 +3,8 @@
 //! All text goes in through constructors that make it one harmless line, so that no
 //! name, reason or path from outside can break a header or forge a line of the body.
 
+mod silence;
+
 use super::words::{self, one_line};
 use super::{Alert, RatioAlert, RolloutAlert, RuleAlert, TripAlert};
 use crate::model::alert::RuleNews;
@@ -90,6 +92,7 @@ impl Alert {
                 let (version, phase) = (&alert.rollout.plan.version, alert.rollout.phase);
                 (&alert.service, format!("rollout of {version} {phase}"))
             }
+            Self::Silence(alert) => (&alert.proxy, alert.what()),
         };
         one_line(&format!("[serin] {service}: {what}"), SUBJECT)
     }
@@ -101,6 +104,7 @@ impl Alert {
             Self::Ratio(alert) => alert.letter(self.subject(), host, admin_url),
             Self::Rule(alert) => alert.letter(self.subject(), host, admin_url),
             Self::Rollout(alert) => alert.letter(self.subject(), host, admin_url),
+            Self::Silence(alert) => alert.letter(self.subject(), host, admin_url),
         }
     }
 }

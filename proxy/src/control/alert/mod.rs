@@ -50,6 +50,23 @@ pub enum Alert {
     Rule(RuleAlert),
     /// A rollout came out by itself: no person decided it.
     Rollout(RolloutAlert),
+    /// Too many leases ran out together, or that is over.
+    Silence(SilenceAlert),
+}
+
+/// Too many leases ran out together: their members serve on. Or that is over.
+#[derive(Clone, Debug)]
+pub struct SilenceAlert {
+    /// The proxy that found it.
+    pub proxy: String,
+    /// The members that are kept, as `service/pool/id`; none once it is over.
+    pub kept: Vec<String>,
+    /// All leased members of that proxy when it began; zero once it is over.
+    pub of: usize,
+    /// When it began.
+    pub began: Timestamp,
+    /// When it was over; none while it lasts.
+    pub ended: Option<Timestamp>,
 }
 
 /// A rollout came out by itself.

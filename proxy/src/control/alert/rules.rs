@@ -212,6 +212,7 @@ mod tests {
     use crate::model::rollout::plan::RolloutSpec;
     use crate::model::spec::{ServiceSpec, Timeouts, VerdictSpec};
     use crate::model::split::PerArm;
+    use crate::model::state::MemberSpec;
     use crate::model::weight::Weight;
 
     fn rule(metric: AlertMetric, condition: Condition, hold: u64) -> RuleSpec {
@@ -265,16 +266,9 @@ mod tests {
 
         fn publish(&self, revision: u64, alerts: Vec<RuleSpec>) {
             let live = self.live.service("checkbox");
-            let endpoint = |id: &str| EndpointView {
-                id: id.into(),
-                address: ([127, 0, 0, 1], 1).into(),
-                weight: 1,
-                share_end: 0,
-                leased: false,
-                control: false,
-                draining: false,
-                version: None,
-                live: live.endpoint(Arm::Stable, id, Health::Up),
+            let endpoint = |id: &str| {
+                let member = MemberSpec::new(([127, 0, 0, 1], 1).into());
+                EndpointView::new(id, member, live.endpoint(Arm::Stable, id, Health::Up))
             };
             let view = ServiceView {
                 spec: spec(alerts),

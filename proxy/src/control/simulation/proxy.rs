@@ -1,6 +1,5 @@
 //! One simulated proxy: the real loops of the control plane, stepped by hand, on a clock of its own.
 
-use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Waker};
@@ -18,9 +17,7 @@ use crate::live::sample;
 use crate::live::service::Ending;
 use crate::live::{Health, Live, Report, ServiceView};
 use crate::model::outcome::{BadOutcome, BadReason, BadSample};
-use crate::model::spec::{
-    AdminAddress, AdminSpec, HealthSpec, ServiceSpec, Spec, StatusSet, StoreKind, StoreSpec, VerdictSpec,
-};
+use crate::model::spec::{HealthSpec, ServiceSpec, Spec, StatusSet, VerdictSpec};
 use crate::model::split::{Arm, Unit};
 use crate::model::weight::Weight;
 use crate::store::Store;
@@ -210,14 +207,5 @@ fn service() -> ServiceSpec {
 }
 
 fn spec() -> Spec {
-    Spec {
-        threads: 1,
-        admin: AdminSpec { listen: AdminAddress::Tcp(([127, 0, 0, 1], 0).into()), tokens_file: None },
-        store: StoreSpec { kind: StoreKind::Embedded, namespace: String::new(), state_file: PathBuf::new() },
-        listeners: Vec::new(),
-        services: vec![Arc::new(service())],
-        email: None,
-        outbox: PathBuf::new(),
-        drain: Duration::ZERO,
-    }
+    Spec { services: vec![Arc::new(service())], ..sample::spec() }
 }

@@ -8,9 +8,10 @@
 use std::collections::BTreeMap;
 
 use super::keys::ServiceKeys;
+use crate::model::member::{Member, MemberError, MemberSpec};
 use crate::model::rollout::Rollout;
 use crate::model::split::{Arm, Episode, PerArm};
-use crate::model::state::{Member, ServiceState};
+use crate::model::state::ServiceState;
 use crate::store::Poison;
 
 /// The fields of a hash, as Redis gave them.
@@ -33,6 +34,9 @@ const BAD_ID: &str = "not an endpoint id: give it in UTF-8";
 const BAD_MEMBER: &str = "not a member: give JSON such as {\"state\":\"ready\",\"address\":\"10.0.0.21:3002\"}";
 const BAD_SHARE: &str = "not a member: its weight must be 1 to 1000";
 const BAD_TTL: &str = "not a member: its ttl_ms must be above 0";
+const BAD_WORD: &str = "not a member: its version and zone are lines of at most 128 characters";
+const BAD_METADATA: &str = "not a member: its metadata is at most 16 keys of 64 letters, digits and `._-/`, with lines of \
+                            at most 256 characters";
 
 /// What Redis holds of a service; none for a key of another type than hash.
 #[derive(Debug, Default)]
@@ -181,12 +185,15 @@ fn read_rollout(text: &str) -> Option<Rollout> {
     rollout.check().is_ok().then_some(rollout)
 }
 
-fn read_member(text: &[u8]) -> Result<Member, &'static str> {
+/// A member of a pool.
+pub(super) fn read_member(text: &[u8]) -> Result<Member, &'static str> {
     let member: Member = serde_json::from_slice(text).map_err(|_| BAD_MEMBER)?;
-    match member.spec() {
-        Some(spec) if !(1..=1_000).contains(&spec.weight) => Err(BAD_SHARE),
-        Some(spec) if spec.ttl_ms == Some(0) => Err(BAD_TTL),
-        _ => Ok(member),
+    match member.spec().map_or(Ok(()), MemberSpec::check) {
+        Ok(()) => Ok(member),
+        Err(MemberError::Weight) => Err(BAD_SHARE),
+        Err(MemberError::Ttl) => Err(BAD_TTL),
+        Err(MemberError::Version | MemberError::Zone) => Err(BAD_WORD),
+        Err(MemberError::Metadata | MemberError::Key | MemberError::Value) => Err(BAD_METADATA),
     }
 }
 
@@ -233,8 +240,9 @@ fn write(field: &str, value: Option<String>) -> Write {
     }
 }
 
+/// A value as it is written.
 #[expect(clippy::expect_used, reason = "these types have only text keys and no failing serializer")]
-fn json(value: &impl serde::Serialize) -> String {
+pub(super) fn json(value: &impl serde::Serialize) -> String {
     serde_json::to_string(value).expect("serializes")
 }
 

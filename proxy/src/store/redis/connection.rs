@@ -127,7 +127,7 @@ impl Server {
     fn note_missed(&self, because: Down) -> Down {
         let mut standing = self.standing();
         if standing.failures == 0 {
-            tracing::warn!(error = %because, "Redis is away, the last good state is used");
+            tracing::warn!(error = %because, "Redis is away");
         }
         standing.pause = Some((Instant::now() + pause(standing.failures, rand::random()), because.clone()));
         standing.failures = standing.failures.saturating_add(1);

@@ -5,6 +5,7 @@
 //! May know: model.
 
 use crate::model::split::{Arm, EpisodeId, PerArm};
+use crate::store::StoreError;
 
 /// The keys of one namespace.
 #[derive(Clone, Debug)]
@@ -41,6 +42,13 @@ impl Keys {
         let fits = |c: char| !c.is_control() && !c.is_whitespace() && !matches!(c, '{' | '}');
         let usable = !namespace.is_empty() && namespace.chars().all(fits);
         usable.then(|| Self { prefix: format!("serin:{{{namespace}}}") })
+    }
+
+    /// As [`Self::new`], with what is wrong with the name.
+    pub(super) fn of(namespace: &str) -> Result<Self, StoreError> {
+        Self::new(namespace).ok_or_else(|| {
+            StoreError::Settings("store.namespace can't be empty or hold braces or blanks: use a plain word".to_owned())
+        })
     }
 
     /// The keys of a service.

@@ -1,7 +1,7 @@
 //! The store in Redis: many proxies, scripts and people on one state.
 //!
 //! Keys are made in `keys`, fields are understood in `codec`, `connection` keeps lines
-//! to the server, `read`, `write`, `evidence` and `flags` use them, `watch` hears of changes. Here they
+//! to the server, `read`, `write`, `register`, `evidence` and `flags` use them, `watch` hears of changes. Here they
 //! meet the last good state, which lives in the state file: it answers while Redis is
 //! away, and it keeps an open circuit open whatever Redis forgot.
 //! May know: model, telemetry.
@@ -13,6 +13,7 @@ mod evidence;
 mod flags;
 mod keys;
 mod read;
+mod register;
 #[cfg(test)]
 pub(crate) mod simulated;
 mod watch;
@@ -31,6 +32,7 @@ use self::connection::{Down, Line, Server};
 use self::evidence::Evidence;
 use self::flags::{Flags, Known};
 use self::keys::Keys;
+pub(super) use self::register::RedisRegistry;
 use self::watch::Watch;
 use self::write::{Wish, Writer};
 use super::evidence::Journal;
@@ -99,9 +101,7 @@ impl RedisStore {
     /// [`StoreError::Settings`] when the URL or the namespace makes no sense, and
     /// [`StoreError::StateFile`] when the file can't be used, is in use, or makes no sense.
     pub fn connect(url: &str, namespace: &str, state_file: &Path) -> Result<Self, StoreError> {
-        let keys = Keys::new(namespace).ok_or_else(|| {
-            StoreError::Settings("store.namespace can't be empty or hold braces or blanks: use a plain word".to_owned())
-        })?;
+        let keys = Keys::of(namespace)?;
         let server = Arc::new(Server::new(url)?);
         let kept = Kept::open(state_file)?;
         let journal = Journal::open(state_file, |episode| kept.peek(|saved| runs(&saved.services, episode)));

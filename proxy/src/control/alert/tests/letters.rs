@@ -134,6 +134,25 @@ fn a_wrong_configuration_is_refused_with_the_reason() {
 }
 
 #[test]
+fn a_silence_is_told_with_who_is_silent_and_its_end_answers_it() {
+    let kept: Vec<String> = (0..30).map(|n| format!("checkbox/stable/10.0.0.{n}:3002")).collect();
+    let silence = |ended| {
+        let (proxy, kept) = ("edge-1".to_owned(), kept.clone());
+        Alert::Silence(SilenceAlert { proxy, kept, of: 40, began: at(0), ended })
+    };
+    let letter = silence(None).letter("edge-1", None);
+    assert_eq!(letter.subject, "[serin] edge-1: endpoints fell silent together (mass expiry)");
+    let text = text::render(&letter);
+    for said in ["30 of 40", "checkbox/stable/10.0.0.0:3002", "And 10 more", "They serve on", "serin endpoint remove"] {
+        assert!(text.contains(said), "the mail doesn't say {said}:\n{text}");
+    }
+    let over = silence(Some(at(90_000)));
+    assert!(text::render(&over.letter("edge-1", None)).contains("It lasted 1 min 30 s"));
+    let began = mail(&silence(None));
+    assert!(mail(&over).message.contains(&format!("In-Reply-To: <{}@", began.id)));
+}
+
+#[test]
 fn a_broken_split_is_told_once_in_an_episode() {
     let broken = |proxy_millis| {
         Alert::Ratio(RatioAlert {

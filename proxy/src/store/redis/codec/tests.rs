@@ -148,6 +148,8 @@ fn a_member_that_makes_no_sense_is_passed_over_alone() {
         "{\"state\":\"ready\",\"address\":\"10.0.0.1:80\",\"weight\":1001}",
         "{\"state\":\"ready\",\"address\":\"10.0.0.1:80\",\"ttl_ms\":0}",
         "{\"state\":\"ready\",\"address\":\"10.0.0.1:80\",\"ttl_ms\":-5}",
+        "{\"state\":\"ready\",\"address\":\"10.0.0.1:80\",\"zone\":\"a\\nb\"}",
+        "{\"state\":\"ready\",\"address\":\"10.0.0.1:80\",\"metadata\":{\"a b\":\"\"}}",
     ] {
         let raw = canary(&[("a", member), ("fine", r#"{"state":"ready","address":"[::1]:80"}"#)]);
         // with a last good value, that counts

@@ -1,0 +1,97 @@
+//! One active health check, and the same one again and again: what a proxy asks of its endpoints, and an agent of the
+//! instance beside it.
+//!
+//! May know: model. Never: who asks, and what becomes of the finding.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, header};
+use http_body_util::{BodyExt as _, Empty, Limited};
+use hyper_util::rt::TokioIo;
+use rand::RngExt as _;
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+
+use crate::model::health::{Health, Streak};
+use crate::model::spec::HealthSpec;
+
+/// The most of a body that is looked at.
+const MAX_BODY: usize = 64 * 1024;
+
+/// Why a probe found an endpoint unhealthy.
+#[derive(Debug, thiserror::Error)]
+pub enum ProbeError {
+    /// It took too long.
+    #[error("no answer within {0:?}")]
+    Timeout(Duration),
+    /// Nobody listens there.
+    #[error("no connection")]
+    Connect(#[source] std::io::Error),
+    /// The connection broke, or what came back is no HTTP.
+    #[error("no answer")]
+    Exchange(#[source] hyper::Error),
+    /// A status that isn't a healthy one.
+    #[error("status {0}")]
+    Status(u16),
+    /// A body that isn't a healthy one.
+    #[error("the body doesn't hold the expected text")]
+    Body,
+}
+
+/// What is probed, and how.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Target {
+    /// Where it is.
+    pub address: SocketAddr,
+    /// The host that it is asked for.
+    pub host: String,
+    /// What makes it healthy.
+    pub spec: HealthSpec,
+}
+
+/// Probes for ever; each change of the health is told, with the finding that made it so.
+pub async fn watch(target: Target, mut health: Health, mut tell: impl FnMut(Health, Result<(), ProbeError>) + Send) {
+    let mut streak = Streak::default();
+    let spec = &target.spec;
+    loop {
+        let found = tokio::time::timeout(spec.timeout, probe(&target)).await;
+        let found = found.unwrap_or(Err(ProbeError::Timeout(spec.timeout)));
+        let after = streak.after(health, found.is_ok(), spec);
+        if after != health {
+            health = after;
+            tell(after, found);
+        }
+        // A tenth of jitter, so that many who probe don't do so in step.
+        let jitter = rand::rng().random_range(0.9..1.1);
+        tokio::time::sleep(spec.interval.mul_f64(jitter)).await;
+    }
+}
+
+/// One probe over a connection of its own, so that a stuck one can't hide a live endpoint.
+async fn probe(target: &Target) -> Result<(), ProbeError> {
+    let stream = TcpStream::connect(target.address).await.map_err(ProbeError::Connect)?;
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(ProbeError::Exchange)?;
+    let mut driver = JoinSet::new();
+    driver.spawn(connection);
+    let request = Request::get(target.spec.path.as_str())
+        .header(header::HOST, target.host.as_str())
+        .header(header::USER_AGENT, "serin-health")
+        .header(header::CONNECTION, "close")
+        .body(Empty::<Bytes>::new());
+    // The configuration has checked path and host.
+    let Ok(request) = request else { return Err(ProbeError::Status(0)) };
+    let response = sender.send_request(request).await.map_err(ProbeError::Exchange)?;
+    let status = response.status().as_u16();
+    if !target.spec.expect_status.contains(status) {
+        return Err(ProbeError::Status(status));
+    }
+    let Some(text) = &target.spec.expect_body else { return Ok(()) };
+    let body = Limited::new(response.into_body(), MAX_BODY).collect().await.map_err(|_| ProbeError::Body)?.to_bytes();
+    match memchr::memmem::find(&body, text.as_bytes()) {
+        Some(_) => Ok(()),
+        None => Err(ProbeError::Body),
+    }
+}
