@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::HeaderValue;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -25,7 +26,7 @@ use crate::control::verdict::Court;
 use crate::dataplane::DataPlane;
 use crate::live::metrics::LiveMetrics;
 use crate::live::{Health, Live};
-use crate::model::spec::Spec;
+use crate::model::spec::{ListenerSpec, Spec};
 use crate::model::split::Arm;
 use crate::store;
 use crate::telemetry::metrics::Registry;
@@ -33,6 +34,8 @@ use crate::telemetry::metrics::Registry;
 /// How long the start waits for the first health checks, so that the first requests find
 /// endpoints that are known to be healthy.
 const FIRST_CHECKS: Duration = Duration::from_secs(2);
+/// How often the files of certificates are read, to see whether they changed.
+const CERTIFICATE_LOOK: Duration = Duration::from_secs(5);
 
 /// A running serin.
 #[derive(Debug)]
@@ -129,8 +132,23 @@ impl Daemon {
                 tracing::warn!(what, "A changed setting takes effect only at a restart");
             }
         }
+        self.data_plane.renew_tls(&spec);
         self.spec.send_replace(Arc::new(spec));
         tracing::info!("Configuration reloaded");
+    }
+
+    /// Takes in certificates whose files changed since they were read. Those that can't be used are tried again
+    /// when their files change again: mostly a certificate whose key is still to be written.
+    ///
+    /// # Errors
+    /// When a file can't be read.
+    pub fn renew_certificates(&self) -> Result<(), config::ConfigError> {
+        let before = Arc::clone(&self.spec.borrow());
+        if let Some(spec) = config::changed_certificates(&before)? {
+            self.data_plane.renew_tls(&spec);
+            self.spec.send_replace(Arc::new(spec));
+        }
+        Ok(())
     }
 
     /// Fails readiness, takes no new connections, lets running requests finish, ends.
@@ -176,9 +194,18 @@ fn restart_needed(before: &Spec, after: &Spec) -> [(&'static str, bool); 5] {
         ("runtime.threads", before.threads != after.threads),
         ("admin", differ(&before.admin, &after.admin)),
         ("store", differ(&before.store, &after.store) || before.store.kind != after.store.kind),
-        ("listener", differ(&before.listeners, &after.listeners)),
+        ("listener", differ(&without_certificates(before), &without_certificates(after))),
         ("alert.email", differ(&(&before.email, &before.outbox), &(&after.email, &after.outbox))),
     ]
+}
+
+/// The listeners, but for what of their TLS takes effect at once.
+fn without_certificates(spec: &Spec) -> Vec<(ListenerSpec, Option<Option<HeaderValue>>)> {
+    let plain = |listener: &ListenerSpec| {
+        let hsts = listener.tls.as_ref().map(|tls| tls.hsts.clone());
+        (ListenerSpec { tls: None, ..listener.clone() }, hsts)
+    };
+    spec.listeners.iter().map(plain).collect()
 }
 
 /// Each connection is a file descriptor: takes as many as the system lets this process have.
@@ -208,10 +235,20 @@ pub async fn serve(path: &Path) -> anyhow::Result<()> {
     for (name, address) in daemon.listeners() {
         tracing::info!(listener = name, %address, "Listening");
     }
+    let mut look = tokio::time::interval(CERTIFICATE_LOOK);
+    let mut readable = true;
     loop {
         tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
+            _ = look.tick() => {
+                let renewed = daemon.renew_certificates();
+                if let (true, Err(error)) = (readable, &renewed) {
+                    let error = error as &dyn std::error::Error;
+                    tracing::warn!(error, "Certificates can't be read again: those in use stay");
+                }
+                readable = renewed.is_ok();
+            }
             _ = hang_up.recv() => match config::load(path) {
                 Ok((spec, _)) => daemon.reload(spec),
                 Err(error) => tracing::error!("The new configuration is refused, the old one stays:\n{error}"),

@@ -12,6 +12,7 @@
 //! understood; tests unwrap them.
 
 pub mod agent;
+pub mod authority;
 pub mod callgrind;
 pub mod checkbox;
 pub mod client;

@@ -18,5 +18,6 @@ mod rollout;
 mod signals;
 mod split;
 mod store;
+mod tls;
 mod verdict_report;
 mod wire;

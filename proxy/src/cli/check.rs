@@ -11,7 +11,10 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use crate::config;
+use crate::dataplane::tls;
 use crate::model::spec::{ServiceSpec, Spec};
+use crate::model::tls::{Certificate, TlsSpec};
+use crate::telemetry;
 
 /// The exit code of an invalid configuration.
 const INVALID: u8 = 2;
@@ -49,6 +52,16 @@ fn examine(path: &Path) -> Result<String, String> {
             }
         }
     }
+    let mut certificates = Vec::new();
+    for listener in &spec.listeners {
+        match tls::examine(listener) {
+            Ok(found) => certificates.extend(found),
+            Err(error) => {
+                let _ = writeln!(problems, "{}: listener `{}`: {error}", path.display(), listener.name);
+            }
+        }
+    }
+    warnings.extend(certificate_warnings(&spec, &certificates));
     if !problems.is_empty() {
         return Err(problems);
     }
@@ -65,6 +78,19 @@ fn examine(path: &Path) -> Result<String, String> {
     Ok(out)
 }
 
+fn certificate_warnings(spec: &Spec, certificates: &[Certificate]) -> Vec<String> {
+    let now = telemetry::now();
+    let expired = certificates.iter().filter(|certificate| certificate.expires <= now);
+    let expired = expired.map(|certificate| {
+        format!("the certificate for {} expired at {}", certificate.names.join(", "), certificate.expires)
+    });
+    let hosts = spec.services.iter().flat_map(|service| &service.hosts).filter(|host| *host != "*");
+    let uncovered = hosts.filter(|host| !certificates.is_empty() && !tls::is_covered(host, certificates));
+    expired
+        .chain(uncovered.map(|host| format!("no certificate is for `{host}`: its clients get the first one")))
+        .collect()
+}
+
 /// A file that the configuration names.
 struct NamedFile<'a> {
     key: &'static str,
@@ -76,6 +102,7 @@ fn named_files(spec: &Spec) -> Vec<NamedFile<'_>> {
     let email = spec.email.as_ref();
     let overrides = spec.services.iter().filter_map(|service| service.split.as_ref()?.override_secret.as_ref());
     let overrides = overrides.map(|secret| ("override_secret_file", Some(&*secret.file), true));
+    let tls = spec.listeners.iter().filter_map(|listener| listener.tls.as_ref()).flat_map(TlsSpec::files);
     [
         ("tokens_file", spec.admin.tokens_file.as_deref(), true),
         ("username_file", email.and_then(|email| email.username_file.as_deref()), true),
@@ -84,6 +111,7 @@ fn named_files(spec: &Spec) -> Vec<NamedFile<'_>> {
     ]
     .into_iter()
     .chain(overrides)
+    .chain(tls.map(|(key, file, is_secret)| (key, Some(&*file.file), is_secret)))
     .filter_map(|(key, path, is_secret)| path.map(|path| NamedFile { key, path, is_secret }))
     .collect()
 }

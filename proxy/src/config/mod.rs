@@ -23,6 +23,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::model::spec::{ServiceSpec, Spec};
+use crate::model::tls::FileContent;
 
 pub use agent::{load_agent, notify_socket, parse_agent, version_of};
 use findings::Findings;
@@ -84,6 +85,9 @@ pub fn load(path: &Path) -> Result<(Spec, Vec<Note>), ConfigError> {
     let name = path.display().to_string();
     let text = String::from_utf8(bytes).map_err(|error| not_utf8(&error, &name))?;
     let (mut spec, notes) = parse(&text, &name)?;
+    for tls in spec.listeners.iter_mut().filter_map(|listener| listener.tls.as_mut()) {
+        read_all(tls.files_mut())?;
+    }
     for service in &mut spec.services {
         let mut with_secret = ServiceSpec::clone(service);
         if let Some(secret) = with_secret.split.as_mut().and_then(|split| split.override_secret.as_mut()) {
@@ -92,6 +96,27 @@ pub fn load(path: &Path) -> Result<(Spec, Vec<Note>), ConfigError> {
         }
     }
     Ok((spec, notes))
+}
+
+/// The certificates that a configuration names, if what their files hold has changed since they were read.
+///
+/// # Errors
+/// When one of them can't be read.
+pub fn changed_certificates(spec: &Spec) -> Result<Option<Spec>, ConfigError> {
+    let mut now = spec.clone();
+    for tls in now.listeners.iter_mut().filter_map(|listener| listener.tls.as_mut()) {
+        read_all(tls.files_mut())?;
+    }
+    let changed = now.listeners.iter().zip(&spec.listeners).any(|(now, before)| now.tls != before.tls);
+    Ok(changed.then_some(now))
+}
+
+fn read_all<'a>(files: impl Iterator<Item = &'a mut FileContent>) -> Result<(), ConfigError> {
+    for file in files {
+        let unreadable = |source| ConfigError::Unreadable { path: file.file.clone(), source };
+        file.content = std::fs::read(&file.file).map_err(unreadable)?.into();
+    }
+    Ok(())
 }
 
 fn override_secret(path: &Path) -> Result<Arc<[u8]>, ConfigError> {

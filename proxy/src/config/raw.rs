@@ -85,7 +85,29 @@ pub(super) struct RawListener {
     pub(super) idle_timeout: Value,
     pub(super) max_header_bytes: Value,
     pub(super) max_connections: Value,
-    pub(super) tls: Option<Spanned<toml::Value>>,
+    pub(super) redirect_to_https: Value,
+    pub(super) tls: Option<Spanned<RawTls>>,
+}
+
+/// `tls` of a listener.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawTls {
+    #[serde(default)]
+    pub(super) certificates: Vec<Spanned<RawCertificate>>,
+    pub(super) min_version: Text,
+    pub(super) client_ca_file: Text,
+    pub(super) client_certificate: Text,
+    pub(super) hsts: Value,
+}
+
+/// One of `tls.certificates`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawCertificate {
+    pub(super) cert_file: Text,
+    pub(super) key_file: Text,
+    pub(super) ocsp_file: Text,
 }
 
 /// `[service.NAME]`

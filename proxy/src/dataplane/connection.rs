@@ -15,6 +15,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
+use tokio_rustls::Accept;
 
 use super::clock::{Alarm, deadline};
 use super::core::Core;
@@ -22,6 +23,9 @@ use super::handle::handle;
 use super::listen::OpenConnection;
 use super::record::Met;
 use super::socket::{Socket, Woken};
+use super::tls::Acceptor;
+use super::transport::Transport;
+use crate::live::counters;
 use crate::model::spec::ListenerSpec;
 
 /// A connection whose requests follow each other within this time is brisk: it keeps what it
@@ -93,9 +97,27 @@ impl Downstream {
         self.listener.trusted.iter().any(|range| range.contains(address))
     }
 
-    /// Whether the client came over TLS, as far as a trusted peer says so.
+    /// Whether the connection is one by TLS.
+    pub(crate) fn is_tls(&self) -> bool {
+        self.listener.tls.is_some()
+    }
+
+    /// Whether the client came over TLS: to serin, or to a trusted peer that says so.
     pub(crate) fn is_secure(&self, headers: &HeaderMap) -> bool {
-        self.trusted && headers.get("x-forwarded-proto").is_some_and(|proto| proto == "https")
+        match headers.get("x-forwarded-proto") {
+            Some(proto) if self.trusted => proto == "https",
+            _ => self.is_tls(),
+        }
+    }
+
+    /// What its listener says.
+    pub(crate) fn listener(&self) -> &ListenerSpec {
+        &self.listener
+    }
+
+    /// The handshake is over: the connection waits for its first request.
+    fn handshaken(&self) {
+        self.phase.set(Phase::Idle(self.core.clock.now()));
     }
 
     /// A request head was read: from here on the exchange watches the time.
@@ -178,6 +200,8 @@ pub(crate) struct Serving {
 }
 
 enum State {
+    /// Agrees with the client on keys.
+    Handshake(Box<Handshake>),
     /// Waits for a request.
     Parked(Socket),
     /// Has one, or had one a moment ago. Gives the socket back to park it again.
@@ -192,11 +216,52 @@ impl Serving {
         core: &Rc<Core>,
         listener: &Arc<ListenerSpec>,
         counted: OpenConnection,
+        acceptor: Option<&Acceptor>,
         stream: TcpStream,
         peer: SocketAddr,
     ) -> Self {
-        let socket = Socket::new(stream, Downstream::new(core, listener, peer));
-        Self { state: State::Parked(socket), _counted: counted }
+        let downstream = Downstream::new(core, listener, peer);
+        let state = match acceptor {
+            Some(acceptor) => State::Handshake(Box::new(Handshake::begin(acceptor, stream, downstream))),
+            None => State::Parked(Socket::new(Transport::Plain(stream), downstream)),
+        };
+        Self { state, _counted: counted }
+    }
+}
+
+/// A handshake, which has as long as a request head.
+struct Handshake {
+    accept: Accept<TcpStream>,
+    downstream: Rc<Downstream>,
+}
+
+impl Handshake {
+    fn begin(acceptor: &Acceptor, stream: TcpStream, downstream: Rc<Downstream>) -> Self {
+        // From now on it is the client's time that runs.
+        downstream.bytes_read();
+        Self { accept: acceptor.accept(stream), downstream }
+    }
+
+    /// The socket, or none if there will be no connection.
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Socket>> {
+        let downstream = &self.downstream;
+        match Pin::new(&mut self.accept).poll(context) {
+            Poll::Ready(Ok(stream)) => {
+                downstream.handshaken();
+                let transport = Transport::Tls(Box::new(stream));
+                Poll::Ready(Some(Socket::new(transport, Rc::clone(downstream))))
+            }
+            Poll::Ready(Err(error)) => {
+                counters::add(downstream.core.live.failed_handshakes_of(downstream.core.id), 1);
+                tracing::debug!(peer = %downstream.peer, %error, "No TLS handshake");
+                Poll::Ready(None)
+            }
+            Poll::Pending if downstream.is_overdue(context) => {
+                counters::add(downstream.core.live.failed_handshakes_of(downstream.core.id), 1);
+                Poll::Ready(None)
+            }
+            Poll::Pending => Poll::Pending,
+        }
     }
 }
 
@@ -217,6 +282,7 @@ impl Future for Serving {
         let state = &mut self.state;
         loop {
             *state = match state {
+                State::Handshake(handshake) => ready!(handshake.poll(context)).map_or(State::Ended, State::Parked),
                 State::Parked(socket) => match ready!(socket.poll_wake(context)) {
                     Woken::Ended => State::Ended,
                     Woken::Began => state.begin(),

@@ -27,6 +27,10 @@ use crate::model::split::Arm;
 /// A request body up to this size takes no time to send that would matter to how soon an answer begins.
 const SHORT_BODY: u64 = 64 * 1024;
 
+/// Where an authority asks, without TLS, whether a name is ours (RFC 8555, 8.3): served also where all else is
+/// sent on to `https`.
+const CHALLENGES: &str = "/.well-known/acme-challenge/";
+
 /// Answers one request; never fails.
 pub(crate) async fn handle(
     downstream: Rc<Downstream>,
@@ -39,6 +43,11 @@ pub(crate) async fn handle(
         Ok(service) => service,
         Err(error) => return Ok(respond::error(&downstream, &request_id, &error)),
     };
+    if let Some(port) = downstream.listener().redirect_to_https
+        && !parts.uri.path().starts_with(CHALLENGES)
+    {
+        return Ok(respond::to_https(&downstream, &parts, port, !body.is_end_stream()));
+    }
     let client = client_address(downstream.peer, &parts.headers, |hop| downstream.trusts(hop));
     let Draw { arm, drawn, new_key } = sticky::draw(&downstream.core, &service, &parts.headers, client);
     let said = match &service.flags {
@@ -84,6 +93,9 @@ pub(crate) async fn handle(
         response
             .headers_mut()
             .append(header::SET_COOKIE, sticky::set_cookie(key, downstream.is_secure(&parts.headers)));
+    }
+    if let Some(hsts) = downstream.listener().tls.as_ref().and_then(|tls| tls.hsts.as_ref()) {
+        response.headers_mut().entry(header::STRICT_TRANSPORT_SECURITY).or_insert_with(|| hsts.clone());
     }
     Ok(response)
 }
@@ -169,7 +181,13 @@ fn outgoing(
     told: Option<&str>,
 ) -> Outgoing {
     let framing = framing(parts, &body);
-    let forwarded = Forwarded { for_: &downstream.peer_text, trusted: downstream.trusted, request_id, flags: told };
+    let forwarded = Forwarded {
+        for_: &downstream.peer_text,
+        trusted: downstream.trusted,
+        secure: downstream.is_secure(&parts.headers),
+        request_id,
+        flags: told,
+    };
     let head = head::write(&downstream.core, parts, framing, &forwarded);
     let body = (!body.is_end_stream()).then_some(body);
     Outgoing {

@@ -23,6 +23,8 @@ pub(crate) struct Forwarded<'a> {
     pub(crate) for_: &'a str,
     /// Whether the peer's own `X-Forwarded-*` and `X-Request-Id` are believed.
     pub(crate) trusted: bool,
+    /// Whether the client came over TLS, to serin or to that peer.
+    pub(crate) secure: bool,
     /// Names the request in logs and mails.
     pub(crate) request_id: &'a str,
     /// What the application is told of flags, if it is.
@@ -95,7 +97,8 @@ fn write_forwarded(out: &mut Vec<u8>, host: &[u8], headers: &HeaderMap, forwarde
     out.extend_from_slice(forwarded.for_.as_bytes());
     out.extend_from_slice(b"\r\n");
     let believed = |name: &str| if forwarded.trusted { headers.get(name).map(HeaderValue::as_bytes) } else { None };
-    wire::write_field(out, "x-forwarded-proto", believed("x-forwarded-proto").unwrap_or(b"http"));
+    let own = if forwarded.secure { b"https".as_slice() } else { b"http" };
+    wire::write_field(out, "x-forwarded-proto", believed("x-forwarded-proto").unwrap_or(own));
     wire::write_field(out, "x-forwarded-host", believed("x-forwarded-host").unwrap_or(host));
     wire::write_field(out, "x-request-id", forwarded.request_id.as_bytes());
     if let Some(flags) = forwarded.flags {
@@ -134,7 +137,7 @@ mod tests {
     fn written_with(request: http::request::Builder, trusted: bool, flags: Option<&str>) -> String {
         let (parts, ()) = request.body(()).expect("a request").into_parts();
         let (live, _reports) = Live::new(1);
-        let forwarded = Forwarded { for_: "203.0.113.9", trusted, request_id: "id", flags };
+        let forwarded = Forwarded { for_: "203.0.113.9", trusted, secure: false, request_id: "id", flags };
         String::from_utf8(write(&Core::new(0, live), &parts, RequestFraming::Length(3), &forwarded)).expect("text")
     }
 

@@ -16,6 +16,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::connection::Serving;
 use super::core::Core;
+use super::tls::Acceptor;
 use crate::live::counters;
 use crate::model::spec::ListenerSpec;
 
@@ -36,20 +37,32 @@ pub struct ListenError {
 /// A listener's socket for one core, not yet part of that core's runtime.
 #[derive(Debug)]
 pub(crate) struct BoundListener {
-    spec: Arc<ListenerSpec>,
+    listener: Arc<Listener>,
     socket: std::net::TcpListener,
-    /// The listener's open connections, over all cores.
+}
+
+/// What all cores know of a listener.
+#[derive(Debug)]
+struct Listener {
+    spec: Arc<ListenerSpec>,
+    /// Its handshakes; none without TLS.
+    acceptor: Option<Arc<Acceptor>>,
+    /// Its open connections, over all cores.
     open: Arc<AtomicUsize>,
 }
 
 /// Opens a listener once for each core. Port 0 is resolved by the first and shared by the rest.
-pub(crate) fn bind(spec: &ListenerSpec, cores: usize) -> Result<(SocketAddr, Vec<BoundListener>), ListenError> {
+pub(crate) fn bind(
+    spec: &ListenerSpec,
+    acceptor: Option<&Arc<Acceptor>>,
+    cores: usize,
+) -> Result<(SocketAddr, Vec<BoundListener>), ListenError> {
     let failed = |source| ListenError { name: spec.name.clone(), address: spec.address, source };
-    let spec = Arc::new(spec.clone());
     let first = open(spec.address).map_err(failed)?;
     let address = first.local_addr().map_err(failed)?;
-    let count = Arc::new(AtomicUsize::new(0));
-    let bound = |socket| BoundListener { spec: Arc::clone(&spec), socket, open: Arc::clone(&count) };
+    let listener =
+        Arc::new(Listener { spec: Arc::new(spec.clone()), acceptor: acceptor.cloned(), open: Arc::default() });
+    let bound = |socket| BoundListener { listener: Arc::clone(&listener), socket };
     let mut listeners = vec![bound(first)];
     for _ in 1..cores {
         listeners.push(bound(open(address).map_err(failed)?));
@@ -71,20 +84,20 @@ fn open(address: SocketAddr) -> io::Result<std::net::TcpListener> {
 
 /// Accepts connections until `stop` resolves, then takes in what was already queued.
 pub(crate) async fn accept(core: Rc<Core>, bound: BoundListener, stop: impl Future<Output = ()>) -> io::Result<()> {
-    let BoundListener { spec, socket, open } = bound;
-    let listener = TcpListener::from_std(socket)?;
+    let BoundListener { listener, socket } = bound;
+    let socket = TcpListener::from_std(socket)?;
     let mut stop = pin!(stop);
     loop {
-        let accepted = poll_fn(|context| match listener.poll_accept(context) {
+        let accepted = poll_fn(|context| match socket.poll_accept(context) {
             Poll::Ready(accepted) => Poll::Ready(Some(accepted)),
             // Asked only when nothing waits to be taken.
             Poll::Pending => stop.as_mut().poll(context).map(|()| None),
         });
         match accepted.await {
             None => break,
-            Some(Ok((stream, peer))) => admit(&core, &spec, &open, stream, peer),
+            Some(Ok((stream, peer))) => admit(&core, &listener, stream, peer),
             Some(Err(error)) => {
-                tracing::warn!(listener = %spec.name, %error, "Accept failed");
+                tracing::warn!(listener = %listener.spec.name, %error, "Accept failed");
                 tokio::select! {
                     () = &mut stop => break,
                     () = tokio::time::sleep(ACCEPT_PAUSE) => {}
@@ -93,8 +106,8 @@ pub(crate) async fn accept(core: Rc<Core>, bound: BoundListener, stop: impl Futu
         }
     }
     // Closing the socket would reset these.
-    while let Some(Ok((stream, peer))) = poll_once(listener.accept()) {
-        admit(&core, &spec, &open, stream, peer);
+    while let Some(Ok((stream, peer))) = poll_once(socket.accept()) {
+        admit(&core, &listener, stream, peer);
     }
     Ok(())
 }
@@ -106,13 +119,14 @@ fn poll_once<T>(future: impl Future<Output = T>) -> Option<T> {
     }
 }
 
-fn admit(core: &Rc<Core>, spec: &Arc<ListenerSpec>, open: &Arc<AtomicUsize>, stream: TcpStream, peer: SocketAddr) {
+fn admit(core: &Rc<Core>, listener: &Listener, stream: TcpStream, peer: SocketAddr) {
+    let Listener { spec, acceptor, open } = listener;
     let counted = OpenConnection::count(core, open);
     if open.load(Ordering::Relaxed) > spec.max_connections {
         tracing::debug!(listener = %spec.name, %peer, "Connection refused: too many are open");
         return;
     }
-    tokio::task::spawn_local(Serving::new(core, spec, counted, stream, peer));
+    tokio::task::spawn_local(Serving::new(core, spec, counted, acceptor.as_deref(), stream, peer));
 }
 
 /// Counts a connection as long as it is open, however it ends.

@@ -24,6 +24,8 @@ mod respond;
 mod session;
 mod socket;
 mod sticky;
+pub mod tls;
+mod transport;
 mod upstream;
 
 use std::net::SocketAddr;
@@ -36,8 +38,11 @@ use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::watch;
 
 use self::core::Core;
+use self::tls::{Acceptor, TlsError};
 use crate::live::Live;
 use crate::model::spec::Spec;
+use crate::model::tls::TlsSpec;
+use crate::telemetry;
 use listen::BoundListener;
 pub use listen::ListenError;
 
@@ -48,6 +53,9 @@ const DRAIN_LOOK: Duration = Duration::from_millis(20);
 #[derive(Debug)]
 pub struct DataPlane {
     addresses: Vec<(String, SocketAddr)>,
+    /// Of the listeners with TLS, by name.
+    acceptors: Vec<(String, Arc<Acceptor>)>,
+    live: Arc<Live>,
     threads: Vec<JoinHandle<()>>,
     stop: watch::Sender<bool>,
 }
@@ -58,6 +66,14 @@ pub enum StartError {
     /// A listener can't be opened.
     #[error(transparent)]
     Listen(#[from] ListenError),
+    /// A listener's certificates can't be used.
+    #[error("the TLS of listener `{listener}` can't be used: {source}")]
+    Tls {
+        /// Its name.
+        listener: String,
+        /// Why.
+        source: Box<TlsError>,
+    },
     /// The system gives no thread.
     #[error("a data-plane thread can't be started")]
     Thread(#[source] std::io::Error),
@@ -71,9 +87,11 @@ impl DataPlane {
     pub fn start(spec: &Spec, live: &Arc<Live>) -> Result<Self, StartError> {
         let cores = live.cores();
         let mut by_core: Vec<Vec<BoundListener>> = (0..cores).map(|_| Vec::new()).collect();
-        let mut addresses = Vec::new();
+        let (mut addresses, mut acceptors) = (Vec::new(), Vec::new());
         for listener in &spec.listeners {
-            let (address, sockets) = listen::bind(listener, cores)?;
+            let acceptor = listener.tls.as_ref().map(|tls| begin_tls(&listener.name, tls, live)).transpose()?;
+            let (address, sockets) = listen::bind(listener, acceptor.as_ref(), cores)?;
+            acceptors.extend(acceptor.map(|acceptor| (listener.name.clone(), acceptor)));
             addresses.push((listener.name.clone(), address));
             for (own, socket) in by_core.iter_mut().zip(sockets) {
                 own.push(socket);
@@ -87,7 +105,26 @@ impl DataPlane {
             let body = move || run_core(id, live, listeners, stopped, drain);
             threads.push(thread.spawn(body).map_err(StartError::Thread)?);
         }
-        Ok(Self { addresses, threads, stop })
+        Ok(Self { addresses, acceptors, live: Arc::clone(live), threads, stop })
+    }
+
+    /// From the next connection on, handshakes as this configuration wants them, on the listeners that have TLS
+    /// already. One whose certificates can't be used keeps those that it has, and the log says so.
+    pub fn renew_tls(&self, spec: &Spec) {
+        for (name, acceptor) in &self.acceptors {
+            let listener = spec.listeners.iter().find(|listener| listener.name == *name);
+            let Some(tls) = listener.and_then(|listener| listener.tls.as_ref()) else { continue };
+            match acceptor.replace(tls, telemetry::now()) {
+                Ok(certificates) => {
+                    self.live.show_certificates(name, certificates);
+                    tracing::info!(listener = name, "Certificates renewed");
+                }
+                Err(error) => {
+                    let error = &error as &dyn std::error::Error;
+                    tracing::error!(listener = name, error, "The new certificates are refused: the old ones stay");
+                }
+            }
+        }
     }
 
     /// Where each listener listens, by name.
@@ -105,6 +142,17 @@ impl DataPlane {
             }
         }
     }
+}
+
+/// The handshakes of a listener, with certificates that may be old: no others are there.
+fn begin_tls(listener: &str, spec: &TlsSpec, live: &Live) -> Result<Arc<Acceptor>, StartError> {
+    let failed = |error| StartError::Tls { listener: listener.to_owned(), source: Box::new(error) };
+    let (acceptor, certificates) = Acceptor::new(spec).map_err(failed)?;
+    for expired in certificates.iter().filter(|certificate| certificate.expires <= telemetry::now()) {
+        tracing::error!(listener, names = ?expired.names, at = %expired.expires, "A certificate has expired");
+    }
+    live.show_certificates(listener, certificates);
+    Ok(Arc::new(acceptor))
 }
 
 /// One core's life.

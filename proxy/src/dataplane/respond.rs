@@ -4,8 +4,10 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use http::header::{self, HeaderName, HeaderValue};
+use http::request::Parts;
 use http::{Response, StatusCode};
 
+use super::authority;
 use super::body::Body;
 use super::connection::Downstream;
 use super::upstream::{ExchangeError, SendError};
@@ -102,6 +104,24 @@ pub(crate) fn closed(downstream: &Rc<Downstream>, request_id: &str, gate: &GateS
     headers.insert(ERROR_CODE, HeaderValue::from_static("switched_off"));
     if let Some(location) = location {
         headers.insert(header::LOCATION, location.clone());
+    }
+    response
+}
+
+/// Sends a client on to the same place by `https`.
+pub(crate) fn to_https(downstream: &Rc<Downstream>, request: &Parts, port: u16, has_body: bool) -> Response<Body> {
+    let host = authority::host(&request.uri, &request.headers, request.version).unwrap_or_default();
+    let port = if port == 443 { String::new() } else { format!(":{port}") };
+    let target = request.uri.path_and_query().map_or("/", |target| target.as_str());
+    let mut response = Response::new(Body::whole(downstream, Bytes::new()));
+    // It keeps the method, unlike 301.
+    *response.status_mut() = StatusCode::PERMANENT_REDIRECT;
+    let headers = response.headers_mut();
+    if let Ok(location) = HeaderValue::try_from(format!("https://{host}{port}{target}")) {
+        headers.insert(header::LOCATION, location);
+    }
+    if has_body {
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     response
 }

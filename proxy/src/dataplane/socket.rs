@@ -12,11 +12,11 @@ use bytes::{Buf as _, Bytes};
 use hyper::rt::{Read, ReadBuf, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
 use tokio::io::AsyncReadExt as _;
-use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use super::clock::deadline;
 use super::connection::Downstream;
+use super::transport::Transport;
 
 /// What the first read of a request has room for: its head, and mostly its body.
 const FIRST_READ: usize = 32 * 1024;
@@ -37,7 +37,7 @@ pub(crate) enum Woken {
 /// The client's socket, which fails when the client keeps it waiting for too long.
 #[derive(Debug)]
 pub(crate) struct Socket {
-    stream: TokioIo<TcpStream>,
+    stream: TokioIo<Transport>,
     downstream: Rc<Downstream>,
     /// Read already: the first that the next reader gets.
     ahead: Bytes,
@@ -49,7 +49,7 @@ pub(crate) struct Socket {
 
 impl Socket {
     /// The socket of a connection.
-    pub(crate) fn new(stream: TcpStream, downstream: Rc<Downstream>) -> Self {
+    pub(crate) fn new(stream: Transport, downstream: Rc<Downstream>) -> Self {
         Self { stream: TokioIo::new(stream), downstream, ahead: Bytes::new(), write_until: None, linger_until: None }
     }
 
@@ -91,10 +91,20 @@ impl Socket {
             downstream.bytes_written();
             return result;
         }
+        self.poll_stalled(context).map(Err)
+    }
+
+    /// The client takes nothing of what is being written: pending until it has done so for too long.
+    fn poll_stalled(&mut self, context: &Context<'_>) -> Poll<io::Error> {
+        let downstream = &self.downstream;
         let now = downstream.core.clock.now();
         let until = self.write_until.or_else(|| deadline(now, downstream.idle_timeout()));
         self.write_until = until;
-        if downstream.alarm.passed(until, context) { Poll::Ready(Err(io::ErrorKind::TimedOut.into())) } else { result }
+        if downstream.alarm.passed(until, context) {
+            Poll::Ready(io::ErrorKind::TimedOut.into())
+        } else {
+            Poll::Pending
+        }
     }
 
     /// Takes and drops what the client still sends. A socket that is closed with bytes unread
@@ -145,11 +155,16 @@ impl Write for Socket {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
+        let flushed = Pin::new(&mut self.stream).poll_flush(context);
+        if flushed.is_ready() && self.write_until.is_none() {
+            return flushed;
+        }
+        // TLS takes what the socket doesn't, so that only here is seen that the client takes nothing.
+        self.written(context, flushed.map_ok(|()| 0)).map_ok(|_| ())
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if !self.downstream.may_be_sending() {
+        if !self.downstream.may_be_sending() && !self.downstream.is_tls() {
             // Who gets the answer in full sees its end when the socket is closed, in a moment.
             return Poll::Ready(Ok(()));
         }

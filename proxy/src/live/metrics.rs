@@ -18,6 +18,7 @@ use crate::model::discovery::Standing;
 use crate::model::outcome::BadReason;
 use crate::model::rollout::Phase;
 use crate::model::split::Arm;
+use crate::model::time::Timestamp;
 use crate::model::verdict::Expected;
 use crate::telemetry;
 
@@ -96,6 +97,13 @@ const STEP: Named = gauge("serin_rollout_step", "The step in force, from 1; 0 be
 const ROLLOUT_WEIGHT: Named =
     gauge("serin_rollout_weight_percent", "The weight that the latest rollout wants.", &["service"]);
 const CONNECTIONS: Named = gauge("serin_connections", "Open downstream connections.", &[]);
+const HANDSHAKES_FAILED: Named =
+    counter("serin_tls_handshakes_failed_total", "Downstream connections that never came to TLS.", &[]);
+const CERTIFICATE_EXPIRY: Named = gauge(
+    "serin_tls_certificate_expiry_timestamp_seconds",
+    "When a certificate's time is over, in seconds since 1970.",
+    &["listener", "certificate"],
+);
 const DROPPED: Named =
     counter("serin_reports_dropped_total", "Bad outcomes that the verdict was too far behind to take.", &[]);
 const REACHABLE: Named = gauge("serin_store_reachable", "1 while the last read came from the store itself.", &[]);
@@ -111,7 +119,7 @@ const SLOW: Named = gauge(
     &["service"],
 );
 
-const ALL: [&Named; 35] = [
+const ALL: [&Named; 37] = [
     &REQUESTS,
     &BAD,
     &HEAD,
@@ -138,6 +146,8 @@ const ALL: [&Named; 35] = [
     &STEP,
     &ROLLOUT_WEIGHT,
     &CONNECTIONS,
+    &HANDSHAKES_FAILED,
+    &CERTIFICATE_EXPIRY,
     &DROPPED,
     &REACHABLE,
     &AGE,
@@ -273,6 +283,14 @@ impl Scrape {
     fn process(&mut self, live: &Live, revision: u64) {
         let store = live.store_health();
         self.number(&CONNECTIONS, &[], live.connections());
+        self.number(&HANDSHAKES_FAILED, &[], live.failed_handshakes());
+        for (listener, certificates) in live.certificates() {
+            for certificate in certificates {
+                let name = certificate.names.first().map_or("", String::as_str);
+                let expiry = certificate.expires.since(Timestamp::from_millis(0)).as_secs_f64();
+                self.value(&CERTIFICATE_EXPIRY, &[&listener, name], expiry);
+            }
+        }
         self.number(&DROPPED, &[], live.reports_dropped());
         self.number(&REACHABLE, &[], store.reachable.into());
         if let Some(read_at) = store.read_at {
@@ -349,6 +367,7 @@ mod tests {
     use super::super::{Health, StoreHealth};
     use super::*;
     use crate::model::state::State;
+    use crate::model::tls::Certificate;
     use crate::telemetry::metrics::Registry;
 
     /// A daemon of two cores that served two requests, one of them bad.
@@ -361,6 +380,8 @@ mod tests {
         service.count_bad(1, Arm::Canary, BadReason::Status);
         service.set_learned_slow(Duration::from_millis(80));
         service.endpoint(Arm::Canary, "127.0.0.1:4001", Health::Up).begin(0);
+        let expires = Timestamp::from_millis(1_800_000_000_000);
+        live.show_certificates("https", vec![Certificate { names: vec!["a.example".to_owned()], expires }]);
         live.set_store_health(StoreHealth { reachable: true, read_at: Some(telemetry::now()), ..Default::default() });
         live
     }

@@ -32,6 +32,7 @@ use tokio::sync::{Notify, mpsc};
 use crate::model::flag::FlagSet;
 use crate::model::outcome::BadOutcome;
 use crate::model::time::Timestamp;
+use crate::model::tls::Certificate;
 use crate::telemetry;
 
 use flags::FlagsLive;
@@ -84,6 +85,9 @@ pub struct Live {
     discovery: ArcSwap<DiscoveryStatus>,
     draining: AtomicBool,
     connections: Box<[counters::Padded<AtomicU64>]>,
+    failed_handshakes: Box<[counters::Padded<AtomicU64>]>,
+    /// By listener.
+    certificates: Mutex<BTreeMap<String, Vec<Certificate>>>,
     /// Rung when a circuit was latched here and the rest of the world must be told.
     pub latched: Arc<Notify>,
 }
@@ -103,6 +107,8 @@ impl Live {
             discovery: ArcSwap::default(),
             draining: AtomicBool::new(false),
             connections: (0..cores).map(|_| counters::Padded::default()).collect(),
+            failed_handshakes: (0..cores).map(|_| counters::Padded::default()).collect(),
+            certificates: Mutex::default(),
             latched: Arc::default(),
         };
         (Arc::new(live), receiver)
@@ -207,5 +213,26 @@ impl Live {
     /// Downstream connections that are open now.
     pub fn connections(&self) -> u64 {
         self.connections.iter().map(|cell| cell.0.load(Ordering::Relaxed)).sum()
+    }
+
+    /// A core's count of connections that never came to TLS, for that core to keep.
+    pub fn failed_handshakes_of(&self, core: usize) -> &AtomicU64 {
+        &self.failed_handshakes[core].0
+    }
+
+    /// Connections that never came to TLS.
+    pub fn failed_handshakes(&self) -> u64 {
+        self.failed_handshakes.iter().map(|cell| cell.0.load(Ordering::Relaxed)).sum()
+    }
+
+    /// Says which certificates a listener shows from now on.
+    pub fn show_certificates(&self, listener: &str, certificates: Vec<Certificate>) {
+        let mut shown = self.certificates.lock().unwrap_or_else(PoisonError::into_inner);
+        shown.insert(listener.to_owned(), certificates);
+    }
+
+    /// The certificates that are shown, by listener.
+    pub fn certificates(&self) -> BTreeMap<String, Vec<Certificate>> {
+        self.certificates.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }

@@ -19,5 +19,6 @@ pub mod spec;
 pub mod split;
 pub mod state;
 pub mod time;
+pub mod tls;
 pub mod verdict;
 pub mod weight;

@@ -16,6 +16,7 @@ use super::outcome::PerSignal;
 use super::rollout::plan::RolloutSpec;
 use super::secret::OverrideSecret;
 use super::split::PerArm;
+use super::tls::TlsSpec;
 use super::weight::Weight;
 
 /// The whole configuration.
@@ -108,6 +109,10 @@ pub struct ListenerSpec {
     pub max_header_bytes: usize,
     /// Connections open at once, over all threads; more are refused.
     pub max_connections: usize,
+    /// How connections are kept private; none = they aren't.
+    pub tls: Option<TlsSpec>,
+    /// The port to which all requests are sent on, by `https`; none = they are served here.
+    pub redirect_to_https: Option<u16>,
 }
 
 /// A range of addresses: `10.0.0.0/8`, `::1/128`.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::tls;
 use crate::config::findings::Findings;
 use crate::config::raw::RawListener;
 use crate::config::{units, values};
@@ -43,12 +44,13 @@ pub(super) fn listeners(raw: &[RawListener], admin: &AdminAddress, findings: &mu
 fn listener(raw: &RawListener, findings: &mut Findings<'_>) -> Option<ListenerSpec> {
     let name = findings.read(&raw.name, |text| values::name(text));
     let address = findings.read(&raw.address, |text| values::listen_address(text));
-    if let Some(tls) = &raw.tls {
-        findings.problem(
-            tls.span(),
-            "TLS (`tls.*`) is not supported by this version yet: let what is in front of serin end it",
-        );
+    let tls = raw.tls.as_ref().map(|raw| tls::tls(raw, findings));
+    let redirect = raw.redirect_to_https.as_ref();
+    if let (Some(redirect), true) = (redirect, tls.is_some()) {
+        findings.note_at(&redirect.span(), "`redirect_to_https` does nothing on a listener that has `tls`");
     }
+    let redirect = redirect.filter(|_| tls.is_none());
+    let redirect = redirect.and_then(|port| findings.read(port, |value| units::count(value, 1, u16::MAX.into())));
     let trusted = findings.read_distinct(&raw.trusted, values::cidr);
     if let Some((at, _)) = trusted.iter().find(|(_, range)| range.prefix == 0) {
         findings.note_at(at, "every client is trusted: each may claim any address in X-Forwarded-For");
@@ -71,5 +73,10 @@ fn listener(raw: &RawListener, findings: &mut Findings<'_>) -> Option<ListenerSp
         idle_timeout,
         max_header_bytes: usize::try_from(max_header_bytes).ok()?,
         max_connections: usize::try_from(max_connections).ok()?,
+        tls: match tls {
+            Some(tls) => Some(tls?),
+            None => None,
+        },
+        redirect_to_https: redirect.and_then(|port| u16::try_from(port).ok()),
     })
 }

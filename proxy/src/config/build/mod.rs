@@ -8,6 +8,7 @@ mod listener;
 mod mail;
 mod rollout;
 mod service;
+mod tls;
 mod verdict;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};

@@ -114,7 +114,20 @@ fn listener_values_without_meaning_are_refused() {
         ("max_header_bytes = \"64 bananas\"", "\"64 bananas\"", "a size is"),
         ("max_connections = 0", "0", "a whole number from 1"),
         ("max_connections = 1.5", "1.5", "a whole number from 1"),
-        ("tls.certificates = []", "tls", "not supported by this version yet"),
+        ("tls.certificates = []", "tls", "TLS needs a certificate"),
+        ("tls = { certificates = [{ cert_file = \"/c\" }] }", "{ cert_file = \"/c\" }", "lacks its `key_file`"),
+        ("tls = { certificates = [{ key_file = \"/k\" }] }", "{ key_file = \"/k\" }", "lacks its `cert_file`"),
+        (
+            "tls = { certificates = [{ cert_file = \"/c\", key_file = \"/k\" }], min_version = \"1.1\" }",
+            "\"1.1\"",
+            "\"1.2\" or \"1.3\"",
+        ),
+        (
+            "tls = { certificates = [{ cert_file = \"/c\", key_file = \"/k\" }], client_certificate = \"optional\" }",
+            "\"optional\"",
+            "needs a `client_ca_file`",
+        ),
+        ("redirect_to_https = 0", "0", "a whole number from 1"),
         ("name = \"a b\"", "\"a b\"", "a name has"),
     ] {
         let key = line.split([' ', '.']).next().expect("a key");
