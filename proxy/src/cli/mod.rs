@@ -10,6 +10,7 @@ pub mod check;
 pub mod client;
 mod commands;
 pub mod demo;
+mod flag;
 mod render;
 mod rollout;
 pub mod serve;
@@ -23,6 +24,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::admin::auth::Role;
+use crate::model::flag::switch::SwitchError;
 use crate::model::split::Arm;
 use crate::model::weight::Weight;
 use crate::telemetry::log;
@@ -167,6 +169,22 @@ Example:
     /// Lists, adds, removes, drains and readies endpoints
     #[command(subcommand)]
     Endpoint(Endpoint),
+    /// Shows who changed what, and why: the newest last
+    #[command(after_help = "\
+Examples:
+  serin audit                      of all proxies that share the store
+  serin audit --json | jq '.entries[] | select(.flag == \"new-editor\")'")]
+    Audit {
+        /// Shows so many entries
+        #[arg(long, value_name = "N", default_value_t = 50)]
+        last: usize,
+        /// The API's JSON instead of text, all of it
+        #[arg(long)]
+        json: bool,
+    },
+    /// Lists, reads, sets, switches and removes feature flags
+    #[command(subcommand)]
+    Flag(flag::Flag),
 }
 
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]
@@ -333,7 +351,11 @@ enum CommandError {
     #[error(transparent)]
     Client(#[from] ClientError),
     #[error(transparent)]
+    Switch(#[from] SwitchError),
+    #[error(transparent)]
     Token(#[from] TokenError),
+    #[error("cannot read {}", file.display())]
+    Input { file: PathBuf, source: std::io::Error },
     #[error("cannot start")]
     Runtime(#[source] std::io::Error),
 }

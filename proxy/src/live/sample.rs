@@ -41,10 +41,16 @@ pub(crate) fn service(name: &str) -> ServiceSpec {
 /// From now on there are these flags; services that ask for them are to be published after.
 pub(crate) fn set_flags(live: &Live, document: &serde_json::Value) {
     let definitions = Definitions::parse(document.to_string().as_bytes()).expect("a document");
+    set_definitions(live, Arc::new(definitions));
+}
+
+/// From now on there are these definitions.
+pub(crate) fn set_definitions(live: &Live, definitions: Arc<Definitions>) {
     let before = live.snapshot();
     let (set, refusals) = definitions.compile(before.flags());
-    live.set_flags(FlagFacts { definitions: Arc::new(definitions), refusals: refusals.into() }, &set);
-    let next = Snapshot::new(before.revision + 1, before.services().to_vec(), Arc::new(set));
+    let set = Arc::new(set);
+    live.set_flags(FlagFacts { definitions, refusals: refusals.into(), set: Arc::clone(&set) }, &set);
+    let next = Snapshot::new(before.revision + 1, before.services().to_vec(), set);
     live.snapshot_cell().store(Arc::new(next));
 }
 

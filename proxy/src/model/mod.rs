@@ -4,6 +4,7 @@
 //! socket, a clock, a store or a runtime. May know: std, serde, http.
 
 pub mod alert;
+pub mod audit;
 pub mod circuit;
 pub mod flag;
 pub mod gate;

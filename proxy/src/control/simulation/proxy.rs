@@ -212,7 +212,7 @@ fn service() -> ServiceSpec {
 fn spec() -> Spec {
     Spec {
         threads: 1,
-        admin: AdminSpec { listen: AdminAddress::Tcp(([127, 0, 0, 1], 0).into()), tokens_file: None },
+        admin: AdminSpec { listen: AdminAddress::Tcp(([127, 0, 0, 1], 0).into()), tokens_file: None, ofrep_rate: None },
         store: StoreSpec { kind: StoreKind::Embedded, namespace: String::new(), state_file: PathBuf::new() },
         listeners: Vec::new(),
         services: vec![Arc::new(service())],
