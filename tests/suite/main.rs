@@ -10,6 +10,7 @@ mod events;
 mod flags;
 mod fleet;
 mod mail;
+mod ofrep;
 mod pull;
 mod query_of_death;
 mod redis_outage;
