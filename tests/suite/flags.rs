@@ -8,6 +8,7 @@ use std::time::Duration;
 use serin_tests::client::{Client, Reply};
 use serin_tests::eventually::eventually;
 use serin_tests::origin::{Origin, Played, ok};
+use serin_tests::process::Build;
 use serin_tests::redis::Redis;
 use serin_tests::scene;
 use serin_tests::serin::Serin;
@@ -108,6 +109,40 @@ async fn a_kill_switch_thrown_by_hand_holds_within_a_second_on_every_proxy() {
     // when it is switched on again, it opens
     world.hset("study.create", &switch(true)).await;
     world.until_answered(200, SECOND, "both proxies have opened the gate").await;
+}
+
+#[tokio::test]
+async fn a_closed_gate_is_counted_and_logged_once_and_is_no_evidence_for_either_arm() {
+    // given a canary with half of the users, and a gate that is closed from the start
+    let (redis, application) = (Redis::start().await.unwrap(), Origin::bind().await.unwrap().play(|_| ok("served")));
+    let _: i64 = redis.command(&["HSET", FLAGS, "study.create", &switch(false)]).await.unwrap();
+    let (store, address) = (scene::store(&redis.url()), application.address());
+    let config = format!(
+        "{store}[service.web]\nhosts = [\"*\"]\nstable = [\"{address}\"]\ncanary = [\"{address}\"]\n\
+         [service.web.split]\nweight = 50\n{GATES}"
+    );
+    let logged = ["sh", "-c", "SERIN_LOG=info,access=info exec \"$@\" --log-format json", "sh"];
+    let serin = Serin::start_under(&config, Build::Dev, &logged).await.unwrap();
+    // when new users stand before it
+    for _ in 0..20 {
+        let reply = Client::to(serin.http()).post_form(CREATE, &[]).await.unwrap();
+        assert!(
+            reply.status == 503 && reply.header("set-cookie").is_some_and(|cookie| cookie.starts_with("serin_key="))
+        );
+    }
+    // then each was counted and logged once, with nobody who served it, and nothing is known of the arms
+    let (mut counted, mut units) = (0.0, 0.0);
+    for arm in ["stable", "canary"] {
+        let requests = format!("serin_requests_total{{service=\"web\",arm=\"{arm}\",code_class=\"5xx\"}}");
+        counted += serin.metric(&requests).await.unwrap();
+        units += serin.metric(&format!("serin_verdict_units{{service=\"web\",arm=\"{arm}\"}}")).await.unwrap();
+    }
+    assert_eq!((counted.round(), units.round()), (20.0, 0.0));
+    let logs = serin.logs();
+    let lines: Vec<_> = logs.lines().filter(|line| line.contains("\"target\":\"access\"")).collect();
+    assert_eq!(lines.len(), 20, "{logs}");
+    assert!(lines.iter().all(|line| line.contains("\"endpoint\":\"-\"") && line.contains("\"unit\":\"-\"")), "{logs}");
+    assert_eq!(application.bytes().len(), 0, "the application heard of it");
 }
 
 #[tokio::test]

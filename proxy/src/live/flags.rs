@@ -108,11 +108,11 @@ impl FlagUsage {
     /// What was counted.
     pub fn read(&self) -> Usage {
         let last = self.sum(LAST, u64::max);
-        let count = |(nth, name): (usize, &Box<str>)| ((**name).to_owned(), self.total(FIRST_VARIANT + nth));
+        let by_variant = self.variants.iter().zip(FIRST_VARIANT..);
         Usage {
             since: self.since,
             last: (last > 0).then(|| Timestamp::from_millis(last)),
-            by_variant: self.variants.iter().enumerate().map(count).collect(),
+            by_variant: by_variant.map(|(name, place)| (name.to_string(), self.total(place))).collect(),
         }
     }
 
