@@ -23,13 +23,12 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::admin::auth::Role;
 use crate::model::flag::switch::SwitchError;
 use crate::model::split::Arm;
 use crate::model::weight::Weight;
 use crate::telemetry::log;
 use client::{AdminUrl, Client, ClientError};
-use token::TokenError;
+use token::{Token, TokenError};
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 = done, 1 = failed (the server said no, or can't be reached), 2 = wrong usage.";
@@ -322,27 +321,6 @@ impl OnTimeout {
             Self::Proceed => "proceed",
         }
     }
-}
-
-#[derive(Debug, Subcommand)]
-enum Token {
-    /// Prints a new token once; only its hash is kept
-    #[command(after_help = "\
-Roles: viewer reads; deployer also sets weights, trips, and changes endpoints; operator also resets.
-Example:
-  serin token new --name jenkins --role deployer --file /etc/serin/tokens
-then tell the daemon to read the file again: systemctl reload serin")]
-    New {
-        /// Whose it is: letters, digits and ._-
-        #[arg(long)]
-        name: String,
-        /// What it may do: viewer, deployer or operator
-        #[arg(long)]
-        role: Role,
-        /// The tokens file to append the hash to; without it the line is printed
-        #[arg(long)]
-        file: Option<PathBuf>,
-    },
 }
 
 /// Why a command failed.
