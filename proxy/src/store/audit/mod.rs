@@ -6,7 +6,7 @@
 
 mod file;
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -88,10 +88,9 @@ impl<S: Shelf> AuditLog<S> {
     pub(super) async fn newest(&self, most: usize) -> Noted {
         let shelved = self.shelf.newest(most).await;
         let because = shelved.as_ref().err().map(ToString::to_string);
-        let own = self.memory().noted.iter().cloned().collect::<Vec<_>>();
         let mut entries = shelved.unwrap_or_default();
-        let known: BTreeSet<String> = entries.iter().map(|entry| entry.id.clone()).collect();
-        entries.extend(own.into_iter().filter(|entry| !known.contains(&entry.id)));
+        entries.extend(self.memory().noted.iter().cloned());
+        // What is here and there is the same text, and so side by side.
         entries.sort_by(|one, other| (&other.at, &other.id).cmp(&(&one.at, &one.id)));
         entries.dedup();
         entries.truncate(most);
