@@ -295,3 +295,36 @@ impl Sync {
         self.live.set_store_health(health);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::flag::Context;
+    use crate::model::time::Timestamp;
+
+    /// What a store loads that holds this one flag.
+    fn holding(definition: &str) -> Loaded {
+        let flags = [("kill".to_owned(), Arc::from(definition))].into();
+        let definitions = Definitions { revision: 1, flags, ..Definitions::default() };
+        Loaded { flags: Arc::new(definitions), ..Loaded::of(State::new(), Freshness::Fresh) }
+    }
+
+    #[test]
+    fn flags_are_compiled_when_they_change_and_a_refused_one_stays_what_it_was() {
+        let off = r#"{"state": "ENABLED", "variants": {"on": true, "off": false}, "defaultVariant": "off"}"#;
+        let mut flags = Flags::default();
+        let is_off = |flags: &Flags| {
+            let context = Context::empty(Timestamp::from_millis(0));
+            flags.set.evaluate("kill", &context).as_bool() == Some(false)
+        };
+        assert!(flags.take_in(&holding(off)) && is_off(&flags));
+        assert!(!flags.take_in(&holding(off)), "nothing changed");
+        assert!(flags.take_in(&holding("spoiled")) && is_off(&flags));
+        assert_eq!(flags.refusals[0].flag.as_deref(), Some("kill"));
+        // what the store itself refuses is told as well, and once
+        let refused = Arc::clone(&flags.refusals);
+        assert!(flags.take_in(&Loaded { refused: Arc::clone(&refused), ..holding("spoiled") }));
+        assert_eq!(flags.refusals, refused);
+        assert!(flags.take_in(&holding(off)) && flags.refusals.is_empty());
+    }
+}

@@ -67,12 +67,7 @@ pub(crate) async fn handle(
         },
     );
     let mut response = match said {
-        Said::Closed(place) => {
-            let service = record.service().clone();
-            let gate = &service.spec.gates[place];
-            record.head(gate.answer.status.as_u16(), downstream.core.clock.refresh());
-            respond::closed(&downstream, &request_id, gate)
-        }
+        Said::Closed(gate) => turn_away(&downstream, record, &request_id, gate),
         Said::Open(told) => {
             let mut outgoing = outgoing(&downstream, &record, &parts, body, &request_id, members, told.as_deref());
             match forward(&downstream, &mut record, arm, &mut outgoing).await {
@@ -153,6 +148,14 @@ fn serving_arm(service: &ServiceRef, drawn: Arm) -> Arm {
         Arm::Stable if !open && !ready(Arm::Stable) && ready(Arm::Canary) => Arm::Canary,
         arm => arm,
     }
+}
+
+/// Answers a request that stands before a closed gate: the one at this place in the service's list.
+fn turn_away(downstream: &Rc<Downstream>, mut record: Record, request_id: &str, gate: usize) -> Response<Body> {
+    let service = record.service().clone();
+    let gate = &service.spec.gates[gate];
+    record.head(gate.answer.status.as_u16(), downstream.core.clock.refresh());
+    respond::closed(downstream, request_id, gate)
 }
 
 fn outgoing(

@@ -54,7 +54,7 @@ pub struct RedisStore<R = Redis> {
     remote: R,
     kept: Arc<Kept>,
     bell: Arc<Bell>,
-    flags: tokio::sync::Mutex<Known>,
+    flags: Known,
     /// Services that were read from Redis by this process.
     met: Mutex<BTreeSet<String>>,
 }
@@ -124,7 +124,7 @@ impl RedisStore {
             _watch: Watch::start(server, keys.changes(), Arc::clone(&bell)),
             keys,
         };
-        Ok(Self { remote, kept, bell, flags: tokio::sync::Mutex::default(), met: Mutex::default() })
+        Ok(Self { remote, kept, bell, flags: Known::default(), met: Mutex::default() })
     }
 }
 
@@ -181,7 +181,7 @@ impl<R: Remote> Store for RedisStore<R> {
         if loaded.freshness == Freshness::Fresh {
             loaded.poisoned.extend(self.look_at_flags().await);
         }
-        self.add_flags(&mut loaded).await;
+        self.add_flags(&mut loaded);
         loaded
     }
 

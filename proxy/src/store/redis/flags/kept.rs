@@ -1,6 +1,6 @@
 //! The last good flags beside those in Redis: what a store in Redis answers when asked for flags.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::codec::decode;
 use super::{FlagWish, Flags, Sight};
@@ -10,12 +10,18 @@ use crate::store::redis::{RedisStore, Remote};
 use crate::store::state_file::OnFailure;
 use crate::store::{Loaded, Poison, StoreError};
 
-/// What this process knows of the flags in Redis. Locked by whoever looks or changes, so that what was seen
-/// earlier never takes the place of what was seen later.
+/// What this process knows of the flags in Redis.
 #[derive(Debug, Default)]
 pub(in crate::store::redis) struct Known {
-    /// None before the first look, and after one that failed.
-    sight: Option<Sight>,
+    /// None before the first look, and after one that failed. Locked by whoever looks or changes, so that what was
+    /// seen earlier never takes the place of what was seen later.
+    sight: tokio::sync::Mutex<Option<Sight>>,
+    faults: Mutex<Faults>,
+}
+
+/// What is wrong with what was seen.
+#[derive(Debug, Default)]
+struct Faults {
     poisoned: Vec<Poison>,
     refused: Arc<[Refusal]>,
 }
@@ -26,35 +32,36 @@ impl<R: Remote> RedisStore<R> {
     /// counting and so does all else that was loaded: whoever spoils flags shall not stop a rollout.
     pub(in crate::store::redis) async fn look_at_flags(&self) -> Option<Poison> {
         let flags = self.remote.flags()?;
+        // Somebody changes flags just now, and rings when that is over: a trip doesn't wait for it.
+        let mut seen = self.flags.sight.try_lock().ok()?;
         let rung = self.bell.take_flags();
-        let down = self.try_to_look(flags, rung).await.err()?;
+        let down = self.try_to_look(flags, &mut seen, rung).await.err()?;
         // What couldn't be looked at now is looked at as soon as it can.
         self.bell.expect_flags();
         Some(Poison { key: flags.keys.flags.clone(), problem: format!("the flags can't be read: {down}") })
     }
 
     /// The last good flags, and what is refused of those in Redis.
-    pub(in crate::store::redis) async fn add_flags(&self, loaded: &mut Loaded) {
-        let known = self.flags.lock().await;
+    pub(in crate::store::redis) fn add_flags(&self, loaded: &mut Loaded) {
+        let faults = self.flag_faults();
         loaded.flags = self.last_good_flags();
-        loaded.refused = Arc::clone(&known.refused);
-        loaded.poisoned.extend(known.poisoned.iter().cloned());
+        loaded.refused = Arc::clone(&faults.refused);
+        loaded.poisoned.extend(faults.poisoned.iter().cloned());
     }
 
-    async fn try_to_look(&self, flags: &Flags, rung: bool) -> Result<(), Down> {
-        let mut known = self.flags.lock().await;
-        let last = known.sight.take();
+    async fn try_to_look(&self, flags: &Flags, seen: &mut Option<Sight>, rung: bool) -> Result<(), Down> {
+        let last = seen.take();
         let Some(mut sight) = flags.look(last.as_ref(), rung).await? else {
-            known.sight = last;
+            *seen = last;
             return Ok(());
         };
         if !sight.raw.has_revision() && self.settle(flags, &sight).await {
             sight = flags.look(None, true).await?.unwrap_or(sight);
         }
         if last.is_none_or(|last| last.raw != sight.raw) {
-            self.take_in_flags(flags, &sight, &mut known).await;
+            self.take_in_flags(flags, &sight).await;
         }
-        known.sight = Some(sight);
+        *seen = Some(sight);
         Ok(())
     }
 
@@ -74,13 +81,12 @@ impl<R: Remote> RedisStore<R> {
     }
 
     /// Makes what was found the last good flags, but for what is refused of it.
-    async fn take_in_flags(&self, flags: &Flags, sight: &Sight, known: &mut Known) {
+    async fn take_in_flags(&self, flags: &Flags, sight: &Sight) {
         let last_good = self.last_good_flags();
         let found = decode(&flags.keys, &sight.raw, &last_good);
         let (mended, refused) = found.with_what_was_lost(&last_good).mended(&last_good);
         self.remember_flags(Arc::new(mended)).await;
-        known.poisoned = found.poisoned;
-        known.refused = refused.into();
+        *self.flag_faults() = Faults { poisoned: found.poisoned, refused: refused.into() };
     }
 
     /// Changes the flags in Redis, and takes over what they are then.
@@ -92,14 +98,21 @@ impl<R: Remote> RedisStore<R> {
         let Some(flags) = self.remote.flags() else {
             return Err(StoreError::Unavailable("this store holds no flags".to_owned()));
         };
-        let _one_after_the_other = self.flags.lock().await;
-        let last_good = self.last_good_flags();
-        let changed = flags.change(&FlagWish { change, expected, last_good: &last_good }).await;
+        let outcome = {
+            let _one_after_the_other = self.flags.sight.lock().await;
+            let last_good = self.last_good_flags();
+            let wish = FlagWish { change, expected, last_good: &last_good };
+            let changed = flags.change(&wish).await;
+            match changed.map(|flags| Arc::new(flags.mended(&last_good).0)) {
+                Ok(mended) => {
+                    self.remember_flags(Arc::clone(&mended)).await;
+                    Ok(mended)
+                }
+                Err(error) => Err(error),
+            }
+        };
         self.bell.ring_for_all();
-        let (mended, _) = changed?.mended(&last_good);
-        let mended = Arc::new(mended);
-        self.remember_flags(Arc::clone(&mended)).await;
-        Ok(mended)
+        outcome
     }
 
     /// Redis has them: a file that can't be written is worth a word, and no reason to go without them.
@@ -114,5 +127,9 @@ impl<R: Remote> RedisStore<R> {
 
     fn last_good_flags(&self) -> Arc<Definitions> {
         self.kept.peek(|saved| Arc::clone(&saved.flags))
+    }
+
+    fn flag_faults(&self) -> MutexGuard<'_, Faults> {
+        self.flags.faults.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
