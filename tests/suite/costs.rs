@@ -10,6 +10,8 @@ use std::fmt::Write;
 use serde::Deserialize;
 use serin_tests::callgrind::Cost;
 use serin_tests::origin::{Origin, Played, ok};
+use serin_tests::redis::Redis;
+use serin_tests::scene;
 
 /// The ceilings, by the name of the work.
 const CEILINGS: &str = include_str!("../costs.toml");
@@ -143,6 +145,29 @@ async fn a_request_as_a_browser_makes_it_is_within_its_costs() {
                   Strict-Transport-Security: max-age=63072000\r\nX-Content-Type-Options: nosniff\r\n\r\n";
     let arms = Arms::answering([answer.as_bytes(), &*kib(1)].concat()).await;
     is_within("browser", &arms.config("cookie"), &get(&asked), 1).await;
+}
+
+#[tokio::test]
+async fn a_request_that_flags_decide_about_is_within_its_costs() {
+    let redis = Redis::start().await.unwrap();
+    let flag = |targeting: &str| {
+        format!(
+            r#"{{"state":"ENABLED","variants":{{"on":true,"off":false}},"defaultVariant":"on","targeting":{targeting}}}"#
+        )
+    };
+    let split = flag(r#"{"fractional":[["on",10],["off",90]]}"#);
+    for (key, definition) in [("study.listing", flag("null")), ("search", flag("null")), ("new-editor", split)] {
+        let _: i64 = redis.command(&["HSET", "serin:{test}:flags", key, &definition]).await.unwrap();
+    }
+    let arms = Arms::answering(ok(kib(1))).await;
+    let config = format!(
+        "{}{}[service.web.flags]\nheader = [\"search\", \"new-editor\"]\n\
+         [[service.web.gate]]\nflag = \"study.create\"\nmethods = [\"POST\"]\npath = \"/api/study/create\"\n\
+         [[service.web.gate]]\nflag = \"study.listing\"\npath = \"/api/study/listing\"\n",
+        scene::store(&redis.url()),
+        arms.config("cookie")
+    );
+    is_within("flags", &config, &get(&format!("Cookie: {KEY}\r\n")), 1).await;
 }
 
 #[tokio::test]

@@ -36,7 +36,7 @@ pub(super) struct Saved {
 }
 
 fn nothing_yet(flags: &Arc<Definitions>) -> bool {
-    flags.revision == 0
+    **flags == Definitions::default()
 }
 
 /// What is shared, for serde.

@@ -84,7 +84,12 @@ impl<R: Remote> RedisStore<R> {
     async fn take_in_flags(&self, flags: &Flags, sight: &Sight) {
         let last_good = self.last_good_flags();
         let found = decode(&flags.keys, &sight.raw, &last_good);
-        let (mended, refused) = found.with_what_was_lost(&last_good).mended(&last_good);
+        let mut seen = found.with_what_was_lost(&last_good);
+        if sight.raw.bytes() > 0 {
+            // Also of one that couldn't be given: what is there isn't nothing, so it isn't 0.
+            seen.revision = seen.revision.max(1);
+        }
+        let (mended, refused) = seen.mended(&last_good);
         self.remember_flags(Arc::new(mended)).await;
         *self.flag_faults() = Faults { poisoned: found.poisoned, refused: refused.into() };
     }
