@@ -97,6 +97,7 @@ impl Daemon {
             proxy_name: name,
             access: Arc::clone(&access),
             published,
+            ofrep_rate: spec.admin.ofrep_rate,
         };
         tasks.spawn(serve_admin(admin_socket, state, stopped));
         Ok(Self { live, spec: spec_sender, access, data_plane, admin_address, stop_admin, tasks })

@@ -1,5 +1,6 @@
 //! The suite: serin and what it needs, as real processes over real sockets. A file to a subject.
 
+mod audit;
 mod backtest;
 mod checkbox;
 mod cli;
@@ -11,6 +12,7 @@ mod events;
 mod flags;
 mod fleet;
 mod mail;
+mod ofrep;
 mod pull;
 mod query_of_death;
 mod redis_outage;

@@ -2,6 +2,7 @@
 
 #![expect(clippy::expect_used, reason = "a test that can't go on has failed")]
 
+mod audit;
 mod evidence;
 mod flags;
 mod redis;
@@ -19,6 +20,7 @@ use serin::model::time::Timestamp;
 use serin::store::{Store, StoreError, fresh_episode};
 use serin_tests::eventually::eventually;
 
+use self::audit::an_audit_entry_is_seen_at_once_and_survives_a_restart;
 use self::evidence::{evidence_goes_with_its_episode, evidence_is_kept_in_order_and_survives_a_restart};
 use self::world::{
     SECOND, SERVICE, World, apply, beat, begin, canary, drain, load, percent, put, reset, set_weight, state, trip,
@@ -51,6 +53,7 @@ every_store! {
     a_leader_leads_on_and_is_listened_to
     evidence_is_kept_in_order_and_survives_a_restart
     evidence_goes_with_its_episode
+    an_audit_entry_is_seen_at_once_and_survives_a_restart
 }
 
 async fn a_service_that_nobody_touched_is_revision_zero(world: World) {

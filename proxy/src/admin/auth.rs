@@ -16,9 +16,9 @@ use super::AdminError;
 /// What a caller may do; each role may do what those before it may.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Role {
-    /// Reads.
+    /// Reads, and evaluates flags.
     Viewer,
-    /// Moves weights, trips circuits, changes, drains and readies endpoints.
+    /// Moves weights, trips circuits, sets flags, changes, drains and readies endpoints.
     Deployer,
     /// Resets circuits too.
     Operator,

@@ -3,16 +3,16 @@
 use std::time::Duration;
 
 use axum::extract::{FromRequest, Request};
-use axum::response::IntoResponse as _;
 use bytes::Bytes;
 use http::StatusCode;
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, Deserializer, Error as _};
 
 use super::Admin;
 use super::problem::Problem;
 
-/// The largest body that is read, in bytes.
+/// The largest body that is read, in bytes, unless a call says otherwise.
 pub(super) const LIMIT: usize = 64 * 1024;
 /// How long a body may take to arrive.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -23,19 +23,27 @@ pub(super) struct Wish<T>(pub(super) T);
 impl<T: DeserializeOwned> FromRequest<Admin> for Wish<T> {
     type Rejection = Problem;
 
-    async fn from_request(request: Request, admin: &Admin) -> Result<Self, Problem> {
-        let read = tokio::time::timeout(PATIENCE, Bytes::from_request(request, admin)).await;
-        let read = read.map_err(|_| Problem::new(StatusCode::REQUEST_TIMEOUT, "the body took too long to arrive"))?;
-        let bytes = read.map_err(|rejection| match rejection.into_response().status() {
-            StatusCode::PAYLOAD_TOO_LARGE => {
-                Problem::new(StatusCode::PAYLOAD_TOO_LARGE, format!("the body is larger than {LIMIT} bytes"))
-            }
-            status => Problem::new(status, "the body couldn't be read"),
-        })?;
+    async fn from_request(request: Request, _: &Admin) -> Result<Self, Problem> {
+        let bytes = read(request, LIMIT).await?;
         let text = if bytes.trim_ascii().is_empty() { b"{}" } else { bytes.as_ref() };
         let wrong = |error: serde_json::Error| Problem::new(StatusCode::BAD_REQUEST, format!("in the body: {error}"));
         serde_json::from_slice(text).map(Self).map_err(wrong)
     }
+}
+
+/// A whole body of at most so many bytes, if it arrives in time.
+pub(super) async fn read(request: Request, limit: usize) -> Result<Bytes, Problem> {
+    let arriving = Limited::new(request.into_body(), limit).collect();
+    let arrived = tokio::time::timeout(PATIENCE, arriving).await;
+    let arrived = arrived.map_err(|_| Problem::new(StatusCode::REQUEST_TIMEOUT, "the body took too long to arrive"))?;
+    let whole = arrived.map_err(|error| {
+        if error.is::<LengthLimitError>() {
+            Problem::new(StatusCode::PAYLOAD_TOO_LARGE, format!("the body is larger than {limit} bytes"))
+        } else {
+            Problem::new(StatusCode::BAD_REQUEST, "the body couldn't be read")
+        }
+    })?;
+    Ok(whole.to_bytes())
 }
 
 /// Why somebody wants something; may be absent.

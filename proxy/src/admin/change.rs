@@ -1,5 +1,6 @@
 //! How a change is made: told to the store, then awaited until this proxy serves by it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::FromRequestParts;
@@ -10,6 +11,8 @@ use tokio::time::Instant;
 
 use super::problem::Problem;
 use super::{Admin, Shared};
+use crate::live::Snapshot;
+use crate::model::flag::FlagChange;
 use crate::model::state::{Change, ServiceState};
 use crate::store::StoreError;
 
@@ -21,7 +24,7 @@ const LOOK: Duration = Duration::from_millis(5);
 /// What an answer says when control was slower than [`PATIENCE`].
 pub(super) const NOT_TAKEN_IN: &str = "stored, but this proxy hasn't taken it in yet";
 
-/// The revision that the caller believes the service to be at, from `If-Match`.
+/// The revision at which the caller believes what it changes to be, from `If-Match`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Expected(pub(super) Option<u64>);
 
@@ -35,7 +38,7 @@ impl FromRequestParts<Admin> for Expected {
             return Ok(Self(None));
         }
         let revision = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).and_then(|n| n.parse().ok());
-        let detail = "If-Match must be an ETag of the service, such as \"42\"";
+        let detail = "If-Match must be an ETag of what is to be changed, such as \"42\"";
         revision.map(|revision| Self(Some(revision))).ok_or_else(|| Problem::new(StatusCode::BAD_REQUEST, detail))
     }
 }
@@ -74,12 +77,37 @@ pub(super) async fn tell(
     told
 }
 
+/// Changes flags, and waits until this proxy has taken the change in. Returns the revision of what
+/// is now, and whether it was taken in.
+pub(super) async fn make_flags(
+    admin: &Shared,
+    what: &str,
+    change: &FlagChange,
+    expected: Option<u64>,
+) -> Result<(u64, bool), Problem> {
+    let told = admin.state.store.change_flags(change, expected).await;
+    let told = told.map_err(|error| {
+        tracing::warn!(error = %error, "The store didn't take a change of flags");
+        Problem::store(what, &error)
+    })?;
+    let taken_in = in_force(admin, |snapshot| {
+        let facts = admin.state.live.flag_facts();
+        facts.definitions.revision >= told.revision && Arc::ptr_eq(&facts.set, snapshot.flags())
+    });
+    let taken_in = taken_in.await;
+    Ok((told.revision, taken_in))
+}
+
 /// Waits until the snapshot in force holds at least this revision of a service. Says whether it does.
 pub(super) async fn taken_in(admin: &Shared, service: &str, revision: u64) -> bool {
+    in_force(admin, |snapshot| snapshot.service(service).is_some_and(|view| view.revision >= revision)).await
+}
+
+/// Waits for a while until this is so of the snapshot in force. Says whether it is.
+async fn in_force(admin: &Shared, is_so: impl Fn(&Snapshot) -> bool) -> bool {
     let deadline = Instant::now() + PATIENCE;
     loop {
-        let snapshot = admin.state.live.snapshot();
-        if snapshot.service(service).is_some_and(|view| view.revision >= revision) {
+        if is_so(&admin.state.live.snapshot()) {
             return true;
         }
         if Instant::now() >= deadline {

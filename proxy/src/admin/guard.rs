@@ -57,8 +57,8 @@ pub(super) struct Door {
     pub(super) admin: Admin,
     /// The least role that may pass.
     pub(super) role: Role,
-    /// Whether anything changes behind it.
-    pub(super) changes: bool,
+    /// Whether what is asked costs or changes something, so that no foreign page may ask for it.
+    pub(super) acts: bool,
 }
 
 /// Lets a request through if its caller has the role; handlers then find the [`Caller`].
@@ -68,7 +68,7 @@ pub(super) async fn guard(
     mut request: Request,
     next: Next,
 ) -> Result<Response, Problem> {
-    if door.changes {
+    if door.acts {
         not_by_trick(request.method(), request.headers())?;
     }
     let caller = identify(&door.admin, peer, request.headers())?;
@@ -124,14 +124,14 @@ fn not_by_trick(method: &Method, headers: &HeaderMap) -> Result<(), Problem> {
         value.split(';').next().is_some_and(|essence| essence.trim().eq_ignore_ascii_case("application/json"))
     });
     if !json && (method != Method::DELETE || headers.contains_key(CONTENT_TYPE)) {
-        let detail = "changes are taken as JSON: send `Content-Type: application/json`";
+        let detail = "bodies are taken as JSON: send `Content-Type: application/json`";
         return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail));
     }
     if let Some(origin) = headers.get(ORIGIN) {
         let authority = origin.to_str().ok().and_then(|text| text.split_once("://")).map(|(_, authority)| authority);
         let host = headers.get(HOST).and_then(|host| host.to_str().ok());
         if authority.is_none() || authority != host {
-            let detail = "changes from a page of another origin are refused";
+            let detail = "calls from a page of another origin are refused";
             return Err(Problem::new(StatusCode::FORBIDDEN, detail));
         }
     }
@@ -150,11 +150,4 @@ fn not_by_rebinding(peer: IpAddr, headers: &HeaderMap) -> Result<(), Problem> {
     }
     let detail = "over loopback and without tokens the admin API answers only to localhost or an address";
     Err(Problem::new(StatusCode::FORBIDDEN, detail))
-}
-
-#[cfg(test)]
-impl Caller {
-    pub(super) fn for_tests(name: &str) -> Self {
-        Self { name: name.to_owned(), role: Role::Operator }
-    }
 }

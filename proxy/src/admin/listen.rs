@@ -13,7 +13,7 @@ use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::sync::oneshot;
 
 use super::guard::Peer;
-use super::{AdminError, AdminState, Shared, audit, events, router};
+use super::{AdminError, AdminState, Shared, audit, events, ofrep, router};
 use crate::model::spec::{AdminAddress, AdminSpec};
 
 /// How long requests may go on once the daemon ends; a drain's long wait is cut then.
@@ -92,12 +92,15 @@ pub async fn serve(
     let uid = UnixStream::pair()?.0.peer_cred()?.uid();
     let events = events::Events::new();
     let watcher = events::Watcher::new(Arc::clone(&state.live), &events).run(state.published.clone());
-    let shared = Arc::new(Shared { state, audit: audit::Audit::default(), events, uid });
+    let ofrep = ofrep::Ofrep::new(state.ofrep_rate);
+    let audit = audit::Audit::new(Arc::clone(&state.store), state.proxy_name.clone());
+    let shared = Arc::new(Shared { state, audit, events, ofrep, uid });
     let app = router::router(Arc::clone(&shared));
     let shutdown = async move {
         shutdown.await;
         // Else the end would wait for every client that listens.
         shared.events.close();
+        shared.ofrep.close();
     };
     let serving = async {
         match bound.0 {

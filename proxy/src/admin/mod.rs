@@ -14,8 +14,12 @@ mod circuit;
 mod drain;
 mod endpoints;
 mod events;
+mod feed;
+pub mod flag_view;
+mod flags;
 mod guard;
 mod listen;
+mod ofrep;
 mod page;
 mod probes;
 mod problem;
@@ -30,6 +34,7 @@ mod weight;
 #[cfg(test)]
 pub(crate) mod tests;
 
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -96,6 +101,8 @@ pub struct AdminState {
     pub access: Arc<Access>,
     /// Rung with each snapshot that is published.
     pub published: watch::Receiver<u64>,
+    /// Evaluations a second that OFREP gives; none = without limit.
+    pub ofrep_rate: Option<NonZeroU32>,
 }
 
 /// What every handler is given.
@@ -104,6 +111,7 @@ struct Shared {
     state: AdminState,
     audit: audit::Audit,
     events: events::Events,
+    ofrep: ofrep::Ofrep,
     /// The uid of this process: unix-socket peers of the same one are operators.
     uid: u32,
 }

@@ -1,8 +1,10 @@
 //! The one place where an error becomes a response: RFC 9457 problem details.
 
+use std::time::Duration;
+
 use axum::Json;
 use axum::response::{IntoResponse, Response};
-use http::header::{CONTENT_TYPE, WWW_AUTHENTICATE};
+use http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
 
 use super::view::ProblemJson;
@@ -14,18 +16,27 @@ pub(super) struct Problem {
     status: StatusCode,
     detail: String,
     known: Vec<String>,
+    /// In how many seconds the same may be asked again.
+    retry_after: Option<u64>,
 }
 
 impl Problem {
     pub(super) fn new(status: StatusCode, detail: impl Into<String>) -> Self {
-        Self { status, detail: detail.into(), known: Vec::new() }
+        Self { status, detail: detail.into(), known: Vec::new(), retry_after: None }
+    }
+
+    /// The caller asks too often.
+    pub(super) fn too_often(detail: impl Into<String>, wait: Duration) -> Self {
+        // A client that comes in the very second in which it may is one that came too early.
+        let retry_after = Some(wait.as_secs() + 1);
+        Self { retry_after, ..Self::new(StatusCode::TOO_MANY_REQUESTS, detail) }
     }
 
     /// Something of this name isn't there, but these are.
     pub(super) fn unknown(what: &str, name: &str, known: Vec<String>) -> Self {
         let shown = if known.is_empty() { "there is none".to_owned() } else { format!("known: {}", known.join(", ")) };
         let detail = format!("there is no {what} `{name}`; {shown}");
-        Self { status: StatusCode::NOT_FOUND, detail, known }
+        Self { known, ..Self::new(StatusCode::NOT_FOUND, detail) }
     }
 
     /// The store didn't take a change of this kind.
@@ -59,6 +70,9 @@ impl IntoResponse for Problem {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if self.status == StatusCode::UNAUTHORIZED {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"serin\""));
+        }
+        if let Some(seconds) = self.retry_after {
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
         response
     }

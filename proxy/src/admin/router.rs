@@ -1,7 +1,6 @@
 //! Every path, its method, who may use it, and what answers.
 
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
 use axum::handler::Handler;
 use axum::middleware::{from_fn_with_state, map_response};
 use axum::response::{IntoResponse as _, Response};
@@ -13,7 +12,8 @@ use tower_http::catch_panic::CatchPanicLayer;
 use super::auth::Role;
 use super::problem::{Problem, no_such_method, no_such_path};
 use super::{
-    Admin, alerts, audit, body, circuit, drain, endpoints, events, guard, page, probes, rollout, services, weight,
+    Admin, alerts, audit, circuit, drain, endpoints, events, flags, guard, ofrep, page, probes, rollout, services,
+    weight,
 };
 
 /// A path and method, and what answers there.
@@ -69,6 +69,11 @@ const PROMOTE: &str = "/v1/services/{service}/rollout/promote";
 const ABORT: &str = "/v1/services/{service}/rollout/abort";
 const RENEW: &str = "/v1/services/{service}/rollout/renew";
 
+const FLAGS: &str = "/v1/flags";
+const FLAG: &str = "/v1/flags/{key}";
+const EVALUATE: &str = "/ofrep/v1/evaluate/flags/{key}";
+const EVALUATE_ALL: &str = "/ofrep/v1/evaluate/flags";
+
 /// The table of contents of the API.
 pub(super) fn routes() -> Vec<Route> {
     use Role::{Deployer, Operator, Viewer};
@@ -100,6 +105,14 @@ pub(super) fn routes() -> Vec<Route> {
         route(Post, PROMOTE, Deployer, rollout::promote),
         route(Post, ABORT, Deployer, rollout::abort),
         route(Post, RENEW, Deployer, rollout::renew),
+        route(Get, FLAGS, Viewer, flags::list),
+        route(Put, FLAGS, Deployer, flags::replace),
+        route(Get, FLAG, Viewer, flags::get),
+        route(Put, FLAG, Deployer, flags::put),
+        route(Delete, FLAG, Deployer, flags::delete),
+        route(Post, EVALUATE, Viewer, ofrep::one),
+        route(Post, EVALUATE_ALL, Viewer, ofrep::all),
+        route(Get, ofrep::STREAM, Viewer, ofrep::listen),
     ]
 }
 
@@ -109,7 +122,7 @@ pub(super) fn router(admin: Admin) -> Router {
         let handler = match route.role {
             None => route.handler,
             Some(role) => {
-                let door = guard::Door { admin: Admin::clone(&admin), role, changes: route.verb != Verb::Get };
+                let door = guard::Door { admin: Admin::clone(&admin), role, acts: route.verb != Verb::Get };
                 route.handler.route_layer(from_fn_with_state(door, guard::guard))
             }
         };
@@ -120,7 +133,6 @@ pub(super) fn router(admin: Admin) -> Router {
         .fold(Router::new(), add)
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_method)
-        .layer(DefaultBodyLimit::max(body::LIMIT))
         .layer(CatchPanicLayer::custom(panicked))
         .layer(map_response(harden))
         .with_state(admin)

@@ -1,4 +1,4 @@
-//! What a path speaks of: a service, a pool, an endpoint, as the snapshot in force knows them.
+//! What a path speaks of: a service, a pool, an endpoint, as the snapshot in force knows them; the key of a flag.
 
 use std::sync::Arc;
 
@@ -26,6 +26,9 @@ pub(super) struct OfEndpoint {
     pub(super) arm: Arm,
     pub(super) id: String,
 }
+
+/// The key of a flag that `{key}` names; there may be no such flag.
+pub(super) struct OfFlag(pub(super) String);
 
 impl OfEndpoint {
     /// The endpoint as this view of the service knows it.
@@ -76,6 +79,14 @@ impl FromRequestParts<Admin> for OfService {
 
     async fn from_request_parts(parts: &mut Parts, admin: &Admin) -> Result<Self, Problem> {
         Ok(Self(service(admin, param(&params(parts, admin).await?, "service"))?))
+    }
+}
+
+impl FromRequestParts<Admin> for OfFlag {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, admin: &Admin) -> Result<Self, Problem> {
+        Ok(Self(param(&params(parts, admin).await?, "key").to_owned()))
     }
 }
 

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::rollout_view::RolloutJson;
 use crate::live::service::{ArmTotals, CLASS_NAMES};
 use crate::live::{EndpointView, Health, Live, ServiceView};
+use crate::model::audit::Entry;
 use crate::model::circuit::{Circuit, CircuitState};
 use crate::model::outcome::BadReason;
 use crate::model::split::{Arm, PerArm};
@@ -32,6 +33,20 @@ pub struct ServicesJson {
     pub store: StoreJson,
     /// The services, in the order of the configuration.
     pub services: Vec<ServiceJson>,
+}
+
+/// The audit log.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct AuditJson {
+    /// The proxy that answers.
+    pub proxy: String,
+    /// How many entries an answer has at most.
+    pub capacity: usize,
+    /// Those of all proxies of the store, the newest first.
+    pub entries: Vec<Entry>,
+    /// What is missing, and why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
 }
 
 /// A service.

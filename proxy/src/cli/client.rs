@@ -7,7 +7,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST, IF_MATCH};
 use http::{HeaderValue, Method, Request, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper_util::rt::TokioIo;
@@ -91,6 +91,9 @@ pub enum ClientError {
         /// How long it was waited for.
         waited: Duration,
     },
+    /// What was to be changed is another than the caller thought.
+    #[error("{0}")]
+    Overtaken(String),
     /// The server said no.
     #[error("{0}")]
     Refused(String),
@@ -116,6 +119,19 @@ pub enum ClientError {
     /// The token file holds no token.
     #[error("the token file {} must hold one token and nothing else", .0.display())]
     NoToken(PathBuf),
+}
+
+/// One call.
+#[derive(Debug)]
+pub struct Call<'a> {
+    /// The method.
+    pub method: Method,
+    /// The path, with its query.
+    pub path: &'a str,
+    /// JSON, as its text.
+    pub body: Option<Bytes>,
+    /// The revision at which the caller believes what it changes to be.
+    pub if_match: Option<u64>,
 }
 
 /// A client of one admin API.
@@ -146,16 +162,25 @@ impl Client {
         body: Option<&Value>,
         patience: Duration,
     ) -> Result<T, ClientError> {
+        let body = body.map(|json| Bytes::from(json.to_string()));
+        self.send(Call { method, path, body, if_match: None }, patience).await
+    }
+
+    /// Makes a call.
+    ///
+    /// # Errors
+    /// As [`Client::call`], and when what is to be changed isn't at the revision of `if_match`.
+    pub async fn send<T: DeserializeOwned>(&self, call: Call<'_>, patience: Duration) -> Result<T, ClientError> {
         let slow = |waited| move |_| ClientError::Slow { url: self.url.clone(), waited };
         let exchange = async {
             match &self.url {
                 AdminUrl::Http(authority) => {
                     let stream = self.connected(CONNECT, TcpStream::connect(authority)).await?;
-                    self.exchange(stream, authority, method, path, body).await
+                    self.exchange(stream, authority, call).await
                 }
                 AdminUrl::Unix(socket) => {
                     let stream = self.connected(CONNECT, UnixStream::connect(socket)).await?;
-                    self.exchange(stream, "localhost", method, path, body).await
+                    self.exchange(stream, "localhost", call).await
                 }
             }
         };
@@ -180,21 +205,19 @@ impl Client {
         &self,
         stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
         host: &str,
-        method: Method,
-        path: &str,
-        body: Option<&Value>,
+        call: Call<'_>,
     ) -> Result<(StatusCode, Bytes), ClientError> {
-        let mut request = Request::builder().method(method).uri(path).header(HOST, host);
+        let mut request = Request::builder().method(call.method).uri(call.path).header(HOST, host);
         if let Some(bearer) = &self.bearer {
             request = request.header(AUTHORIZATION, bearer);
         }
-        let bytes = match body {
-            Some(json) => {
-                request = request.header(CONTENT_TYPE, "application/json");
-                Bytes::from(json.to_string())
-            }
-            None => Bytes::new(),
-        };
+        if let Some(revision) = call.if_match {
+            request = request.header(IF_MATCH, format!("\"{revision}\""));
+        }
+        if call.body.is_some() {
+            request = request.header(CONTENT_TYPE, "application/json");
+        }
+        let bytes = call.body.unwrap_or_default();
         let request = request.body(Full::new(bytes)).map_err(|error| self.broken(error))?;
         let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
         let (mut sender, connection) = handshake.map_err(|error| self.broken(error))?;
@@ -218,10 +241,11 @@ impl Client {
 }
 
 fn refused(status: StatusCode, body: &[u8]) -> ClientError {
-    ClientError::Refused(match serde_json::from_slice::<ProblemJson>(body) {
+    let why = match serde_json::from_slice::<ProblemJson>(body) {
         Ok(problem) => problem.detail,
         Err(_) => format!("the answer is {status}: is it serin's admin API?"),
-    })
+    };
+    if status == StatusCode::PRECONDITION_FAILED { ClientError::Overtaken(why) } else { ClientError::Refused(why) }
 }
 
 fn read_token(path: &Path) -> Result<HeaderValue, ClientError> {

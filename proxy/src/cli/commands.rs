@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 
 use super::client::{Client, ClientError, PATIENCE, segment};
 use super::render::Page;
-use super::{ClientCommand, Endpoint, Spot, rollout};
-use crate::admin::view::{EndpointJson, ServiceJson, ServicesJson};
+use super::{ClientCommand, CommandError, Endpoint, Spot, flag, rollout};
+use crate::admin::view::{AuditJson, EndpointJson, ServiceJson, ServicesJson};
 use crate::model::span;
 use crate::model::split::Arm;
 
@@ -28,10 +28,11 @@ impl From<String> for Said {
 }
 
 /// Asks what the command asks for; what comes back is what to print.
-pub(super) async fn answer(client: &Client, command: ClientCommand, colour: bool) -> Result<Said, ClientError> {
+pub(super) async fn answer(client: &Client, command: ClientCommand, colour: bool) -> Result<Said, CommandError> {
     let page = Page::new(colour);
     let text = match command {
-        ClientCommand::Rollout(command) => return rollout::rollout(client, page, command).await,
+        ClientCommand::Flag(command) => return flag::flag(client, page, command).await,
+        ClientCommand::Rollout(command) => return Ok(rollout::rollout(client, page, command).await?),
         ClientCommand::Status { service: None, json } => {
             show(client, "/v1/services", json, |all: ServicesJson| page.overview(&all)).await
         }
@@ -45,6 +46,9 @@ pub(super) async fn answer(client: &Client, command: ClientCommand, colour: bool
         }
         ClientCommand::Trip { service, reason } => circuit(client, &page, &service, "trip", &reason).await,
         ClientCommand::Reset { service, reason } => circuit(client, &page, &service, "reset", &reason).await,
+        ClientCommand::Audit { last, json } => {
+            show(client, "/v1/audit", json, |log: AuditJson| page.audit(&log, last)).await
+        }
         ClientCommand::Endpoint(command) => endpoint(client, &page, command).await,
     };
     Ok(text?.into())

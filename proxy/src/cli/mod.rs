@@ -11,6 +11,7 @@ pub mod check;
 pub mod client;
 mod commands;
 pub mod demo;
+mod flag;
 mod render;
 mod rollout;
 pub mod serve;
@@ -23,12 +24,12 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::admin::auth::Role;
+use crate::model::flag::switch::SwitchError;
 use crate::model::split::Arm;
 use crate::model::weight::Weight;
 use crate::telemetry::log;
 use client::{AdminUrl, Client, ClientError};
-use token::TokenError;
+use token::{Token, TokenError};
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 = done, 1 = failed (the server said no, or can't be reached), 2 = wrong usage.";
@@ -171,6 +172,22 @@ Example:
     /// Lists, adds, removes, drains and readies endpoints
     #[command(subcommand)]
     Endpoint(Endpoint),
+    /// Shows who changed what, and why: the newest last
+    #[command(after_help = "\
+Examples:
+  serin audit                      of all proxies that share the store
+  serin audit --json | jq '.entries[] | select(.flag == \"new-editor\")'")]
+    Audit {
+        /// Shows so many entries
+        #[arg(long, value_name = "N", default_value_t = 50)]
+        last: usize,
+        /// The API's JSON instead of text, all of it
+        #[arg(long)]
+        json: bool,
+    },
+    /// Lists, reads, sets, switches and removes feature flags
+    #[command(subcommand)]
+    Flag(flag::Flag),
 }
 
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]
@@ -316,34 +333,17 @@ impl OnTimeout {
     }
 }
 
-#[derive(Debug, Subcommand)]
-enum Token {
-    /// Prints a new token once; only its hash is kept
-    #[command(after_help = "\
-Roles: viewer reads; deployer also sets weights, trips, and changes endpoints; operator also resets.
-Example:
-  serin token new --name jenkins --role deployer --file /etc/serin/tokens
-then tell the daemon to read the file again: systemctl reload serin")]
-    New {
-        /// Whose it is: letters, digits and ._-
-        #[arg(long)]
-        name: String,
-        /// What it may do: viewer, deployer or operator
-        #[arg(long)]
-        role: Role,
-        /// The tokens file to append the hash to; without it the line is printed
-        #[arg(long)]
-        file: Option<PathBuf>,
-    },
-}
-
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
 enum CommandError {
     #[error(transparent)]
     Client(#[from] ClientError),
     #[error(transparent)]
+    Switch(#[from] SwitchError),
+    #[error(transparent)]
     Token(#[from] TokenError),
+    #[error("cannot read {}", file.display())]
+    Input { file: PathBuf, source: std::io::Error },
     #[error("cannot start")]
     Runtime(#[source] std::io::Error),
 }

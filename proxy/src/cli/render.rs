@@ -2,6 +2,8 @@
 //!
 //! Names come from whoever registered them, so control characters never reach the terminal.
 
+mod audit;
+mod flag;
 pub(super) mod verdict;
 
 use std::fmt::Write as _;

@@ -7,12 +7,15 @@ use crate::admin::tests::World;
 
 /// What a command prints, or why it fails.
 async fn serin(url: &str, arguments: &[&str]) -> Result<String, String> {
+    said(url, arguments).await.map(|said| said.text)
+}
+
+async fn said(url: &str, arguments: &[&str]) -> Result<commands::Said, String> {
     let words = [&["serin", "--admin", url], arguments].concat();
     let cli = Cli::try_parse_from(words).map_err(|usage| usage.to_string())?;
     let client = Client::new(cli.reach.admin, cli.reach.token_file.as_deref()).map_err(|error| with_causes(&error))?;
     let Command::Client(command) = cli.command else { panic!("{arguments:?} asks no daemon") };
-    let said = commands::answer(&client, command, false).await.map_err(|error| with_causes(&error))?;
-    Ok(said.text)
+    commands::answer(&client, command, false).await.map_err(|error| with_causes(&error))
 }
 
 async fn done(world: &World, arguments: &[&str]) -> String {
@@ -80,6 +83,68 @@ async fn endpoints_are_added_drained_readied_and_removed() {
     assert_eq!(done(&world, &with("remove", &["--reason", "done"])).await, "10.0.0.9:80 removed\n");
     let error = serin(&world.url(), &with("drain", &[])).await.expect_err("it is gone");
     assert!(error.contains("known: 127.0.0.1:4001"), "{error}");
+}
+
+const DEFINITION: &str = r#"{"state":"ENABLED","variants":{"on":true,"off":false},"defaultVariant":"off",
+    "targeting":{"fractional":[["on",10],["off",90]]},"metadata":{"owner":"editor-team","expires":"2020-03-31"}}"#;
+
+fn file_with(text: &str) -> tempfile::NamedTempFile {
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(file.path(), text).expect("written");
+    file
+}
+
+/// Parses what a command prints.
+fn json(text: &str) -> serde_json::Value {
+    serde_json::from_str(text).unwrap_or_else(|error| panic!("{error} in {text}"))
+}
+
+#[tokio::test]
+async fn a_flag_is_set_switched_for_everybody_and_given_back_to_its_rule() {
+    let world = World::operated().await;
+    let file = file_with(DEFINITION);
+    let path = file.path().to_str().expect("a path");
+    let set = done(&world, &["flag", "set", "new-editor", path, "--reason", "to a tenth"]).await;
+    assert!(set.contains("new-editor  enabled  default off  yes  revision 1"), "{set}");
+    let off = done(&world, &["flag", "off", "new-editor", "--reason", "answers get lost"]).await;
+    assert!(off.contains("default off  switched  revision 2"), "{off}");
+    let on = json(&done(&world, &["flag", "on", "new-editor", "--json"]).await);
+    assert_eq!((&on["default"], &on["targeting"]), (&"on".into(), &false.into()));
+    done(&world, &["flag", "back", "new-editor"]).await;
+    assert_eq!(json(&done(&world, &["flag", "get", "new-editor"]).await), json(DEFINITION));
+    let error = serin(&world.url(), &["flag", "back", "new-editor"]).await.expect_err("it isn't switched");
+    assert!(error.contains("isn't switched"), "{error}");
+    assert_eq!(done(&world, &["flag", "rm", "new-editor"]).await, "new-editor removed\n");
+    let audit = done(&world, &["audit", "--last", "5"]).await;
+    for part in ["flag.put", "new-editor", "answers get lost", "with a rule", "flag.remove", "absent"] {
+        assert!(audit.contains(part), "no {part} in {audit}");
+    }
+}
+
+#[tokio::test]
+async fn flags_are_listed_with_what_is_wrong_and_imported_as_a_whole() {
+    let world = World::operated().await;
+    assert_eq!(done(&world, &["flag", "list"]).await, "no flag is defined\n");
+    let file = file_with(&format!(r#"{{"flags":{{"new-editor":{DEFINITION}}}}}"#));
+    let path = file.path().to_str().expect("a path");
+    let list = done(&world, &["flag", "import", path]).await;
+    let line = list.lines().find(|line| line.starts_with("new-editor")).expect("a line");
+    for part in ["enabled", "boolean", "off", "yes", "editor-team", "2020-04-01", "expired"] {
+        assert!(line.contains(part), "no {part} in {list}");
+    }
+    assert_eq!(list, done(&world, &["flag", "list"]).await);
+    assert!(json(&done(&world, &["flag", "get"]).await)["flags"]["new-editor"].is_object());
+    let stale = done(&world, &["flag", "stale"]).await;
+    assert!(stale.contains("editor-team") && stale.contains("expired at 2020-04-01"), "{stale}");
+    let code = said(&world.url(), &["flag", "stale", "--check"]).await.expect("listed").code;
+    assert_eq!(code, 3);
+    // what makes no sense is refused in the server's words, what can't be read before it is asked
+    let broken = file_with(&DEFINITION.replace("10]", "-1]"));
+    let path = broken.path().to_str().expect("a path");
+    let error = serin(&world.url(), &["flag", "set", "new-editor", path]).await.expect_err("no weight");
+    assert!(error.contains("flags.new-editor.targeting.fractional[0]"), "{error}");
+    let error = serin(&world.url(), &["flag", "set", "new-editor", "/nonexistent"]).await.expect_err("no file");
+    assert!(error.contains("cannot read /nonexistent"), "{error}");
 }
 
 #[tokio::test]

@@ -7,11 +7,34 @@ use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use clap::Subcommand;
 
 use crate::admin::auth::{self, Role};
 
 /// What lets a scanner for leaked secrets know one of ours.
 const PREFIX: &str = "serin_";
+
+/// What is done with tokens.
+#[derive(Debug, Subcommand)]
+pub(super) enum Token {
+    /// Prints a new token once; only its hash is kept
+    #[command(after_help = "\
+Roles: viewer reads; deployer also sets weights and flags, trips, and changes endpoints; operator also resets.
+Example:
+  serin token new --name jenkins --role deployer --file /etc/serin/tokens
+then tell the daemon to read the file again: systemctl reload serin")]
+    New {
+        /// Whose it is: letters, digits and ._-
+        #[arg(long)]
+        name: String,
+        /// What it may do: viewer, deployer or operator
+        #[arg(long)]
+        role: Role,
+        /// The tokens file to append the hash to; without it the line is printed
+        #[arg(long)]
+        file: Option<PathBuf>,
+    },
+}
 
 /// Why no token was made.
 #[derive(Debug, thiserror::Error)]

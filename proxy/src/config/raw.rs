@@ -54,6 +54,7 @@ pub(super) struct RawRuntime {
 pub(super) struct RawAdmin {
     pub(super) listen: Text,
     pub(super) tokens_file: Text,
+    pub(super) ofrep_rate: Value,
 }
 
 /// `[store]`

@@ -12,6 +12,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 use super::alert::{Alert, Mailer, RolloutAlert};
 use crate::live::{Live, ServiceView};
+use crate::model::audit::Entry;
 use crate::model::rollout::change::{Deed, Lead, RolloutChange};
 use crate::model::rollout::drive::{self, Clock, Move, Observed};
 use crate::model::rollout::{Fence, Phase, Rollout, RolloutId};
@@ -186,6 +187,18 @@ impl Driver {
             return;
         }
         tracing::info!(service, rollout = %rollout.plan.id, phase = %rollout.phase, why = rollout.why, "Rollout moved");
+        let stands =
+            |rollout: &Rollout| format!("{}, step {} of {}", rollout.phase, rollout.step, rollout.plan.steps.len());
+        self.store.note(Entry {
+            proxy: self.proxy_name.clone(),
+            who: self.proxy_name.clone(),
+            what: "rollout.move".to_owned(),
+            service: Some(service.to_owned()),
+            from: stands(before),
+            to: stands(rollout),
+            why: Some(rollout.why.clone()),
+            ..Entry::default()
+        });
         let decided_here = rollout.decided_by.as_deref() == Some(&self.proxy_name) && rollout.decided_at == Some(at);
         if decided_here && matches!(rollout.phase, Phase::Promoted | Phase::Aborted) {
             let alert = RolloutAlert { service: service.to_owned(), rollout: rollout.clone(), at };

@@ -12,7 +12,8 @@ use tokio::sync::watch;
 use super::alert::{Alert, Mailer, TripAlert};
 use super::discovery::Discovery;
 use crate::live::{FlagFacts, Live, Snapshot, Standings, StoreHealth, compile};
-use crate::model::circuit::Circuit;
+use crate::model::audit::Entry;
+use crate::model::circuit::{Cause, Circuit};
 use crate::model::discovery::Reading;
 use crate::model::flag::{Definitions, FlagSet, Refusal};
 use crate::model::rollout::change::RolloutChange;
@@ -202,6 +203,13 @@ impl Sync {
     fn tell(&self, name: &str, state: &ServiceState, circuit: &Circuit) {
         let Some(trip) = circuit.trip.clone() else { return };
         tracing::warn!(service = name, cause = %trip.cause, reason = trip.reason, by = trip.by, "Circuit opened");
+        // Who asked for a trip by the API is noted there.
+        if !matches!(trip.cause, Cause::Person | Cause::Alert) {
+            let [proxy, who] = [&self.proxy_name, &trip.by].map(String::clone);
+            let [what, from, to] = ["trip", "closed", "open"].map(str::to_owned);
+            let (service, why) = (Some(name.to_owned()), Some(trip.reason.clone()));
+            self.store.note(Entry { proxy, who, what, service, from, to, why, ..Entry::default() });
+        }
         let version = |arm: Arm| {
             let members = state.pools.get(arm).values();
             members.filter_map(|member| member.spec()?.version.clone()).next()
@@ -263,9 +271,10 @@ impl Sync {
     fn take_in_flags(&mut self, loaded: &Loaded) {
         if self.flags.take_in(loaded) {
             let Flags { definitions, set, refusals, .. } = &self.flags;
-            let facts = FlagFacts { definitions: Arc::clone(definitions), refusals: Arc::clone(refusals) };
+            let (definitions, refusals) = (Arc::clone(definitions), Arc::clone(refusals));
+            let facts = FlagFacts { definitions, refusals, set: Arc::clone(set) };
             self.live.set_flags(facts, set);
-            tracing::info!(flags = set.len(), refused = refusals.len(), "Flags changed");
+            tracing::info!(flags = set.len(), refused = self.flags.refusals.len(), "Flags changed");
         }
     }
 

@@ -21,6 +21,8 @@ pub struct FlagFacts {
     pub definitions: Arc<Definitions>,
     /// What is refused, and why.
     pub refusals: Arc<[Refusal]>,
+    /// What they were compiled to: the very set that a snapshot holds once they are in force.
+    pub set: Arc<FlagSet>,
 }
 
 /// What is known of all flags.

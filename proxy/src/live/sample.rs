@@ -44,10 +44,16 @@ pub(crate) fn service(name: &str) -> ServiceSpec {
 /// From now on there are these flags; services that ask for them are to be published after.
 pub(crate) fn set_flags(live: &Live, document: &serde_json::Value) {
     let definitions = Definitions::parse(document.to_string().as_bytes()).expect("a document");
+    set_definitions(live, Arc::new(definitions));
+}
+
+/// From now on there are these definitions.
+pub(crate) fn set_definitions(live: &Live, definitions: Arc<Definitions>) {
     let before = live.snapshot();
     let (set, refusals) = definitions.compile(before.flags());
-    live.set_flags(FlagFacts { definitions: Arc::new(definitions), refusals: refusals.into() }, &set);
-    let next = Snapshot::new(before.revision + 1, before.services().to_vec(), Arc::new(set));
+    let set = Arc::new(set);
+    live.set_flags(FlagFacts { definitions, refusals: refusals.into(), set: Arc::clone(&set) }, &set);
+    let next = Snapshot::new(before.revision + 1, before.services().to_vec(), set);
     live.snapshot_cell().store(Arc::new(next));
 }
 
@@ -55,7 +61,7 @@ pub(crate) fn set_flags(live: &Live, document: &serde_json::Value) {
 pub(crate) fn spec() -> Spec {
     Spec {
         threads: 1,
-        admin: AdminSpec { listen: AdminAddress::Tcp(([127, 0, 0, 1], 0).into()), tokens_file: None },
+        admin: AdminSpec { listen: AdminAddress::Tcp(([127, 0, 0, 1], 0).into()), tokens_file: None, ofrep_rate: None },
         store: StoreSpec { kind: StoreKind::Embedded, namespace: String::new(), state_file: PathBuf::new() },
         listeners: Vec::new(),
         services: Vec::new(),

@@ -5,6 +5,7 @@
 
 pub mod agent;
 pub mod alert;
+pub mod audit;
 pub mod circuit;
 pub mod discovery;
 pub mod flag;

@@ -4,6 +4,7 @@
 //! here changes while serin runs, but by a reload, which replaces it whole.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -49,6 +50,8 @@ pub struct AdminSpec {
     pub listen: AdminAddress,
     /// Tokens, a line each: `name:role:sha256-hex`.
     pub tokens_file: Option<PathBuf>,
+    /// Flag evaluations a second that OFREP gives; none = without limit.
+    pub ofrep_rate: Option<NonZeroU32>,
 }
 
 /// An address of the admin API.

@@ -12,10 +12,12 @@ use async_trait::async_trait;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::audit::{AuditLog, File, Noted};
 use super::evidence::Journal;
 use super::lease::{self, LeaseChange};
 use super::state_file::{Kept, OnFailure};
 use super::{Freshness, LOOK, Loaded, Place, Posted, Store, StoreError, check_revision, runs, stops_a_canary};
+use crate::model::audit::Entry;
 use crate::model::flag::{Definitions, FlagChange};
 use crate::model::rollout::Fence;
 use crate::model::split::{Arm, EpisodeId};
@@ -28,6 +30,7 @@ use crate::telemetry;
 pub struct EmbeddedStore {
     kept: Arc<Kept>,
     journal: Arc<Journal>,
+    audit: Arc<AuditLog<File>>,
     leases: Arc<Leases>,
     bell: Notify,
     /// Above those of any process that had the state file before.
@@ -55,7 +58,8 @@ impl EmbeddedStore {
                 }
             }
         });
-        Ok(Self { kept, journal, leases: Arc::new(leases), bell: Notify::new(), fence: Fence(fence) })
+        let audit = AuditLog::new(File::beside(state_file));
+        Ok(Self { kept, journal, audit, leases: Arc::new(leases), bell: Notify::new(), fence: Fence(fence) })
     }
 }
 
@@ -121,6 +125,14 @@ impl Store for EmbeddedStore {
         let posts = self.journal.posts(episode, usize::try_from(after.0).unwrap_or(usize::MAX));
         let place = Place(after.0.saturating_add(posts.len() as u64), 0);
         Ok(Posted { posts, place, poisoned: Vec::new() })
+    }
+
+    fn note(&self, entry: Entry) {
+        self.audit.note(entry);
+    }
+
+    async fn noted(&self, most: usize) -> Noted {
+        self.audit.newest(most).await
     }
 
     async fn changed(&self) {

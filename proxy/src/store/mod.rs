@@ -4,6 +4,7 @@
 //! to say, for every kind of store alike; a kind only makes it atomic and durable.
 //! May know: model, telemetry. Never: planes, admin.
 
+mod audit;
 pub mod embedded;
 mod evidence;
 mod lease;
@@ -21,6 +22,7 @@ use rand::distr::{Distribution, StandardUniform};
 
 use self::embedded::EmbeddedStore;
 use self::redis::RedisStore;
+use crate::model::audit::Entry;
 use crate::model::flag::{Definitions, FlagChange, Refusal};
 use crate::model::rollout::change::RolloutChange;
 use crate::model::rollout::{Fence, RolloutId};
@@ -29,6 +31,7 @@ use crate::model::split::{Episode, EpisodeId, Salt};
 use crate::model::state::{Change, ServiceState, State};
 use crate::model::time::Timestamp;
 use crate::model::verdict::Post;
+pub use audit::Noted;
 
 /// At the latest after this long [`Store::changed`] returns, so that what rings no bell
 /// (a lease that runs out, a person at `redis-cli`) is seen within a second all the same.
@@ -165,6 +168,13 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// # Errors
     /// When the store can't be reached.
     async fn posted(&self, service: &str, episode: EpisodeId, after: Place) -> Result<Posted, StoreError>;
+
+    /// Keeps an entry of the audit log, of which the caller says all but the time and the id: at once in
+    /// memory, and in the store as soon as it can be reached. Never waits. To be called inside a tokio runtime.
+    fn note(&self, entry: Entry);
+
+    /// The newest entries of the audit log, at most so many.
+    async fn noted(&self, most: usize) -> Noted;
 
     /// Waits until something may have changed: a message from the store, a change made
     /// through this very store, or the time for a periodic look.

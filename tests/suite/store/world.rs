@@ -62,6 +62,15 @@ impl World {
         .await
     }
 
+    /// What the store holds of the audit log, as it is there.
+    pub(crate) async fn kept(&self, proxy: &str) -> String {
+        if self.redis.is_some() {
+            return format!("{:?}", self.cli(&["XRANGE", "serin:{test}:audit", "-", "+"]).await).replace('\\', "");
+        }
+        let file = self.state_file(proxy).with_extension("json.audit");
+        std::fs::read_to_string(file).unwrap_or_default()
+    }
+
     pub(crate) fn redis(&mut self) -> &mut Redis {
         self.redis.as_mut().expect("a world with Redis")
     }

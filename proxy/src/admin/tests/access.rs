@@ -3,7 +3,7 @@
 use super::super::auth::{Role, hash, line};
 use super::*;
 
-fn tokens() -> String {
+pub(super) fn tokens() -> String {
     let of = |role: Role| line(role.name(), role, &hash(&format!("token-of-{role}")));
     [Role::Viewer, Role::Deployer, Role::Operator].map(of).join("\n")
 }

@@ -7,7 +7,7 @@ use super::super::AdminError;
 use super::*;
 
 async fn bind_error(listen: AdminAddress) -> AdminError {
-    bind(&AdminSpec { listen, tokens_file: None }).await.expect_err("the address can't be used")
+    bind(&AdminSpec { listen, tokens_file: None, ofrep_rate: None }).await.expect_err("the address can't be used")
 }
 
 #[tokio::test]
@@ -33,7 +33,8 @@ async fn a_socket_left_behind_is_replaced_and_closed_to_others() {
     drop(std::os::unix::net::UnixListener::bind(&path).expect("a socket"));
     assert!(path.exists(), "nothing was left behind");
     let listen = AdminAddress::Unix(path.clone());
-    let _bound = bind(&AdminSpec { listen, tokens_file: None }).await.expect("the stale one is replaced");
+    let _bound =
+        bind(&AdminSpec { listen, tokens_file: None, ofrep_rate: None }).await.expect("the stale one is replaced");
     let mode = std::fs::metadata(&path).expect("a socket").permissions().mode();
     assert_eq!(mode & 0o777, 0o660);
 }
@@ -57,7 +58,8 @@ async fn a_long_drain_does_not_hold_up_the_end() {
     // given a drain that waits for a request which never ends
     let directory = tempfile::tempdir().expect("a directory");
     let listen = AdminAddress::Unix(directory.path().join("admin.sock"));
-    let bound = bind(&AdminSpec { listen: listen.clone(), tokens_file: None }).await.expect("an address");
+    let bound =
+        bind(&AdminSpec { listen: listen.clone(), tokens_file: None, ofrep_rate: None }).await.expect("an address");
     let (live, _reports) = Live::new(1);
     let services = vec![Arc::new(sample::service("checkbox"))];
     sample::publish(&live, &services, &State::default());
@@ -74,6 +76,7 @@ async fn a_long_drain_does_not_hold_up_the_end() {
         proxy_name: "p1".into(),
         access: Arc::new(Access::load(None).expect("no tokens")),
         published,
+        ofrep_rate: None,
     };
     let (shutdown, asked) = oneshot::channel::<()>();
     let server = tokio::spawn(serve(bound, state, async {

@@ -6,11 +6,14 @@ mod alerts;
 mod changes;
 mod endpoints;
 mod events;
+mod flags;
 mod listening;
+mod ofrep;
 mod reads;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -28,13 +31,14 @@ use tokio::sync::{Notify, oneshot, watch};
 use super::{Access, AdminState, bind, serve};
 use crate::live::metrics::LiveMetrics;
 use crate::live::{Live, StoreHealth, sample};
+use crate::model::audit::Entry;
 use crate::model::flag::{Definitions, FlagChange};
 use crate::model::rollout::Fence;
 use crate::model::spec::{AdminAddress, AdminSpec, ServiceSpec};
 use crate::model::split::EpisodeId;
 use crate::model::state::{Change, ServiceState, State};
 use crate::model::verdict::Post;
-use crate::store::{Freshness, Loaded, Place, Posted, Store, StoreError};
+use crate::store::{Freshness, Loaded, Noted, Place, Posted, Store, StoreError};
 use crate::telemetry;
 use crate::telemetry::metrics::Registry;
 
@@ -43,6 +47,7 @@ use crate::telemetry::metrics::Registry;
 pub(super) struct MemoryStore {
     state: Mutex<State>,
     flags: Mutex<Arc<Definitions>>,
+    audit: Mutex<Vec<Entry>>,
     gone: AtomicBool,
     rung: Notify,
 }
@@ -95,6 +100,15 @@ impl Store for MemoryStore {
         Ok(Posted { place: after, ..Posted::default() })
     }
 
+    fn note(&self, entry: Entry) {
+        self.audit.lock().expect("no writer panicked").push(entry);
+    }
+
+    async fn noted(&self, most: usize) -> Noted {
+        let entries = self.audit.lock().expect("no writer panicked");
+        Noted { entries: entries.iter().rev().take(most).cloned().collect(), because: None }
+    }
+
     async fn changed(&self) {
         self.rung.notified().await;
     }
@@ -128,6 +142,8 @@ pub(super) struct Setup<'a> {
     unix: bool,
     /// No stand-in for control: nothing is ever taken in.
     without_control: bool,
+    /// Evaluations a second; none = without limit.
+    ofrep_rate: Option<NonZeroU32>,
 }
 
 impl World {
@@ -162,7 +178,8 @@ impl World {
         }
         let registry = Registry::new("test").expect("a fresh registry takes anything");
         registry.register(LiveMetrics::new(Arc::clone(&live)).expect("the names are fine")).expect("the names are new");
-        let bound = bind(&AdminSpec { listen: listen.clone(), tokens_file }).await.expect("an address");
+        let bound =
+            bind(&AdminSpec { listen: listen.clone(), tokens_file, ofrep_rate: None }).await.expect("an address");
         let address = bound.tcp_address().map_or(listen, AdminAddress::Tcp);
         let state = AdminState {
             live: Arc::clone(&live),
@@ -171,6 +188,7 @@ impl World {
             proxy_name: "p1".into(),
             access: Arc::clone(&access),
             published,
+            ofrep_rate: setup.ofrep_rate,
         };
         let (shutdown, asked) = oneshot::channel::<()>();
         tokio::spawn(serve(bound, state, async {
@@ -256,7 +274,11 @@ async fn control(
     loop {
         store.changed().await;
         let names: Vec<String> = services.iter().map(|service| service.name.clone()).collect();
-        sample::publish(&live, &services, &store.load(&names).await.state);
+        let loaded = store.load(&names).await;
+        if loaded.flags != live.flag_facts().definitions {
+            sample::set_definitions(&live, loaded.flags);
+        }
+        sample::publish(&live, &services, &loaded.state);
         published.send_replace(live.snapshot().revision);
     }
 }

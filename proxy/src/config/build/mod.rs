@@ -12,6 +12,7 @@ mod tls;
 mod verdict;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,6 +27,10 @@ use super::{units, values};
 
 /// Where the admin API listens unless told otherwise.
 const ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9901);
+/// Flag evaluations a second that OFREP gives unless told otherwise.
+const OFREP_RATE: u64 = 2_000;
+/// Beyond this a limit is none, and had better be switched off.
+const MOST_OFREP: u64 = 1_000_000;
 pub(super) const NAMESPACE: &str = "production";
 /// Where state is kept unless told otherwise, below systemd's state directory where there is one.
 const STATE_DIRECTORY: &str = "/var/lib/serin";
@@ -73,7 +78,9 @@ fn admin(raw: &RawAdmin, findings: &mut Findings<'_>) -> AdminSpec {
         let text = "the admin API listens beyond this machine without `tokens_file`: anybody there can read it";
         findings.note_at(&raw_listen.span(), text);
     }
-    AdminSpec { listen, tokens_file }
+    let rate = findings.read_or(raw.ofrep_rate.as_ref(), OFREP_RATE, |value| units::count(value, 0, MOST_OFREP));
+    let ofrep_rate = u32::try_from(rate).ok().and_then(NonZeroU32::new);
+    AdminSpec { listen, tokens_file, ofrep_rate }
 }
 
 fn store(raw: &RawStore, state_directory: Option<&Path>, findings: &mut Findings<'_>) -> StoreSpec {

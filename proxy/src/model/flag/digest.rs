@@ -3,7 +3,7 @@
 use std::fmt;
 use std::hash::Hasher as _;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 use siphasher::sip128::{Hasher128 as _, SipHasher13};
 
 /// The digest of a flag or of a set of flags; its text fits into an `ETag`.
@@ -49,13 +49,20 @@ impl Digester {
                 self.tag(5).size(items.len());
                 items.iter().fold(self, |digester, item| digester.value(item))
             }
-            Value::Object(members) => {
-                self.tag(6).size(members.len());
-                let mut members: Vec<_> = members.iter().collect();
-                members.sort_unstable_by_key(|(name, _)| *name);
-                members.into_iter().fold(self, |digester, (name, value)| digester.text(name).value(value))
-            }
+            Value::Object(members) => self.tag(6).members(members),
         }
+    }
+
+    pub(super) fn members(&mut self, members: &Map<String, Value>) -> &mut Self {
+        self.size(members.len());
+        let mut members: Vec<_> = members.iter().collect();
+        members.sort_unstable_by_key(|(name, _)| *name);
+        members.into_iter().fold(self, |digester, (name, value)| digester.text(name).value(value))
+    }
+
+    pub(super) fn number(&mut self, number: u64) -> &mut Self {
+        self.0.write(&number.to_le_bytes());
+        self
     }
 
     pub(super) fn finish(&self) -> Digest {
@@ -68,6 +75,6 @@ impl Digester {
     }
 
     fn size(&mut self, size: usize) {
-        self.0.write(&(size as u64).to_le_bytes());
+        self.number(size as u64);
     }
 }

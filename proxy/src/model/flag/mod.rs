@@ -30,6 +30,7 @@ mod semver;
 mod set;
 pub mod stale;
 mod steps;
+pub mod switch;
 #[cfg(test)]
 mod tests;
 

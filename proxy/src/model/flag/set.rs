@@ -135,6 +135,23 @@ impl FlagSet {
         self.digest
     }
 
+    /// Names all that the answers for a context depend on: while it stays the same, so do they.
+    pub fn answers_digest(&self, context: &Context<'_>) -> Digest {
+        let mut digester = Digester::new();
+        digester.digest(self.digest).number(self.refused.len() as u64);
+        for key in &self.refused {
+            digester.text(key);
+        }
+        digester.text(context.targeting_key().unwrap_or_default());
+        if let Some(data) = context.data() {
+            digester.members(data);
+        }
+        if self.uses_time() {
+            digester.number(context.seconds());
+        }
+        digester.finish()
+    }
+
     /// Whether any answer may change as time goes by, with nothing else changing.
     pub fn uses_time(&self) -> bool {
         self.iter().any(Flag::uses_time)

@@ -6,10 +6,9 @@
 
 use std::sync::Arc;
 
-use redis::Value;
-
-use super::connection::{Down, Held, Line};
+use super::connection::{Down, Line};
 use super::keys::Keys;
+use super::stream::{Entry, Stream};
 use super::write::in_time;
 use crate::model::split::EpisodeId;
 use crate::model::verdict::Post;
@@ -83,7 +82,7 @@ impl Evidence {
             let mut held = self.line.take().await?;
             for batch in posts.chunks(BATCH) {
                 let lines: Vec<String> = batch.iter().map(encode).collect();
-                add(&mut held, &key, &lines.join("\n")).await?;
+                stream(&key).add(&mut held, &lines.join("\n")).await?;
             }
             let mut expire = redis::cmd("EXPIRE");
             expire.arg(&key).arg(LIFE);
@@ -99,7 +98,7 @@ impl Evidence {
             let mut found = Posted { place: after, ..Posted::default() };
             let mut held = self.line.take().await?;
             loop {
-                let Some(page) = range(&mut held, key, found.place).await? else {
+                let Some(page) = stream(key).after(&mut held, found.place, PAGE).await? else {
                     found.poisoned.push(Poison { key: key.to_owned(), problem: WRONG_TYPE.to_owned() });
                     break;
                 };
@@ -118,6 +117,10 @@ impl Evidence {
     }
 }
 
+const fn stream(key: &str) -> Stream<'_> {
+    Stream { key, field: FIELD, most: ENTRIES }
+}
+
 impl Posted {
     fn take_in(&mut self, key: &str, Entry { place, text }: Entry) {
         self.place = self.place.max(place);
@@ -127,63 +130,5 @@ impl Posted {
             self.poisoned.push(Poison { key, problem: BAD_ENTRY.to_owned() });
         }
         self.posts.extend(posts.into_iter().flatten().flatten());
-    }
-}
-
-/// An entry of a stream; without a text where it isn't one of serin's.
-struct Entry {
-    place: Place,
-    text: Option<String>,
-}
-
-/// Adds one entry. A key of another type was spoiled, and makes room.
-async fn add(held: &mut Held<'_>, key: &str, text: &str) -> Result<(), Down> {
-    let mut add = redis::cmd("XADD");
-    add.arg(key).arg("MAXLEN").arg("~").arg(ENTRIES).arg("*").arg(FIELD).arg(text);
-    match add.exec_async(&mut held.connection).await {
-        Ok(()) => return Ok(()),
-        Err(error) if error.code() == Some("WRONGTYPE") => {
-            redis::cmd("DEL").arg(key).exec_async(&mut held.connection).await?;
-        }
-        Err(error) => held.renew_after(error).await?,
-    }
-    Ok(add.exec_async(&mut held.connection).await?)
-}
-
-/// The next entries; none for a key of another type.
-async fn range(held: &mut Held<'_>, key: &str, after: Place) -> Result<Option<Vec<Entry>>, Down> {
-    let mut range = redis::cmd("XRANGE");
-    range.arg(key).arg(format!("{}-{}", after.0, after.1.saturating_add(1))).arg("+").arg("COUNT").arg(PAGE);
-    let answer: Value = match range.query_async(&mut held.connection).await {
-        Ok(answer) => answer,
-        Err(error) if error.code() == Some("WRONGTYPE") => return Ok(None),
-        Err(error) => {
-            held.renew_after(error).await?;
-            range.query_async(&mut held.connection).await?
-        }
-    };
-    let Value::Array(entries) = answer else { return Ok(Some(Vec::new())) };
-    Ok(Some(entries.into_iter().filter_map(entry).collect()))
-}
-
-/// None for what is no entry at all, which no Redis answers.
-fn entry(value: Value) -> Option<Entry> {
-    let Value::Array(parts) = value else { return None };
-    let [id, fields] = <[Value; 2]>::try_from(parts).ok()?;
-    let id = text(id)?;
-    let (millis, number) = id.split_once('-')?;
-    let place = Place(millis.parse().ok()?, number.parse().ok()?);
-    let fields = if let Value::Array(fields) = fields { fields } else { Vec::new() };
-    let mut fields = fields.into_iter();
-    let is_ours = fields.next().and_then(text).is_some_and(|name| name == FIELD);
-    let text = fields.next().and_then(text).filter(|_| is_ours);
-    Some(Entry { place, text })
-}
-
-fn text(value: Value) -> Option<String> {
-    match value {
-        Value::BulkString(bytes) => String::from_utf8(bytes).ok(),
-        Value::SimpleString(text) => Some(text),
-        _ => None,
     }
 }

@@ -84,6 +84,11 @@ impl Keys {
         format!("{}:evidence:{service}:{episode}", self.prefix)
     }
 
+    /// The stream of who changed what.
+    pub(super) fn audit(&self) -> String {
+        format!("{}:audit", self.prefix)
+    }
+
     /// The channel on which the name of a changed service is published, or [`FLAGS_CHANGED`].
     pub(super) fn changes(&self) -> String {
         format!("{}:changes", self.prefix)

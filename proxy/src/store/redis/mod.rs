@@ -6,6 +6,7 @@
 //! away, and it keeps an open circuit open whatever Redis forgot.
 //! May know: model, telemetry.
 
+mod audit;
 mod bell;
 mod codec;
 mod connection;
@@ -16,6 +17,7 @@ mod read;
 mod register;
 #[cfg(test)]
 pub(crate) mod simulated;
+mod stream;
 mod watch;
 mod write;
 
@@ -26,6 +28,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+use self::audit::Audit;
 use self::bell::Bell;
 use self::codec::Decoded;
 use self::connection::{Down, Line, Server};
@@ -35,9 +38,11 @@ use self::keys::Keys;
 pub(super) use self::register::RedisRegistry;
 use self::watch::Watch;
 use self::write::{Wish, Writer};
+use super::audit::{AuditLog, Noted};
 use super::evidence::Journal;
 use super::state_file::{Kept, OnFailure, Saved};
 use super::{Freshness, LOOK, Loaded, Place, Posted, Store, StoreError, runs, stops_a_canary};
+use crate::model::audit::Entry;
 use crate::model::flag::{Definitions, FlagChange};
 use crate::model::rollout::Fence;
 use crate::model::split::EpisodeId;
@@ -63,6 +68,7 @@ pub struct Redis {
     reader: Line,
     writer: Writer,
     evidence: Evidence,
+    audit: Arc<AuditLog<Audit>>,
     flags: Flags,
     _watch: Watch,
 }
@@ -89,6 +95,9 @@ trait Remote: Send + Sync + std::fmt::Debug {
     /// The evidence that proxies share there; none where they share none.
     fn evidence(&self) -> Option<&Evidence>;
 
+    /// The audit log that proxies share there; none where they share none.
+    fn audit(&self) -> Option<&Arc<AuditLog<Audit>>>;
+
     /// The flags that it holds; none where it holds none.
     fn flags(&self) -> Option<&Flags>;
 }
@@ -110,6 +119,7 @@ impl RedisStore {
             reader: Line::new(Arc::clone(&server)),
             writer: Writer::new(keys.clone(), Line::new(Arc::clone(&server))),
             evidence: Evidence::new(keys.clone(), Line::new(Arc::clone(&server)), journal),
+            audit: AuditLog::new(Audit::new(keys.audit(), Line::new(Arc::clone(&server)))),
             flags: Flags::new(&keys, Line::new(Arc::clone(&server))),
             _watch: Watch::start(server, keys.changes(), Arc::clone(&bell)),
             keys,
@@ -146,6 +156,10 @@ impl Remote for Redis {
 
     fn evidence(&self) -> Option<&Evidence> {
         Some(&self.evidence)
+    }
+
+    fn audit(&self) -> Option<&Arc<AuditLog<Audit>>> {
+        Some(&self.audit)
     }
 
     fn flags(&self) -> Option<&Flags> {
@@ -213,6 +227,19 @@ impl<R: Remote> Store for RedisStore<R> {
         match self.remote.evidence() {
             Some(evidence) if self.runs(episode) => evidence.posted(service, episode, after).await,
             _ => Ok(Posted { place: after, ..Posted::default() }),
+        }
+    }
+
+    fn note(&self, entry: Entry) {
+        if let Some(audit) = self.remote.audit() {
+            audit.note(entry);
+        }
+    }
+
+    async fn noted(&self, most: usize) -> Noted {
+        match self.remote.audit() {
+            Some(audit) => audit.newest(most).await,
+            None => Noted::default(),
         }
     }
 

@@ -11,6 +11,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use tokio::time::Instant;
 
+use super::audit::Audit;
 use super::codec::Decoded;
 use super::connection::Down;
 use super::evidence::Evidence;
@@ -20,6 +21,7 @@ use super::{RedisStore, Remote};
 use crate::model::rollout::Fence;
 use crate::model::state::{Change, ServiceState, State};
 use crate::model::weight::Weight;
+use crate::store::audit::AuditLog;
 use crate::store::lease;
 use crate::store::state_file::{Kept, Saved};
 use crate::store::{Store, StoreError};
@@ -366,6 +368,10 @@ impl Remote for Simulated {
 
     /// What goes bad is known only where it was seen.
     fn evidence(&self) -> Option<&Evidence> {
+        None
+    }
+
+    fn audit(&self) -> Option<&Arc<AuditLog<Audit>>> {
         None
     }
 

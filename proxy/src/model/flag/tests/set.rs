@@ -136,3 +136,25 @@ fn a_flag_tells_what_it_is() {
     assert_eq!(flag.cost(), 3);
     assert_eq!((flag.owner(), flag.expires(), flag.is_permanent()), (None, None, false));
 }
+
+#[test]
+fn answers_have_the_same_digest_exactly_as_long_as_nothing_that_they_depend_on_changes() {
+    let by_time = json!({"if": [{">": [{"var": "$flagd.timestamp"}, 10]}, "on"]});
+    let still = flags(&on_if(&json!({"if": [{"var": "a"}, "on"]})));
+    let timed = flags(&on_if(&by_time));
+    let digest = |set: &FlagSet, data: &Value, seconds: u64| {
+        let context = Context::new(data, Timestamp::from_millis(seconds * 1_000)).expect("a context");
+        set.answers_digest(&context)
+    };
+    let (ann, bob) = (json!({"targetingKey": "ann", "a": 1}), json!({"targetingKey": "bob", "a": 1}));
+    assert_eq!(digest(&still, &ann, 1), digest(&still, &json!({"a": 1, "targetingKey": "ann"}), 2));
+    assert_ne!(digest(&still, &ann, 1), digest(&still, &bob, 1));
+    assert_ne!(digest(&still, &ann, 1), digest(&still, &json!({"targetingKey": "ann", "a": 2}), 1));
+    assert_ne!(digest(&still, &ann, 1), digest(&timed, &ann, 1));
+    assert_ne!(digest(&timed, &ann, 1), digest(&timed, &ann, 2), "the time decides");
+    // a flag that is known to be refused is no unknown one
+    let nothing = flags(&json!({"flags": {}}));
+    let (refused, _) = update(&nothing, &json!({"flags": {"x": {}}}));
+    assert_eq!(refused.digest(), nothing.digest());
+    assert_ne!(digest(&refused, &ann, 1), digest(&nothing, &ann, 1));
+}

@@ -1,0 +1,220 @@
+//! `/v1/flags`: reading, setting and removing definitions of feature flags.
+//!
+//! A body is a definition in flagd's format and nothing else, so the reason of a change stands in
+//! the query. What can't be compiled is refused before the store hears of it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{FromRequest, FromRequestParts, Query, Request, State};
+use axum::response::{IntoResponse as _, Response};
+use axum::{Extension, Json};
+use http::StatusCode;
+use http::header::ETAG;
+use http::request::Parts;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::audit::FlagNote;
+use super::body::{self, Reason};
+use super::change::{self, Expected, NOT_TAKEN_IN};
+use super::flag_view::{self, FlagJson, Flags, FlagsJson};
+use super::guard::Caller;
+use super::problem::Problem;
+use super::target::OfFlag;
+use super::{Admin, Shared};
+use crate::model::flag::{Definitions, Flag, FlagChange, FlagSet, Refusal, limits};
+
+/// The kind of change, for messages.
+const WHAT: &str = "flag changes";
+/// So many refusals of a document are told at once.
+const TOLD: usize = 5;
+
+/// Why somebody changes a flag: `?reason=…`, as everywhere one line.
+pub(super) struct Why(Option<String>);
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WhyQuery {
+    #[serde(default)]
+    reason: Reason,
+}
+
+impl FromRequestParts<Admin> for Why {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, admin: &Admin) -> Result<Self, Problem> {
+        let query = Query::<WhyQuery>::from_request_parts(parts, admin).await;
+        let wrong = |rejection: QueryRejection| {
+            let detail = format!("the only parameter is reason=TEXT: {}", rejection.body_text());
+            Problem::new(StatusCode::BAD_REQUEST, detail)
+        };
+        Ok(Self(query.map_err(wrong)?.0.reason.given()))
+    }
+}
+
+/// The bytes of a body; how many there may be is for the definition's limits to say.
+pub(super) struct Text(axum::body::Bytes);
+
+impl FromRequest<Admin> for Text {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, _: &Admin) -> Result<Self, Problem> {
+        body::read(request, limits::DOCUMENT_BYTES).await.map(Self)
+    }
+}
+
+/// `GET /v1/flags`
+pub(super) async fn list(State(admin): State<Admin>) -> Response {
+    all(&admin, None)
+}
+
+/// `GET /v1/flags/{key}`
+pub(super) async fn get(State(admin): State<Admin>, OfFlag(key): OfFlag) -> Result<Response, Problem> {
+    one(&admin, &key)
+}
+
+/// `PUT /v1/flags/{key}`: sets a definition, once it is known to compile.
+pub(super) async fn put(
+    State(admin): State<Admin>,
+    Extension(caller): Extension<Caller>,
+    OfFlag(key): OfFlag,
+    Expected(expected): Expected,
+    Why(why): Why,
+    Text(text): Text,
+) -> Result<Response, Problem> {
+    let snapshot = admin.state.live.snapshot();
+    let definition = compact(&text)?;
+    // By itself, with what all flags share: another flag's fault is none of this one's.
+    let flags = BTreeMap::from([(key.clone(), Arc::clone(&definition))]);
+    let known = admin.state.live.flag_facts();
+    let alone = Definitions { flags, ..Definitions::clone(&known.definitions) };
+    let (set, refusals) = alone.compile(&FlagSet::default());
+    refuse(refusals.into_iter().filter(|refusal| refusal.flag.as_deref() == Some(&key)).collect())?;
+    let (from, to) = (describe(snapshot.flags().get(&key)), describe(set.get(&key)));
+    let put = FlagChange::Put { key: key.clone(), definition: Arc::clone(&definition) };
+    fits(&known.definitions.apply(&put))?;
+    let (revision, taken_in) = change::make_flags(&admin, WHAT, &put, expected).await?;
+    if from != to {
+        admin.audit.note_flag(&caller, FlagNote { what: "flag.put", flag: Some(&key), from, to, why });
+    }
+    if taken_in {
+        return one(&admin, &key);
+    }
+    let told = FlagJson::of(&key, revision, flag_view::definition(&definition), set.get(&key));
+    Ok(answer(FlagJson { note: Some(NOT_TAKEN_IN.to_owned()), ..told }))
+}
+
+/// `DELETE /v1/flags/{key}`
+pub(super) async fn delete(
+    State(admin): State<Admin>,
+    Extension(caller): Extension<Caller>,
+    OfFlag(key): OfFlag,
+    Expected(expected): Expected,
+    Why(why): Why,
+) -> Result<Json<RemovedJson>, Problem> {
+    find(&admin, &key)?;
+    let from = describe(admin.state.live.snapshot().flags().get(&key));
+    let remove = FlagChange::Remove { key: key.clone() };
+    let (_, taken_in) = change::make_flags(&admin, WHAT, &remove, expected).await?;
+    let to = describe(None);
+    admin.audit.note_flag(&caller, FlagNote { what: "flag.remove", flag: Some(&key), from, to, why });
+    Ok(Json(RemovedJson { key, state: "removed", note: (!taken_in).then_some(NOT_TAKEN_IN) }))
+}
+
+/// A flag that was taken out.
+#[derive(Debug, Serialize)]
+pub(super) struct RemovedJson {
+    key: String,
+    state: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    note: Option<&'static str>,
+}
+
+/// `PUT /v1/flags`: sets all definitions at once; what the document doesn't name is gone.
+pub(super) async fn replace(
+    State(admin): State<Admin>,
+    Extension(caller): Extension<Caller>,
+    Expected(expected): Expected,
+    Why(why): Why,
+    Text(text): Text,
+) -> Result<Response, Problem> {
+    let definitions = Definitions::parse(&text).map_err(|refusal| refused(&[refusal]))?;
+    let (set, refusals) = definitions.compile(&FlagSet::default());
+    refuse(refusals)?;
+    let before = admin.state.live.snapshot();
+    let (from, to) = (describe_set(before.flags()), describe_set(&set));
+    let replace = FlagChange::Replace(definitions);
+    let (_, taken_in) = change::make_flags(&admin, WHAT, &replace, expected).await?;
+    if from != to {
+        admin.audit.note_flag(&caller, FlagNote { what: "flags.replace", flag: None, from, to, why });
+    }
+    Ok(all(&admin, (!taken_in).then_some(NOT_TAKEN_IN)))
+}
+
+fn refuse(refusals: Vec<Refusal>) -> Result<(), Problem> {
+    if refusals.is_empty() { Ok(()) } else { Err(refused(&refusals)) }
+}
+
+/// What is wrong, place by place.
+fn refused(refusals: &[Refusal]) -> Problem {
+    let mut told: Vec<String> = refusals.iter().take(TOLD).map(ToString::to_string).collect();
+    if refusals.len() > TOLD {
+        told.push(format!("and {} more", refusals.len() - TOLD));
+    }
+    Problem::new(StatusCode::BAD_REQUEST, told.join("; "))
+}
+
+/// A definition as it is stored: the same content is the same text.
+fn compact(text: &[u8]) -> Result<Arc<str>, Problem> {
+    let wrong =
+        |error: serde_json::Error| Problem::new(StatusCode::BAD_REQUEST, format!("the definition is no JSON: {error}"));
+    let definition: Value = serde_json::from_slice(text).map_err(wrong)?;
+    Ok(definition.to_string().into())
+}
+
+/// Refuses what no document could hold, and so nobody could read and write again as a whole.
+fn fits(definitions: &Definitions) -> Result<(), Problem> {
+    let texts = definitions.flags.iter().chain(&definitions.evaluators);
+    let size: usize = texts.map(|(name, text)| name.len() + text.len()).sum();
+    if size <= limits::DOCUMENT_BYTES {
+        return Ok(());
+    }
+    let detail = format!("all definitions together would be {size} bytes, more than {}", limits::DOCUMENT_BYTES);
+    Err(Problem::new(StatusCode::BAD_REQUEST, detail))
+}
+
+/// A flag as this proxy knows it.
+fn find(admin: &Shared, key: &str) -> Result<FlagJson, Problem> {
+    let known = || admin.state.live.flag_facts().definitions.flags.keys().cloned().collect();
+    Flags::now(&admin.state.live).one(key).ok_or_else(|| Problem::unknown("flag", key, known()))
+}
+
+fn one(admin: &Shared, key: &str) -> Result<Response, Problem> {
+    Ok(answer(find(admin, key)?))
+}
+
+fn answer(flag: FlagJson) -> Response {
+    ([(ETAG, change::etag(flag.revision))], Json(flag)).into_response()
+}
+
+fn all(admin: &Shared, note: Option<&str>) -> Response {
+    let live = &admin.state.live;
+    let flags = Flags::now(live).all(live, &admin.state.proxy_name);
+    let flags = FlagsJson { note: note.map(str::to_owned), ..flags };
+    ([(ETAG, change::etag(flags.revision))], Json(flags)).into_response()
+}
+
+/// What decides who gets what, for the audit log; the digest tells definitions apart that read the same.
+fn describe(flag: Option<&Flag>) -> String {
+    let Some(flag) = flag else { return "absent".to_owned() };
+    let state = if flag.is_enabled() { "enabled" } else { "disabled" };
+    let default = flag.default_variant().unwrap_or("none");
+    let rule = if flag.has_targeting() { ", with a rule" } else { "" };
+    format!("{state}, default {default}{rule} ({:.8})", flag.digest().to_string())
+}
+
+fn describe_set(set: &FlagSet) -> String {
+    format!("{} flags ({:.8})", set.len(), set.digest().to_string())
+}
