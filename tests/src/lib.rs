@@ -2,7 +2,7 @@
 //!
 //! [`checkbox`] is a stand-in for the application in front of which serin runs, [`standin`] runs it
 //! as a process, and [`serin`] does so with the daemon; both stand on [`process`]. [`redis`] and
-//! [`smtp`] are the real servers that serin talks to. [`scene`] is the usual start of a test. [`client`]
+//! [`smtp`] are the real servers that serin talks to, with certificates by [`pki`]. [`scene`] is the usual start of a test. [`client`]
 //! is one user, [`traffic`] many of them with what such users do, [`crowd`] very many at little cost,
 //! and [`eventually`] waits for what must come true. [`pull`] breaks canaries and measures how soon they
 //! are gone. [`wire`] is one end of a connection, byte by byte, and [`origin`] an endpoint made of it.
@@ -17,6 +17,7 @@ pub mod client;
 pub mod crowd;
 pub mod eventually;
 pub mod origin;
+pub mod pki;
 pub mod process;
 pub mod pull;
 pub mod redis;

@@ -48,7 +48,7 @@ impl Redis {
         let mut server = Self { folder, port: 0, options, process: None };
         // Between the choice of a free port and its use somebody else may take it.
         for _ in 0..5 {
-            server.port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
+            server.port = free_port()?;
             match server.restart().await {
                 Err(error) if error.to_string().contains("Address already in use") => {}
                 outcome => return outcome.map(|()| server),
@@ -140,6 +140,14 @@ impl Redis {
     fn log_path(&self) -> PathBuf {
         self.folder.path().join("redis.log")
     }
+}
+
+/// A port that was free a moment ago.
+///
+/// # Errors
+/// When there is none.
+pub fn free_port() -> anyhow::Result<u16> {
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
 }
 
 async fn check_version() -> anyhow::Result<()> {

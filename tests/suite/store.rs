@@ -4,6 +4,7 @@
 
 mod evidence;
 mod redis;
+mod tls;
 mod world;
 
 use std::sync::Arc;

@@ -11,7 +11,8 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use crate::config;
-use crate::model::spec::{ServiceSpec, Spec};
+use crate::model::redis::{Access, LoginPart};
+use crate::model::spec::{ServiceSpec, Spec, StoreKind, StoreSpec};
 
 /// The exit code of an invalid configuration.
 const INVALID: u8 = 2;
@@ -84,8 +85,25 @@ fn named_files(spec: &Spec) -> Vec<NamedFile<'_>> {
     ]
     .into_iter()
     .chain(overrides)
+    .chain(files_of_the_store(&spec.store))
     .filter_map(|(key, path, is_secret)| path.map(|path| NamedFile { key, path, is_secret }))
     .collect()
+}
+
+/// A key, the file that it names if it is set, and whether that holds a secret.
+type Named<'a> = (&'static str, Option<&'a Path>, bool);
+
+fn files_of_the_store(store: &StoreSpec) -> Vec<Named<'_>> {
+    let StoreKind::Redis(redis) = &store.kind else { return Vec::new() };
+    let Access { login, tls, .. } = &redis.access;
+    let identity = tls.as_ref().and_then(|tls| tls.identity.as_ref());
+    vec![
+        ("username_file", login.username.as_ref().and_then(LoginPart::file), true),
+        ("password_file", login.password.as_ref().and_then(LoginPart::file), true),
+        ("ca_file", tls.as_ref().and_then(|tls| tls.ca_file.as_deref()), false),
+        ("certificate_file", identity.map(|identity| &*identity.certificate), false),
+        ("key_file", identity.map(|identity| &*identity.key), true),
+    ]
 }
 
 impl NamedFile<'_> {

@@ -60,9 +60,21 @@ pub(super) struct RawAdmin {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct RawStore {
     pub(super) url: Text,
+    pub(super) username_file: Text,
+    pub(super) password_file: Text,
+    pub(super) tls: Option<Spanned<RawStoreTls>>,
     pub(super) mirror: Option<Spanned<toml::Value>>,
     pub(super) namespace: Text,
     pub(super) state_file: Text,
+}
+
+/// `[store.tls]`
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawStoreTls {
+    pub(super) ca_file: Text,
+    pub(super) certificate_file: Text,
+    pub(super) key_file: Text,
 }
 
 /// `[[listener]]`

@@ -7,6 +7,7 @@ pub mod alert;
 pub mod circuit;
 pub mod flag;
 pub mod outcome;
+pub mod redis;
 pub mod rollout;
 pub mod secret;
 pub mod span;

@@ -164,11 +164,11 @@ pub trait Store: Send + Sync + std::fmt::Debug {
 ///
 /// # Errors
 /// When the state file can't be used or is in use by another serin, or when the store's
-/// URL or namespace makes no sense.
+/// namespace, or a file of its login or certificates, makes no sense.
 pub fn open(spec: &StoreSpec) -> Result<Arc<dyn Store>, StoreError> {
     Ok(match &spec.kind {
         StoreKind::Embedded => Arc::new(EmbeddedStore::open(&spec.state_file)?),
-        StoreKind::Redis { url } => Arc::new(RedisStore::connect(url, &spec.namespace, &spec.state_file)?),
+        StoreKind::Redis(redis) => Arc::new(RedisStore::connect(redis, &spec.namespace, &spec.state_file)?),
     })
 }
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::model::alert::{AlertMetric, Condition};
+use crate::model::redis::{Access, IdentityFiles, Login, LoginPart, RedisSpec, TlsSpec};
 use crate::model::spec::{AdminAddress, HeaderMatch, SignalSpec, SlowThreshold, SmtpTls, Sticky, StoreKind};
 
 fn notes(text: &str) -> String {
@@ -135,13 +136,35 @@ fn the_state_file_lies_in_systemds_directory_and_the_outbox_beside_it() {
     assert_eq!(parsed("").0.store.state_file, Path::new("/var/lib/serin/state.json"));
 }
 
+fn redis(store: &str) -> RedisSpec {
+    match parsed(&format!("{BASE}[store]\n{store}")).0.store.kind {
+        StoreKind::Redis(spec) => spec,
+        StoreKind::Embedded => panic!("no Redis"),
+    }
+}
+
 #[test]
 fn a_redis_url_may_hold_a_password_that_is_never_shown() {
-    let (spec, notes) = parsed(&format!("{BASE}[store]\nurl = \"redis://user:hunter2@127.0.0.1:6379/2\"\n"));
-    let StoreKind::Redis { url } = &spec.store.kind else { panic!("no Redis") };
-    assert_eq!(url, "redis://user:hunter2@127.0.0.1:6379/2");
+    let store = "url = \"redis://user:hunter2@127.0.0.1:6379/2\"\n";
+    let (spec, notes) = parsed(&format!("{BASE}[store]\n{store}"));
+    let Access { login, database, tls } = redis(store).access;
+    assert_eq!(login.password, Some(LoginPart::Given("hunter2".to_owned())));
+    assert_eq!((database, tls), (2, None));
     assert!(!format!("{spec:?}{notes:?}").contains("hunter2"));
     assert!(notes.iter().any(|note| note.line == Some(10) && note.text.contains("holds a login")), "{notes:?}");
+}
+
+#[test]
+fn a_login_and_certificates_are_named_by_their_files() {
+    let spec = redis(
+        "url = \"rediss://h/1\"\nusername_file = \"/u\"\npassword_file = \"/p\"\n\
+         tls = { ca_file = \"/ca\", certificate_file = \"/c\", key_file = \"/k\" }\n",
+    );
+    let file = |path: &str| Some(LoginPart::In(path.into()));
+    assert_eq!(spec.access.login, Login { username: file("/u"), password: file("/p") });
+    let identity = Some(IdentityFiles { certificate: "/c".into(), key: "/k".into() });
+    assert_eq!(spec.access.tls, Some(TlsSpec { ca_file: Some("/ca".into()), identity }));
+    assert_eq!(redis("url = \"rediss://h\"\n").access.tls, Some(TlsSpec::default()));
 }
 
 #[test]

@@ -1,18 +1,20 @@
 //! The store in Redis: many proxies, scripts and people on one state.
 //!
-//! Keys are made in `keys`, fields are understood in `codec`, `connection` keeps lines
-//! to the server, `read`, `write` and `evidence` use them, `watch` hears of changes. Here they
+//! Keys are made in `keys`, fields are understood in `codec`, `dial` and `tls` make connections,
+//! `connection` keeps lines to the server, `read`, `write` and `evidence` use them, `watch` hears of changes. Here they
 //! meet the last good state, which lives in the state file: it answers while Redis is
 //! away, and it keeps an open circuit open whatever Redis forgot.
 //! May know: model, telemetry.
 
 mod codec;
 mod connection;
+mod dial;
 mod evidence;
 mod keys;
 mod read;
 #[cfg(test)]
 pub(crate) mod simulated;
+mod tls;
 mod watch;
 mod write;
 
@@ -33,6 +35,7 @@ use self::write::{Wish, Writer};
 use super::evidence::Journal;
 use super::state_file::{Kept, OnFailure, Saved};
 use super::{Freshness, LOOK, Loaded, Place, Posted, Store, StoreError, runs, stops_a_canary};
+use crate::model::redis::RedisSpec;
 use crate::model::rollout::Fence;
 use crate::model::split::EpisodeId;
 use crate::model::state::{Change, ServiceState, State};
@@ -83,17 +86,18 @@ trait Remote: Send + Sync + std::fmt::Debug {
 }
 
 impl RedisStore {
-    /// The store at this URL. Succeeds also while it can't be reached: it is tried again with
+    /// The store there. Succeeds also while it can't be reached: it is tried again with
     /// each read and write. To be called inside a tokio runtime.
     ///
     /// # Errors
-    /// [`StoreError::Settings`] when the URL or the namespace makes no sense, and
+    /// [`StoreError::Settings`] when a login's or a certificate's file can't be used or the namespace makes no sense, and
     /// [`StoreError::StateFile`] when the file can't be used, is in use, or makes no sense.
-    pub fn connect(url: &str, namespace: &str, state_file: &Path) -> Result<Self, StoreError> {
+    pub fn connect(spec: &RedisSpec, namespace: &str, state_file: &Path) -> Result<Self, StoreError> {
         let keys = Keys::new(namespace).ok_or_else(|| {
             StoreError::Settings("store.namespace can't be empty or hold braces or blanks: use a plain word".to_owned())
         })?;
-        let server = Arc::new(Server::new(url)?);
+        dial::check_files(&spec.access)?;
+        let server = Arc::new(Server::new(spec.address.clone(), spec.access.clone()));
         let kept = Kept::open(state_file)?;
         let journal = Journal::open(state_file, |episode| kept.peek(|saved| runs(&saved.services, episode)));
         let bell = Arc::new(Notify::new());

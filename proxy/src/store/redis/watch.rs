@@ -6,11 +6,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use redis::{PushInfo, PushKind, RedisResult};
+use redis::{PushInfo, PushKind};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
-use super::connection::Server;
+use super::connection::{Down, Server};
 
 /// How often a silent connection is asked whether it is still there.
 const PING: Duration = Duration::from_secs(1);
@@ -33,7 +33,7 @@ impl Watch {
         Self(tokio::spawn(async move {
             loop {
                 if let Err(error) = listen(&server, &channel, &bell).await {
-                    tracing::debug!(kind = error.category(), "The subscription to changes ended");
+                    tracing::debug!(%error, "The subscription to changes ended");
                 }
                 tokio::time::sleep(PAUSE.mul_f64(0.5 + rand::random::<f64>() / 2.0)).await;
             }
@@ -41,7 +41,7 @@ impl Watch {
     }
 }
 
-async fn listen(server: &Server, channel: &str, bell: &Arc<Notify>) -> RedisResult<()> {
+async fn listen(server: &Server, channel: &str, bell: &Arc<Notify>) -> Result<(), Down> {
     let (rung, gone) = (Arc::clone(bell), Arc::new(Notify::new()));
     let lost = Arc::clone(&gone);
     let on_push = move |push: PushInfo| -> Result<(), std::convert::Infallible> {
@@ -52,15 +52,15 @@ async fn listen(server: &Server, channel: &str, bell: &Arc<Notify>) -> RedisResu
         }
         Ok(())
     };
-    let mut connection = server.connect_for_pushes(on_push).await?;
-    connection.subscribe(channel).await?;
+    let mut dialed = server.connect_for_pushes(on_push).await?;
+    dialed.connection.subscribe(channel).await?;
     server.note_reached();
     // What was published before now went unheard.
     bell.notify_one();
     loop {
         tokio::select! {
             () = gone.notified() => return Ok(()),
-            () = tokio::time::sleep(PING) => redis::cmd("PING").exec_async(&mut connection).await?,
+            () = tokio::time::sleep(PING) => redis::cmd("PING").exec_async(&mut dialed.connection).await?,
         }
     }
 }

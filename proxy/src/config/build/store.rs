@@ -1,0 +1,115 @@
+//! `[store]` and `[store.tls]`.
+
+use std::path::{Path, PathBuf};
+
+use toml::Spanned;
+
+use super::file;
+use crate::config::findings::Findings;
+use crate::config::raw::{RawStore, RawStoreTls, Text};
+use crate::config::redis_url::{self, RedisUrl};
+use crate::config::values;
+use crate::model::redis::{Access, IdentityFiles, Login, LoginPart, RedisSpec, TlsSpec};
+use crate::model::spec::{StoreKind, StoreSpec};
+
+const EMBEDDED: &str = "embedded";
+const NAMESPACE: &str = "production";
+/// Where state is kept unless told otherwise, below systemd's state directory where there is one.
+const STATE_DIRECTORY: &str = "/var/lib/serin";
+
+/// Where changeable state lives.
+pub(super) fn store(raw: &RawStore, state_directory: Option<&Path>, findings: &mut Findings<'_>) -> StoreSpec {
+    let kind = kind(raw, findings);
+    if let Some(mirror) = &raw.mirror {
+        findings.problem(mirror.span(), "`mirror` is not supported by this version yet");
+    }
+    let namespace = findings.read_or(raw.namespace.as_ref(), NAMESPACE.to_owned(), |text| values::name(text));
+    let directory = state_directory.unwrap_or(Path::new(STATE_DIRECTORY));
+    let default: PathBuf = directory.join("state.json");
+    let state_file = findings.read_or(raw.state_file.as_ref(), default, |text| values::path(text));
+    if state_file.file_name().is_none()
+        && let Some(raw) = &raw.state_file
+    {
+        findings.problem(raw.span(), "the state file is a file, such as \"/var/lib/serin/state.json\"");
+    }
+    if kind == StoreKind::Embedded {
+        findings.note(format!(
+            "the store is embedded: weights, members and circuits live in {} and no other proxy shares them",
+            state_file.display()
+        ));
+    }
+    StoreSpec { kind, namespace, state_file }
+}
+
+/// An embedded store also stands in for one that makes no sense.
+fn kind(raw: &RawStore, findings: &mut Findings<'_>) -> StoreKind {
+    match &raw.url {
+        Some(url) if url.get_ref() != EMBEDDED => {
+            let read = findings.read(url, |text| match text.contains("://") {
+                true => redis_url::parse(text),
+                false => Err("a store is \"embedded\" or a URL such as \"redis://127.0.0.1:6379/0\"".to_owned()),
+            });
+            // What follows is about what the URL says: without that there is nothing to say.
+            let Some(read) = read else { return StoreKind::Embedded };
+            StoreKind::Redis(redis(raw, url, read, findings))
+        }
+        _ => {
+            let of_redis = [&raw.username_file, &raw.password_file].into_iter().flatten().map(Spanned::span);
+            for span in of_redis.chain(raw.tls.as_ref().map(Spanned::span)) {
+                findings.problem(span, "an embedded store has no use for this: give `url` a Redis server, or remove it");
+            }
+            StoreKind::Embedded
+        }
+    }
+}
+
+fn redis(raw: &RawStore, url: &Spanned<String>, read: RedisUrl, findings: &mut Findings<'_>) -> RedisSpec {
+    if !read.login.is_empty() {
+        findings.note_at(&url.span(), "the store's URL holds a login: let only serin's user read this file");
+    }
+    let login = login(read.login, &raw.username_file, &raw.password_file, findings);
+    if let (Some(tls), false) = (&raw.tls, read.tls) {
+        findings.problem(
+            tls.span(),
+            "this has no effect without TLS: begin the `url` of [store] with rediss://, or remove the table",
+        );
+    }
+    let tls = raw.tls.as_ref().map(|raw| tls(raw.get_ref(), findings)).unwrap_or_default();
+    let access = Access { login, database: read.database, tls: read.tls.then_some(tls) };
+    RedisSpec { address: read.address, access }
+}
+
+/// The login of a URL, or the one that is in files.
+fn login(in_url: Login, username_file: &Text, password_file: &Text, findings: &mut Findings<'_>) -> Login {
+    let in_files = Login {
+        username: file(username_file, findings).map(LoginPart::In),
+        password: file(password_file, findings).map(LoginPart::In),
+    };
+    if let (Some(username), None) = (username_file, password_file) {
+        findings.problem(username.span(), "a user needs a password: name its file in the key of the same name");
+    }
+    if in_url.is_empty() {
+        return in_files;
+    }
+    for raw in [username_file, password_file].into_iter().flatten() {
+        findings.problem(raw.span(), "the URL holds a login already: take it out there, files are the better place");
+    }
+    in_url
+}
+
+fn tls(raw: &RawStoreTls, findings: &mut Findings<'_>) -> TlsSpec {
+    let ca_file = file(&raw.ca_file, findings);
+    let certificate = file(&raw.certificate_file, findings);
+    let key = file(&raw.key_file, findings);
+    match (&raw.certificate_file, &raw.key_file) {
+        (Some(alone), None) => {
+            findings.problem(alone.span(), "a certificate needs its private key: name its file in `key_file`");
+        }
+        (None, Some(alone)) => {
+            findings.problem(alone.span(), "a key needs its certificate: name its file in `certificate_file`");
+        }
+        _ => {}
+    }
+    let identity = certificate.zip(key).map(|(certificate, key)| IdentityFiles { certificate, key });
+    TlsSpec { ca_file, identity }
+}

@@ -1,0 +1,157 @@
+//! The URL of a Redis server, and what it says.
+//!
+//! As in `values`, a reason never quotes the value: it may hold a password.
+
+use super::units::Reason;
+use super::values::host_and_port;
+use crate::model::redis::{Address, Login, LoginPart};
+
+/// The port of a Redis server unless another one is given.
+const PORT: u16 = 6379;
+
+/// What a URL says.
+pub(super) struct RedisUrl {
+    /// The server.
+    pub(super) address: Address,
+    /// Who serin says it is there.
+    pub(super) login: Login,
+    /// The database.
+    pub(super) database: u16,
+    /// Whether TLS is spoken.
+    pub(super) tls: bool,
+}
+
+/// Reads `redis://` or `rediss://`, `[user:password@]host[:port][/database]`.
+pub(super) fn parse(text: &str) -> Result<RedisUrl, Reason> {
+    let Some((scheme, rest)) = text.split_once("://") else {
+        return Err("a Redis server is given by a URL such as \"redis://127.0.0.1:6379/0\"".to_owned());
+    };
+    let tls = match scheme {
+        "redis" => false,
+        "rediss" => true,
+        "redis+sentinel" => return Err("Sentinel (redis+sentinel://) is not supported by this version yet".to_owned()),
+        _ => return Err("the scheme of a Redis server's URL is redis:// or rediss://".to_owned()),
+    };
+    if rest.contains(['?', '#']) {
+        return Err("nothing follows the database of a Redis URL: how TLS is spoken stands in [store.tls], and a `?` \
+                    or `#` of a password is written %3F or %23"
+            .to_owned());
+    }
+    let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+    let (login, server) = match authority.rsplit_once('@') {
+        Some((login, server)) => (read_login(login)?, server),
+        None => (Login::default(), authority),
+    };
+    Ok(RedisUrl { address: read_address(server, PORT)?, login, database: read_database(path)?, tls })
+}
+
+fn read_address(text: &str, usual_port: u16) -> Result<Address, Reason> {
+    let (host, port) = host_and_port(text)?;
+    if host.is_empty() {
+        return Err("the host of the store is missing, such as \"redis://127.0.0.1:6379/0\"".to_owned());
+    }
+    if port == Some(0) {
+        return Err("port 0 is none to connect to".to_owned());
+    }
+    let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+    Ok(Address { host, port: port.unwrap_or(usual_port) })
+}
+
+fn read_database(text: &str) -> Result<u16, Reason> {
+    match text {
+        "" => Ok(0),
+        digits if digits.bytes().all(|b| b.is_ascii_digit()) => digits.parse().map_err(|_| "no such database".into()),
+        _ => Err("a database is a number, such as the 0 in \"redis://127.0.0.1:6379/0\"".to_owned()),
+    }
+}
+
+/// `user:password`, `user` or `:password`.
+fn read_login(text: &str) -> Result<Login, Reason> {
+    let (username, password) = text.split_once(':').map_or((text, None), |(user, password)| (user, Some(password)));
+    let part = |text: &str| -> Result<Option<LoginPart>, Reason> {
+        Ok(Some(unescape(text)?).filter(|text| !text.is_empty()).map(LoginPart::Given))
+    };
+    let login = Login { username: part(username)?, password: password.map_or(Ok(None), part)? };
+    match (&login.username, &login.password) {
+        (Some(_), None) => Err("a user without a password: give \"user:password@\", or the user in a \
+                                `username_file` and the password in a `password_file`"
+            .to_owned()),
+        _ => Ok(login),
+    }
+}
+
+/// With `%40` and the like as what they stand for.
+fn unescape(text: &str) -> Result<String, Reason> {
+    let broken = || "a `%` in a login is followed by two hex digits; the percent sign itself is %25".to_owned();
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((first, after)) = rest.split_first() {
+        rest = after;
+        if *first != b'%' {
+            bytes.push(*first);
+            continue;
+        }
+        let (digits, after) = after.split_at_checked(2).ok_or_else(broken)?;
+        let digits = std::str::from_utf8(digits).map_err(|_| broken())?;
+        bytes.push(u8::from_str_radix(digits, 16).map_err(|_| broken())?);
+        rest = after;
+    }
+    String::from_utf8(bytes).map_err(|_| "a login is written in UTF-8".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn given(text: &str) -> Option<LoginPart> {
+        Some(LoginPart::Given(text.to_owned()))
+    }
+
+    #[test]
+    fn a_url_says_where_and_who() {
+        for (text, host, port, database, tls) in [
+            ("redis://127.0.0.1:6380/2", "127.0.0.1", 6380, 2, false),
+            ("redis://redis.internal", "redis.internal", 6379, 0, false),
+            ("redis://[::1]:7/", "::1", 7, 0, false),
+            ("rediss://ann:x@h:1/15", "h", 1, 15, true),
+        ] {
+            let url = parse(text).expect(text);
+            assert_eq!((&*url.address.host, url.address.port, url.database, url.tls), (host, port, database, tls));
+        }
+    }
+
+    #[test]
+    fn a_login_is_unescaped() {
+        for (text, username, password) in [
+            ("redis://ann:hun%40%2Fter2@h", given("ann"), given("hun@/ter2")),
+            ("redis://:p%25@h", None, given("p%")),
+            ("redis://a:b:c@d@h", given("a"), given("b:c@d")),
+            ("redis://:@h", None, None),
+        ] {
+            assert_eq!(parse(text).expect(text).login, Login { username, password }, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_url_of_a_server_is_refused_with_the_reason() {
+        for (text, reason) in [
+            ("redis", "by a URL such as"),
+            ("http://h", "redis:// or rediss://"),
+            ("redis://", "host of the store is missing"),
+            ("redis://h:99999", "no such port"),
+            ("redis://h:0", "port 0"),
+            ("redis://h/zero", "a database is a number"),
+            ("redis://h/+1", "a database is a number"),
+            ("redis://h/99999", "no such database"),
+            ("redis://h/0?protocol=resp3", "nothing follows"),
+            ("rediss://h/0#insecure", "nothing follows"),
+            ("redis://ann@h", "a user without a password"),
+            ("redis://:%4@h", "two hex digits"),
+            ("redis://:%zz@h", "two hex digits"),
+            ("redis://:%ff@h", "UTF-8"),
+        ] {
+            let refused = parse(text).map(|_| ()).expect_err(text);
+            assert!(refused.contains(reason), "{text}: {refused}");
+        }
+    }
+}
