@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use serin_tests::client::Reply;
-use serin_tests::crowd::{Crowd, Strangers, Visit};
+use serin_tests::crowd::{Crowd, Strangers, all_were_served};
 use serin_tests::eventually::eventually;
 use serin_tests::redis::Redis;
 use serin_tests::scene::{self, CANARY, SERVICE, STABLE, config};
@@ -80,12 +80,6 @@ impl World {
         let wanted = answered().await + more;
         eventually(SOON, "users are answered", async || (answered().await >= wanted).then_some(())).await;
     }
-}
-
-fn all_were_served(visits: &[Visit]) {
-    let unserved: Vec<_> = visits.iter().filter(|visit| visit.status != Some(200)).collect();
-    assert!(unserved.is_empty(), "{} of {}: {:?}", unserved.len(), visits.len(), &unserved[..1]);
-    assert!(visits.len() > 100, "{} visits are no load", visits.len());
 }
 
 #[tokio::test]

@@ -11,7 +11,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use crate::config;
-use crate::model::redis::{Access, LoginPart};
+use crate::model::redis::{Access, LoginPart, Primary};
 use crate::model::spec::{ServiceSpec, Spec, StoreKind, StoreSpec};
 
 /// The exit code of an invalid configuration.
@@ -96,6 +96,12 @@ type Named<'a> = (&'static str, Option<&'a Path>, bool);
 fn files_of_the_store(store: &StoreSpec) -> Vec<Named<'_>> {
     let StoreKind::Redis(redis) = &store.kind else { return Vec::new() };
     let Access { login, tls, .. } = &redis.access;
+    let to_sentinels = match &redis.primary {
+        Primary::Watched { access, .. } => Some(&access.login),
+        Primary::At(_) => None,
+    };
+    let sentinel_username = to_sentinels.and_then(|login| login.username.as_ref()?.file());
+    let sentinel_password = to_sentinels.and_then(|login| login.password.as_ref()?.file());
     let identity = tls.as_ref().and_then(|tls| tls.identity.as_ref());
     vec![
         ("username_file", login.username.as_ref().and_then(LoginPart::file), true),
@@ -103,6 +109,8 @@ fn files_of_the_store(store: &StoreSpec) -> Vec<Named<'_>> {
         ("ca_file", tls.as_ref().and_then(|tls| tls.ca_file.as_deref()), false),
         ("certificate_file", identity.map(|identity| &*identity.certificate), false),
         ("key_file", identity.map(|identity| &*identity.key), true),
+        ("sentinel_username_file", sentinel_username, true),
+        ("sentinel_password_file", sentinel_password, true),
     ]
 }
 

@@ -62,6 +62,8 @@ pub(super) struct RawStore {
     pub(super) url: Text,
     pub(super) username_file: Text,
     pub(super) password_file: Text,
+    pub(super) sentinel_username_file: Text,
+    pub(super) sentinel_password_file: Text,
     pub(super) tls: Option<Spanned<RawStoreTls>>,
     pub(super) mirror: Option<Spanned<toml::Value>>,
     pub(super) namespace: Text,

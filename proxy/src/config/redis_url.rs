@@ -8,12 +8,16 @@ use crate::model::redis::{Address, Login, LoginPart};
 
 /// The port of a Redis server unless another one is given.
 const PORT: u16 = 6379;
+/// The port of a sentinel unless another one is given.
+const SENTINEL_PORT: u16 = 26379;
 
 /// What a URL says.
 pub(super) struct RedisUrl {
-    /// The server.
-    pub(super) address: Address,
-    /// Who serin says it is there.
+    /// The server; with sentinels these.
+    pub(super) addresses: Vec<Address>,
+    /// The name that the sentinels have for the server; none = there are none.
+    pub(super) name: Option<String>,
+    /// Who serin says it is to the server.
     pub(super) login: Login,
     /// The database.
     pub(super) database: u16,
@@ -21,16 +25,22 @@ pub(super) struct RedisUrl {
     pub(super) tls: bool,
 }
 
-/// Reads `redis://` or `rediss://`, `[user:password@]host[:port][/database]`.
+/// Reads `redis://[user:password@]host[:port][/database]`, or
+/// `redis+sentinel://[user:password@]host[:port],…/name[/database]`; with TLS it is `rediss`.
 pub(super) fn parse(text: &str) -> Result<RedisUrl, Reason> {
     let Some((scheme, rest)) = text.split_once("://") else {
         return Err("a Redis server is given by a URL such as \"redis://127.0.0.1:6379/0\"".to_owned());
     };
-    let tls = match scheme {
-        "redis" => false,
-        "rediss" => true,
-        "redis+sentinel" => return Err("Sentinel (redis+sentinel://) is not supported by this version yet".to_owned()),
-        _ => return Err("the scheme of a Redis server's URL is redis:// or rediss://".to_owned()),
+    let (tls, watched) = match scheme {
+        "redis" => (false, false),
+        "rediss" => (true, false),
+        "redis+sentinel" => (false, true),
+        "rediss+sentinel" => (true, true),
+        _ => {
+            return Err("the scheme of a store's URL is redis:// or rediss://, with sentinels redis+sentinel:// or \
+                        rediss+sentinel://"
+                .to_owned());
+        }
     };
     if rest.contains(['?', '#']) {
         return Err("nothing follows the database of a Redis URL: how TLS is spoken stands in [store.tls], and a `?` \
@@ -38,11 +48,24 @@ pub(super) fn parse(text: &str) -> Result<RedisUrl, Reason> {
             .to_owned());
     }
     let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
-    let (login, server) = match authority.rsplit_once('@') {
-        Some((login, server)) => (read_login(login)?, server),
+    let (login, servers) = match authority.rsplit_once('@') {
+        Some((login, servers)) => (read_login(login)?, servers),
         None => (Login::default(), authority),
     };
-    Ok(RedisUrl { address: read_address(server, PORT)?, login, database: read_database(path)?, tls })
+    if !watched {
+        let addresses = vec![read_address(servers, PORT)?];
+        return Ok(RedisUrl { addresses, name: None, login, database: read_database(path)?, tls });
+    }
+    let addresses =
+        servers.split(',').map(|server| read_address(server, SENTINEL_PORT)).collect::<Result<_, Reason>>()?;
+    let (name, database) = path.split_once('/').unwrap_or((path, ""));
+    let fits = |c: char| c.is_ascii_alphanumeric() || ".-_".contains(c);
+    if name.is_empty() || !name.chars().all(fits) {
+        return Err("behind the sentinels stands the name that they have for the server, as in \
+                    \"redis+sentinel://10.0.0.1,10.0.0.2,10.0.0.3/mymaster/0\""
+            .to_owned());
+    }
+    Ok(RedisUrl { addresses, name: Some(name.to_owned()), login, database: read_database(database)?, tls })
 }
 
 fn read_address(text: &str, usual_port: u16) -> Result<Address, Reason> {
@@ -116,8 +139,19 @@ mod tests {
             ("rediss://ann:x@h:1/15", "h", 1, 15, true),
         ] {
             let url = parse(text).expect(text);
-            assert_eq!((&*url.address.host, url.address.port, url.database, url.tls), (host, port, database, tls));
+            let address = Address { host: host.to_owned(), port };
+            assert_eq!((url.addresses, url.name, url.database, url.tls), (vec![address], None, database, tls));
         }
+    }
+
+    #[test]
+    fn sentinels_are_named_with_what_they_watch() {
+        let url = parse("rediss+sentinel://ann:x@h1:26380,h2,[::1]:7/mymaster/3").expect("a URL");
+        let found: Vec<_> = url.addresses.iter().map(|address| (&*address.host, address.port)).collect();
+        assert_eq!(found, [("h1", 26380), ("h2", 26379), ("::1", 7)]);
+        assert_eq!((url.name.as_deref(), url.database, url.tls), (Some("mymaster"), 3, true));
+        let url = parse("redis+sentinel://h1/m").expect("a URL");
+        assert_eq!((url.name.as_deref(), url.database, url.tls, url.login.is_empty()), (Some("m"), 0, false, true));
     }
 
     #[test]
@@ -137,6 +171,7 @@ mod tests {
         for (text, reason) in [
             ("redis", "by a URL such as"),
             ("http://h", "redis:// or rediss://"),
+            ("redis+sentinels://h/m", "redis+sentinel://"),
             ("redis://", "host of the store is missing"),
             ("redis://h:99999", "no such port"),
             ("redis://h:0", "port 0"),
@@ -149,6 +184,11 @@ mod tests {
             ("redis://:%4@h", "two hex digits"),
             ("redis://:%zz@h", "two hex digits"),
             ("redis://:%ff@h", "UTF-8"),
+            ("redis://h1,h2", "letters a-z"),
+            ("redis+sentinel://h1,h2", "the name that they have"),
+            ("redis+sentinel://h1,,h2/m", "host of the store is missing"),
+            ("redis+sentinel://h1/a b", "the name that they have"),
+            ("redis+sentinel://h1/m/zero", "a database is a number"),
         ] {
             let refused = parse(text).map(|_| ()).expect_err(text);
             assert!(refused.contains(reason), "{text}: {refused}");

@@ -9,9 +9,25 @@ use std::path::{Path, PathBuf};
 #[derive(Clone, PartialEq, Eq)]
 pub struct RedisSpec {
     /// The server that takes writes.
-    pub address: Address,
+    pub primary: Primary,
     /// How serin gets into it.
     pub access: Access,
+}
+
+/// How the server that takes writes is found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Primary {
+    /// It is always there.
+    At(Address),
+    /// Sentinels know where it is now.
+    Watched {
+        /// The name that the sentinels have for it.
+        name: String,
+        /// The sentinels, at least one.
+        sentinels: Vec<Address>,
+        /// How serin gets into each of them.
+        access: Access,
+    },
 }
 
 impl fmt::Debug for RedisSpec {
@@ -111,7 +127,7 @@ mod tests {
         let given = |text: &str| Some(LoginPart::Given(text.to_owned()));
         let access =
             Access { login: Login { username: given("ann"), password: given("hunter2") }, ..Access::default() };
-        let spec = RedisSpec { address: Address { host: "h".to_owned(), port: 6379 }, access };
+        let spec = RedisSpec { primary: Primary::At(Address { host: "h".to_owned(), port: 6379 }), access };
         for shown in [format!("{spec:?}"), format!("{:?}", spec.access)] {
             assert!(!shown.contains("hunter2") && !shown.contains("ann"), "{shown}");
         }

@@ -9,7 +9,7 @@ use crate::config::findings::Findings;
 use crate::config::raw::{RawStore, RawStoreTls, Text};
 use crate::config::redis_url::{self, RedisUrl};
 use crate::config::values;
-use crate::model::redis::{Access, IdentityFiles, Login, LoginPart, RedisSpec, TlsSpec};
+use crate::model::redis::{Access, IdentityFiles, Login, LoginPart, Primary, RedisSpec, TlsSpec};
 use crate::model::spec::{StoreKind, StoreSpec};
 
 const EMBEDDED: &str = "embedded";
@@ -54,7 +54,8 @@ fn kind(raw: &RawStore, findings: &mut Findings<'_>) -> StoreKind {
             StoreKind::Redis(redis(raw, url, read, findings))
         }
         _ => {
-            let of_redis = [&raw.username_file, &raw.password_file].into_iter().flatten().map(Spanned::span);
+            let files = [&raw.username_file, &raw.password_file, &raw.sentinel_username_file, &raw.sentinel_password_file];
+            let of_redis = files.into_iter().flatten().map(Spanned::span);
             for span in of_redis.chain(raw.tls.as_ref().map(Spanned::span)) {
                 findings.problem(span, "an embedded store has no use for this: give `url` a Redis server, or remove it");
             }
@@ -68,15 +69,25 @@ fn redis(raw: &RawStore, url: &Spanned<String>, read: RedisUrl, findings: &mut F
         findings.note_at(&url.span(), "the store's URL holds a login: let only serin's user read this file");
     }
     let login = login(read.login, &raw.username_file, &raw.password_file, findings);
-    if let (Some(tls), false) = (&raw.tls, read.tls) {
-        findings.problem(
-            tls.span(),
-            "this has no effect without TLS: begin the `url` of [store] with rediss://, or remove the table",
-        );
-    }
-    let tls = raw.tls.as_ref().map(|raw| tls(raw.get_ref(), findings)).unwrap_or_default();
-    let access = Access { login, database: read.database, tls: read.tls.then_some(tls) };
-    RedisSpec { address: read.address, access }
+    let tls = tls(raw.tls.as_ref(), read.tls, findings);
+    let of_sentinels = (&raw.sentinel_username_file, &raw.sentinel_password_file);
+    let access_to_sentinels = Access {
+        login: self::login(Login::default(), of_sentinels.0, of_sentinels.1, findings),
+        database: 0,
+        tls: tls.clone(),
+    };
+    let access = Access { login, database: read.database, tls };
+    let mut addresses = read.addresses;
+    let primary = match read.name {
+        Some(name) => Primary::Watched { name, sentinels: addresses, access: access_to_sentinels },
+        None => {
+            for file in [of_sentinels.0, of_sentinels.1].into_iter().flatten() {
+                findings.problem(file.span(), "there are no sentinels: `url` names them as redis+sentinel://h1,h2/name");
+            }
+            Primary::At(addresses.remove(0))
+        }
+    };
+    RedisSpec { primary, access }
 }
 
 /// The login of a URL, or the one that is in files.
@@ -97,7 +108,16 @@ fn login(in_url: Login, username_file: &Text, password_file: &Text, findings: &m
     in_url
 }
 
-fn tls(raw: &RawStoreTls, findings: &mut Findings<'_>) -> TlsSpec {
+/// How TLS is spoken, where a URL asks for it.
+fn tls(raw: Option<&Spanned<RawStoreTls>>, wanted: bool, findings: &mut Findings<'_>) -> Option<TlsSpec> {
+    let Some(table) = raw else { return wanted.then(TlsSpec::default) };
+    if !wanted {
+        findings.problem(
+            table.span(),
+            "this has no effect without TLS: begin the `url` of [store] with rediss://, or remove the table",
+        );
+    }
+    let raw = table.get_ref();
     let ca_file = file(&raw.ca_file, findings);
     let certificate = file(&raw.certificate_file, findings);
     let key = file(&raw.key_file, findings);
@@ -111,5 +131,5 @@ fn tls(raw: &RawStoreTls, findings: &mut Findings<'_>) -> TlsSpec {
         _ => {}
     }
     let identity = certificate.zip(key).map(|(certificate, key)| IdentityFiles { certificate, key });
-    TlsSpec { ca_file, identity }
+    wanted.then_some(TlsSpec { ca_file, identity })
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::model::alert::{AlertMetric, Condition};
-use crate::model::redis::{Access, IdentityFiles, Login, LoginPart, RedisSpec, TlsSpec};
+use crate::model::redis::{Access, IdentityFiles, Login, LoginPart, Primary, RedisSpec, TlsSpec};
 use crate::model::spec::{AdminAddress, HeaderMatch, SignalSpec, SlowThreshold, SmtpTls, Sticky, StoreKind};
 
 fn notes(text: &str) -> String {
@@ -165,6 +165,20 @@ fn a_login_and_certificates_are_named_by_their_files() {
     let identity = Some(IdentityFiles { certificate: "/c".into(), key: "/k".into() });
     assert_eq!(spec.access.tls, Some(TlsSpec { ca_file: Some("/ca".into()), identity }));
     assert_eq!(redis("url = \"rediss://h\"\n").access.tls, Some(TlsSpec::default()));
+}
+
+#[test]
+fn sentinels_have_a_login_of_their_own() {
+    let spec = redis(
+        "url = \"rediss+sentinel://h1,h2:1/m/2\"\npassword_file = \"/p\"\nsentinel_password_file = \"/s\"\n\
+         tls.ca_file = \"/ca\"\n",
+    );
+    let Primary::Watched { name, sentinels, access } = spec.primary else { panic!("no sentinels") };
+    assert_eq!((&*name, sentinels.len()), ("m", 2));
+    let login = |path: &str| Login { username: None, password: Some(LoginPart::In(path.into())) };
+    assert_eq!((access.login, access.database), (login("/s"), 0));
+    assert_eq!((spec.access.login, spec.access.database), (login("/p"), 2));
+    assert!(access.tls == spec.access.tls && access.tls.is_some());
 }
 
 #[test]

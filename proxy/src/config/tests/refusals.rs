@@ -48,7 +48,7 @@ fn unknown_keys_are_refused_with_the_key_that_was_meant() {
         ("[service.web.verdict.missing]\nthreshold = 1\n", "threshold", "it belongs in [service.NAME.verdict.slow]"),
         ("[service.web.verdict]\nsession_cookies = []\n", "session_cookies", "in [service.NAME.verdict.errors]"),
         ("[service.web.split]\noverride_secret = 7\n", "override_secret", "did you mean `override_secret_file`?"),
-        ("[store]\nretries = 3\n", "retries", "known here are url, username_file, password_file, tls, mirror, namespace, state_file"),
+        ("[store]\nretries = 3\n", "retries", "known here are url, username_file, password_file, sentinel_username_file, sentinel_password_file, tls, mirror, namespace, state_file"),
         ("[alert.email]\npassword = 7\n", "password", "did you mean `password_file`?"),
         ("[[service.web.alert]]\nmetrics = 1\n", "metrics", "did you mean `metric`?"),
         ("[[listener]]\nadress = 1\n", "adress", "did you mean `address`?"),
@@ -190,11 +190,7 @@ fn service_values_without_meaning_are_refused() {
 #[test]
 fn store_and_mail_values_without_meaning_are_refused() {
     for (part, culprit, reason) in [
-        (
-            "[store]\nurl = \"redis+sentinel://h1,h2/m\"\n",
-            "\"redis+sentinel://h1,h2/m\"",
-            "not supported by this version",
-        ),
+        ("[store]\nurl = \"redis+sentinel://h1,h2\"\n", "\"redis+sentinel://h1,h2\"", "the name that they have"),
         ("[store]\nmirror = \"redis://h\"\n", "\"redis://h\"", "`mirror` is not supported by this version yet"),
         ("[store]\nurl = \"http://h\"\n", "\"http://h\"", "redis:// or rediss://"),
         ("[store]\nurl = \"redis\"\n", "\"redis\"", "\"embedded\" or a URL"),
@@ -335,6 +331,13 @@ fn half_of_a_login_or_of_tls_is_refused_with_the_next_step() {
         ("url = \"redis://h\"\nusername_file = \"/u\"\n", "\"/u\"", "a user needs a password"),
         ("url = \"redis://:x@h\"\npassword_file = \"/p\"\n", "\"/p\"", "the URL holds a login already"),
         ("password_file = \"/p\"\n", "\"/p\"", "an embedded store has no use for this"),
+        ("sentinel_password_file = \"/p\"\n", "\"/p\"", "an embedded store has no use for this"),
+        ("url = \"redis://h\"\nsentinel_password_file = \"/p\"\n", "\"/p\"", "there are no sentinels"),
+        (
+            "url = \"redis+sentinel://h/m\"\nsentinel_username_file = \"/u\"\n",
+            "\"/u\"",
+            "a user needs a password",
+        ),
         ("tls = {}\n", "{}", "an embedded store has no use for this"),
         ("url = \"redis://h\"\ntls = { ca_file = \"/c\" }\n", "{ ca_file = \"/c\" }", "begin the `url` of [store] with rediss://"),
         ("url = \"rediss://h\"\ntls.certificate_file = \"/c\"\n", "\"/c\"", "name its file in `key_file`"),

@@ -1,30 +1,46 @@
 //! Lines to the Redis server: connected when they are needed, tried again after a
 //! pause that grows and never gets long, given up as soon as one behaves oddly.
 //!
+//! Where sentinels know which server takes writes, they are asked for each connection, and connections to
+//! the one before it are left.
+//!
 //! May know: nothing of serin but its errors.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use redis::aio::{AsyncPushSender, MultiplexedConnection};
-use redis::{ProtocolVersion, RedisError};
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, ProtocolVersion, RedisError, Value};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 pub(super) use super::dial::Down;
 use super::dial::{self, Dialed, Driver, dial};
-use crate::model::redis::{Access, Address};
+use super::sentinel::Sentinels;
+use crate::model::redis::{Access, Address, Primary, RedisSpec};
+use crate::store::StoreError;
 
 /// The first pause after a failure; it doubles with each failure that follows.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 /// The longest pause: serin is back soon after Redis is.
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+/// How long a write waits for the server that follows one which takes no writes any more.
+const FOLLOW: Duration = Duration::from_secs(5);
 
 /// The server, and how it has been doing.
 #[derive(Debug)]
 pub(super) struct Server {
-    address: Address,
+    place: Place,
     access: Access,
     standing: Mutex<Standing>,
+    /// Rises with each move: connections from before it are to be left.
+    moves: watch::Sender<u64>,
+}
+
+#[derive(Debug)]
+enum Place {
+    At(Address),
+    Watched(Sentinels),
 }
 
 #[derive(Debug, Default)]
@@ -32,12 +48,30 @@ struct Standing {
     failures: u32,
     /// Until then no further attempt is made, for the reason beside it.
     pause: Option<(Instant, Down)>,
+    /// The server that was known takes no writes any more, and none that does has been found since.
+    demoted: bool,
+    /// Where the latest connection went.
+    last: Option<Address>,
 }
 
 impl Server {
-    /// A server. Nothing is sent yet.
-    pub(super) fn new(address: Address, access: Access) -> Self {
-        Self { address, access, standing: Mutex::default() }
+    /// The server that takes writes. Nothing is sent yet.
+    pub(super) fn primary(spec: &RedisSpec) -> Self {
+        let place = match &spec.primary {
+            Primary::At(address) => Place::At(address.clone()),
+            Primary::Watched { name, sentinels, access } => {
+                Place::Watched(Sentinels::new(name.clone(), sentinels.clone(), access.clone()))
+            }
+        };
+        Self { place, access: spec.access.clone(), standing: Mutex::default(), moves: watch::Sender::new(0) }
+    }
+
+    /// The sentinels that watch it, if any do.
+    pub(super) const fn sentinels(&self) -> Option<&Sentinels> {
+        match &self.place {
+            Place::At(_) => None,
+            Place::Watched(sentinels) => Some(sentinels),
+        }
     }
 
     /// A connection for commands. Fails at once while a pause lasts.
@@ -47,7 +81,7 @@ impl Server {
         {
             return Err(because.clone());
         }
-        match dial(&self.address, &self.access, ProtocolVersion::RESP2, dial::config()).await {
+        match self.open(ProtocolVersion::RESP2, dial::config()).await {
             Ok(dialed) => {
                 self.note_reached();
                 Ok(dialed)
@@ -58,15 +92,81 @@ impl Server {
 
     /// A connection on which the server may push. It takes no part in the pauses of the others:
     /// a server that can't push is still one that can be asked.
-    pub(super) async fn connect_for_pushes(&self, sender: impl AsyncPushSender) -> Result<Dialed, Down> {
-        let config = dial::config().set_push_sender(sender);
-        dial(&self.address, &self.access, ProtocolVersion::RESP3, config).await
+    pub(super) async fn connect_for_pushes(&self, config: AsyncConnectionConfig) -> Result<Dialed, Down> {
+        self.open(ProtocolVersion::RESP3, config).await
+    }
+
+    async fn open(&self, protocol: ProtocolVersion, config: AsyncConnectionConfig) -> Result<Dialed, Down> {
+        let address = match &self.place {
+            Place::At(address) => address.clone(),
+            Place::Watched(sentinels) => sentinels.primary().await?,
+        };
+        let mut dialed = dial(&address, &self.access, protocol, config).await?;
+        if self.sentinels().is_some() {
+            // Sentinels tell of a move after it was made, and one that was cut off tells of it late.
+            let role: Vec<Value> = redis::cmd("ROLE").query_async(&mut dialed.connection).await?;
+            let demoted = role.first() != Some(&Value::BulkString(b"master".to_vec()));
+            self.standing().demoted = demoted;
+            if demoted {
+                return Err(Down("the server that sentinels name takes no writes: they are asked again".to_owned()));
+            }
+        }
+        self.standing().last = Some(address);
+        Ok(dialed)
+    }
+
+    /// Notes that writes go to another server now, which is connected to at once.
+    pub(super) fn note_moved(&self) {
+        self.standing().pause = None;
+        self.moves.send_modify(|moves| *moves += 1);
+    }
+
+    /// Notes where sentinels say that writes go: a move may have been told while nobody listened.
+    pub(super) fn note_place(&self, address: &Address) {
+        let last = self.standing().last.clone();
+        if last.is_some_and(|last| last != *address) {
+            self.note_moved();
+        }
+    }
+
+    /// Tells of moves from now on.
+    pub(super) fn moves(&self) -> watch::Receiver<u64> {
+        self.moves.subscribe()
+    }
+
+    /// What a failure of a write means; a server that takes no writes any more is left.
+    fn explain(&self, error: RedisError) -> Down {
+        if self.sentinels().is_some() && is_read_only(&error) {
+            self.standing().demoted = true;
+            self.note_moved();
+        }
+        error.into()
+    }
+
+    /// Does a write, and does it again where it fell into a move: the server that it went to takes no writes
+    /// any more, and the one that does may not be known yet. A write that arrived all the same does no harm twice;
+    /// at worst it finds a revision that is its own.
+    pub(super) async fn follow<T, F>(&self, write: impl Fn() -> F) -> Result<T, StoreError>
+    where
+        F: Future<Output = Result<T, StoreError>>,
+    {
+        let end = Instant::now() + FOLLOW;
+        loop {
+            let before = *self.moves.borrow();
+            let outcome = write().await;
+            let moved = *self.moves.borrow() != before || self.standing().demoted;
+            if !(matches!(outcome, Err(StoreError::Unavailable(_))) && moved && Instant::now() < end) {
+                return outcome;
+            }
+            tokio::time::sleep(pause(1, rand::random())).await;
+        }
     }
 
     /// Notes that the server was reached: whoever pauses needs to no longer.
     pub(super) fn note_reached(&self) {
-        let standing = std::mem::take(&mut *self.standing());
-        if standing.failures > 0 {
+        let mut standing = self.standing();
+        standing.pause = None;
+        if std::mem::take(&mut standing.failures) > 0 {
             tracing::info!("Redis answers again");
         }
     }
@@ -92,6 +192,12 @@ fn pause(failures: u32, draw: f64) -> Duration {
     full.mul_f64(0.5 + draw / 2.0)
 }
 
+/// Whether a server said that it takes no writes; of a transaction some command says so.
+fn is_read_only(error: &RedisError) -> bool {
+    let errors = error.clone().into_server_errors();
+    errors.is_some_and(|errors| errors.iter().any(|(_, error)| error.code() == "READONLY"))
+}
+
 /// One connection, used by one caller at a time.
 #[derive(Debug)]
 pub(super) struct Line {
@@ -100,7 +206,7 @@ pub(super) struct Line {
 }
 
 #[derive(Default)]
-struct Idle(Option<Dialed>);
+struct Idle(Option<(Dialed, u64)>);
 
 impl std::fmt::Debug for Idle {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -115,6 +221,8 @@ pub(super) struct Held<'a> {
     idle: tokio::sync::MutexGuard<'a, Idle>,
     pub(super) connection: MultiplexedConnection,
     driver: Driver,
+    /// How often the server had moved before this connection was made.
+    moves: u64,
     reused: bool,
 }
 
@@ -127,29 +235,41 @@ impl Line {
     /// Waits for the line to be free, and connects it where need be.
     pub(super) async fn take(&self) -> Result<Held<'_>, Down> {
         let mut idle = self.idle.lock().await;
+        let now = *self.server.moves.borrow();
         let (Dialed { connection, driver }, reused) = match idle.0.take() {
-            Some(dialed) => (dialed, true),
-            None => (self.server.connect().await?, false),
+            Some((dialed, moves)) if moves == now => (dialed, true),
+            _ => (self.server.connect().await?, false),
         };
-        Ok(Held { line: self, idle, connection, driver, reused })
+        Ok(Held { line: self, idle, connection, driver, moves: now, reused })
     }
 }
 
 impl Held<'_> {
     /// Puts the connection back for the next caller.
     pub(super) fn keep(mut self) {
-        self.idle.0 = Some(Dialed { connection: self.connection, driver: self.driver });
+        self.idle.0 = Some((Dialed { connection: self.connection, driver: self.driver }, self.moves));
     }
 
     /// Connects anew if the connection was an old one that the server has closed since, as
-    /// it does when it restarts. Then what was asked may be asked again; else the error stands.
+    /// it does when it restarts, or one to a server that takes no writes any more. Then what was asked may be
+    /// asked again; else the error stands.
     pub(super) async fn renew_after(&mut self, error: RedisError) -> Result<(), Down> {
-        if !(self.reused && error.is_connection_dropped()) {
-            return Err(error.into());
+        let server = &self.line.server;
+        let dropped = error.is_connection_dropped();
+        let demoted = server.sentinels().is_some() && is_read_only(&error);
+        let down = server.explain(error);
+        if !(self.reused && (dropped || demoted)) {
+            return Err(down);
         }
-        Dialed { connection: self.connection, driver: self.driver } = self.line.server.connect().await?;
+        self.moves = *server.moves.borrow();
+        Dialed { connection: self.connection, driver: self.driver } = server.connect().await?;
         self.reused = false;
         Ok(())
+    }
+
+    /// What a failure of a write means.
+    pub(super) fn explain(&self, error: RedisError) -> Down {
+        self.line.server.explain(error)
     }
 }
 

@@ -140,14 +140,14 @@ fn line_of(path: &Path, text: std::io::Result<String>) -> Result<String, String>
     }
 }
 
-/// Looks at the files before traffic is served: what is wrong with them now is a mistake of the configuration,
+/// Looks at the files before traffic is served, whose keys begin like this: what is wrong with them now is a mistake of the configuration,
 /// and no outage of Redis.
-pub(super) fn check_files(access: &Access) -> Result<(), StoreError> {
+pub(super) fn check_files(whose: &str, access: &Access) -> Result<(), StoreError> {
     let parts = [("username_file", &access.login.username), ("password_file", &access.login.password)];
     for (key, part) in parts {
         if let Some(path) = part.as_ref().and_then(LoginPart::file) {
             line_of(path, std::fs::read_to_string(path))
-                .map_err(|problem| StoreError::Settings(format!("`{key}` in [store]: {problem}")))?;
+                .map_err(|problem| StoreError::Settings(format!("`{whose}{key}` in [store]: {problem}")))?;
         }
     }
     match access.tls.as_ref().map(tls::settings) {

@@ -1,7 +1,7 @@
 //! The store in Redis: many proxies, scripts and people on one state.
 //!
 //! Keys are made in `keys`, fields are understood in `codec`, `dial` and `tls` make connections,
-//! `connection` keeps lines to the server, `read`, `write` and `evidence` use them, `watch` hears of changes. Here they
+//! `connection` keeps lines to the server, which `sentinel` finds where sentinels watch it, `read`, `write` and `evidence` use them, `watch` hears of changes. Here they
 //! meet the last good state, which lives in the state file: it answers while Redis is
 //! away, and it keeps an open circuit open whatever Redis forgot.
 //! May know: model, telemetry.
@@ -12,6 +12,7 @@ mod dial;
 mod evidence;
 mod keys;
 mod read;
+mod sentinel;
 #[cfg(test)]
 pub(crate) mod simulated;
 mod tls;
@@ -35,7 +36,7 @@ use self::write::{Wish, Writer};
 use super::evidence::Journal;
 use super::state_file::{Kept, OnFailure, Saved};
 use super::{Freshness, LOOK, Loaded, Place, Posted, Store, StoreError, runs, stops_a_canary};
-use crate::model::redis::RedisSpec;
+use crate::model::redis::{Primary, RedisSpec};
 use crate::model::rollout::Fence;
 use crate::model::split::EpisodeId;
 use crate::model::state::{Change, ServiceState, State};
@@ -59,7 +60,9 @@ pub struct Redis {
     reader: Line,
     writer: Writer,
     evidence: Evidence,
+    primary: Arc<Server>,
     _watch: Watch,
+    _sentinels: Option<Watch>,
 }
 
 /// What the last good state stands beside: Redis, or where time is simulated something that fails as Redis may.
@@ -96,16 +99,21 @@ impl RedisStore {
         let keys = Keys::new(namespace).ok_or_else(|| {
             StoreError::Settings("store.namespace can't be empty or hold braces or blanks: use a plain word".to_owned())
         })?;
-        dial::check_files(&spec.access)?;
-        let server = Arc::new(Server::new(spec.address.clone(), spec.access.clone()));
+        dial::check_files("", &spec.access)?;
+        if let Primary::Watched { access, .. } = &spec.primary {
+            dial::check_files("sentinel_", access)?;
+        }
+        let primary = Arc::new(Server::primary(spec));
         let kept = Kept::open(state_file)?;
         let journal = Journal::open(state_file, |episode| kept.peek(|saved| runs(&saved.services, episode)));
         let bell = Arc::new(Notify::new());
         let remote = Redis {
-            reader: Line::new(Arc::clone(&server)),
-            writer: Writer::new(keys.clone(), Line::new(Arc::clone(&server))),
-            evidence: Evidence::new(keys.clone(), Line::new(Arc::clone(&server)), journal),
-            _watch: Watch::start(server, keys.changes(), Arc::clone(&bell)),
+            reader: Line::new(Arc::clone(&primary)),
+            writer: Writer::new(keys.clone(), Line::new(Arc::clone(&primary))),
+            evidence: Evidence::new(keys.clone(), Line::new(Arc::clone(&primary)), journal),
+            _watch: Watch::start(Arc::clone(&primary), keys.changes(), Arc::clone(&bell)),
+            _sentinels: Watch::sentinels(&primary),
+            primary,
             keys,
         };
         Ok(Self { remote, kept, met: Mutex::default(), bell })
@@ -127,15 +135,15 @@ impl Remote for Redis {
     }
 
     async fn change(&self, wish: &Wish<'_>) -> Result<ServiceState, StoreError> {
-        self.writer.change(wish).await
+        self.primary.follow(|| self.writer.change(wish)).await
     }
 
     async fn lead(&self, holder: &str, ttl: Duration, known: Fence) -> Result<Option<Fence>, StoreError> {
-        self.writer.lead(holder, ttl, known).await
+        self.primary.follow(|| self.writer.lead(holder, ttl, known)).await
     }
 
     async fn restore(&self, service: &str, state: &ServiceState) -> Result<(), StoreError> {
-        self.writer.restore(service, state).await
+        self.primary.follow(|| self.writer.restore(service, state)).await
     }
 
     fn evidence(&self) -> Option<&Evidence> {
