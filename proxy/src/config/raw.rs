@@ -65,7 +65,8 @@ pub(super) struct RawStore {
     pub(super) sentinel_username_file: Text,
     pub(super) sentinel_password_file: Text,
     pub(super) tls: Option<Spanned<RawStoreTls>>,
-    pub(super) mirror: Option<Spanned<toml::Value>>,
+    pub(super) mirror: Text,
+    pub(super) mirror_max_age: Value,
     pub(super) namespace: Text,
     pub(super) state_file: Text,
 }

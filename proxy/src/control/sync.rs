@@ -221,14 +221,11 @@ impl Sync {
                 tracing::warn!(key, problem, "A value in the store makes no sense and is passed over");
             }
         }
-        let health = match &loaded.freshness {
-            Freshness::Fresh => {
-                StoreHealth { reachable: true, read_at: Some(telemetry::now()), detail: None, poisoned }
-            }
-            Freshness::LastGood { read_at, because } => {
-                StoreHealth { reachable: false, read_at: *read_at, detail: Some(because.clone()), poisoned }
-            }
+        let (reachable, read_at, detail) = match &loaded.freshness {
+            Freshness::Fresh => (true, Some(telemetry::now()), None),
+            Freshness::LastGood { read_at, because } => (false, *read_at, Some(because.clone())),
         };
+        let health = StoreHealth { reachable, read_at, detail, poisoned, mirror: loaded.mirror.clone() };
         match (before.reachable, health.reachable) {
             (true, false) => tracing::warn!(
                 detail = health.detail.as_deref().unwrap_or_default(),

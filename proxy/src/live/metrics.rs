@@ -89,6 +89,10 @@ const AGE: Named =
     gauge("serin_store_age_seconds", "Age of the state in force; absent until the store was read once.", &[]);
 const POISONED: Named =
     gauge("serin_store_poisoned_values", "Values in the store that make no sense and are passed over.", &[]);
+const MIRROR_AGE: Named =
+    gauge("serin_store_mirror_age_seconds", "How far the mirror is behind; absent while that can't be told.", &[]);
+const MIRROR_IN_USE: Named =
+    gauge("serin_store_mirror_in_use", "1 while the mirror is read; absent where there is none.", &[]);
 const REVISION: Named = gauge("serin_snapshot_revision", "Revision of the snapshot in force.", &[]);
 
 const SLOW: Named = gauge(
@@ -97,7 +101,7 @@ const SLOW: Named = gauge(
     &["service"],
 );
 
-const ALL: [&Named; 28] = [
+const ALL: [&Named; 30] = [
     &REQUESTS,
     &BAD,
     &HEAD,
@@ -124,6 +128,8 @@ const ALL: [&Named; 28] = [
     &REACHABLE,
     &AGE,
     &POISONED,
+    &MIRROR_AGE,
+    &MIRROR_IN_USE,
     &REVISION,
     &SLOW,
 ];
@@ -248,6 +254,12 @@ impl Scrape {
             self.value(&AGE, &[], telemetry::now().since(read_at).as_secs_f64());
         }
         self.number(&POISONED, &[], store.poisoned.len() as u64);
+        if let Some(mirror) = &store.mirror {
+            self.number(&MIRROR_IN_USE, &[], mirror.in_use.into());
+            if let Some(age) = mirror.age {
+                self.value(&MIRROR_AGE, &[], age.as_secs_f64());
+            }
+        }
         self.number(&REVISION, &[], revision);
     }
 
@@ -313,6 +325,7 @@ mod tests {
     use super::super::service::Ending;
     use super::super::{Health, StoreHealth};
     use super::*;
+    use crate::model::redis::Mirrored;
     use crate::model::state::State;
     use crate::telemetry::metrics::Registry;
 
@@ -326,7 +339,9 @@ mod tests {
         service.count_bad(1, Arm::Canary, BadReason::Status);
         service.set_learned_slow(Duration::from_millis(80));
         service.endpoint(Arm::Canary, "127.0.0.1:4001", Health::Up).begin(0);
-        live.set_store_health(StoreHealth { reachable: true, read_at: Some(telemetry::now()), ..Default::default() });
+        let mirror = Some(Mirrored { age: Some(Duration::from_millis(250)), in_use: true, detail: None });
+        let read_at = Some(telemetry::now());
+        live.set_store_health(StoreHealth { reachable: true, read_at, mirror, ..Default::default() });
         live
     }
 
@@ -352,6 +367,8 @@ mod tests {
             "serin_weight_percent{service=\"checkbox\",kind=\"effective\"} 0",
             "serin_slow_threshold_seconds{service=\"checkbox\"} 0.08",
             "serin_store_reachable 1",
+            "serin_store_mirror_age_seconds 0.25",
+            "serin_store_mirror_in_use 1",
             "serin_snapshot_revision 1",
         ] {
             assert!(text.lines().any(|l| l == line), "no {line} in\n{text}");

@@ -27,6 +27,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::{Notify, mpsc};
 
 use crate::model::outcome::BadOutcome;
+use crate::model::redis::Mirrored;
 use crate::model::time::Timestamp;
 
 pub use endpoint::{EndpointLive, Health};
@@ -59,6 +60,8 @@ pub struct StoreHealth {
     pub detail: Option<String>,
     /// Keys with values that could not be understood, and why.
     pub poisoned: Vec<(String, String)>,
+    /// How the mirror is doing; none where there is none.
+    pub mirror: Option<Mirrored>,
 }
 
 /// Everything the running daemon knows, shared by all rooms above.

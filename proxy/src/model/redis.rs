@@ -4,6 +4,7 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// A store in Redis.
 #[derive(Clone, PartialEq, Eq)]
@@ -12,6 +13,30 @@ pub struct RedisSpec {
     pub primary: Primary,
     /// How serin gets into it.
     pub access: Access,
+    /// The replica that is read instead, if there is one.
+    pub mirror: Option<MirrorSpec>,
+}
+
+/// A replica near by, which is read instead of the primary while it is fresh.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MirrorSpec {
+    /// Where it is.
+    pub address: Address,
+    /// How serin gets into it.
+    pub access: Access,
+    /// How far it may be behind.
+    pub max_age: Duration,
+}
+
+/// How a mirror is doing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mirrored {
+    /// How far its copy is behind the primary at most; none where that can't be told.
+    pub age: Option<Duration>,
+    /// Whether it is read.
+    pub in_use: bool,
+    /// Why it isn't, in a sentence.
+    pub detail: Option<String>,
 }
 
 /// How the server that takes writes is found.
@@ -127,7 +152,7 @@ mod tests {
         let given = |text: &str| Some(LoginPart::Given(text.to_owned()));
         let access =
             Access { login: Login { username: given("ann"), password: given("hunter2") }, ..Access::default() };
-        let spec = RedisSpec { primary: Primary::At(Address { host: "h".to_owned(), port: 6379 }), access };
+        let spec = RedisSpec { primary: Primary::At(Address { host: "h".to_owned(), port: 6379 }), access, mirror: None };
         for shown in [format!("{spec:?}"), format!("{:?}", spec.access)] {
             assert!(!shown.contains("hunter2") && !shown.contains("ann"), "{shown}");
         }

@@ -67,7 +67,7 @@ impl Store for EmbeddedStore {
             self.leases.prune(name, &mut state, now);
             (name.clone(), state)
         });
-        Loaded { state: state.collect(), freshness: Freshness::Fresh, poisoned: Vec::new() }
+        Loaded { state: state.collect(), freshness: Freshness::Fresh, poisoned: Vec::new(), mirror: None }
     }
 
     async fn apply(&self, service: &str, change: &Change, expected: Option<u64>) -> Result<ServiceState, StoreError> {

@@ -20,6 +20,7 @@ use rand::distr::{Distribution, StandardUniform};
 
 use self::embedded::EmbeddedStore;
 use self::redis::RedisStore;
+use crate::model::redis::Mirrored;
 use crate::model::rollout::change::RolloutChange;
 use crate::model::rollout::{Fence, RolloutId};
 use crate::model::spec::{StoreKind, StoreSpec};
@@ -87,6 +88,8 @@ pub struct Loaded {
     pub freshness: Freshness,
     /// Values that made no sense and were passed over.
     pub poisoned: Vec<Poison>,
+    /// How the mirror is doing; none where there is none.
+    pub mirror: Option<Mirrored>,
 }
 
 /// A place in the order in which a store gives the posts of an episode. The default one is before all of them.

@@ -50,7 +50,7 @@ impl Store for MemoryStore {
     async fn load(&self, services: &[String]) -> Loaded {
         let held = self.state.lock().expect("no writer panicked");
         let of = |name: &String| (name.clone(), held.get(name).cloned().unwrap_or_default());
-        Loaded { state: services.iter().map(of).collect(), freshness: Freshness::Fresh, poisoned: vec![] }
+        Loaded { state: services.iter().map(of).collect(), freshness: Freshness::Fresh, poisoned: vec![], mirror: None }
     }
 
     async fn apply(&self, service: &str, change: &Change, expected: Option<u64>) -> Result<ServiceState, StoreError> {

@@ -1,6 +1,7 @@
 //! `[store]` and `[store.tls]`.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use toml::Spanned;
 
@@ -8,21 +9,22 @@ use super::file;
 use crate::config::findings::Findings;
 use crate::config::raw::{RawStore, RawStoreTls, Text};
 use crate::config::redis_url::{self, RedisUrl};
+use crate::config::units::{self, Reason};
 use crate::config::values;
-use crate::model::redis::{Access, IdentityFiles, Login, LoginPart, Primary, RedisSpec, TlsSpec};
+use crate::model::redis::{Access, IdentityFiles, Login, LoginPart, MirrorSpec, Primary, RedisSpec, TlsSpec};
 use crate::model::spec::{StoreKind, StoreSpec};
 
 const EMBEDDED: &str = "embedded";
 const NAMESPACE: &str = "production";
 /// Where state is kept unless told otherwise, below systemd's state directory where there is one.
 const STATE_DIRECTORY: &str = "/var/lib/serin";
+const MIRROR_MAX_AGE: Duration = Duration::from_secs(5);
+/// Below this a mirror that is well would be taken for a stale one.
+const LEAST_MAX_AGE: Duration = Duration::from_secs(1);
 
 /// Where changeable state lives.
 pub(super) fn store(raw: &RawStore, state_directory: Option<&Path>, findings: &mut Findings<'_>) -> StoreSpec {
     let kind = kind(raw, findings);
-    if let Some(mirror) = &raw.mirror {
-        findings.problem(mirror.span(), "`mirror` is not supported by this version yet");
-    }
     let namespace = findings.read_or(raw.namespace.as_ref(), NAMESPACE.to_owned(), |text| values::name(text));
     let directory = state_directory.unwrap_or(Path::new(STATE_DIRECTORY));
     let default: PathBuf = directory.join("state.json");
@@ -55,7 +57,7 @@ fn kind(raw: &RawStore, findings: &mut Findings<'_>) -> StoreKind {
         }
         _ => {
             let files = [&raw.username_file, &raw.password_file, &raw.sentinel_username_file, &raw.sentinel_password_file];
-            let of_redis = files.into_iter().flatten().map(Spanned::span);
+            let of_redis = files.into_iter().flatten().chain(&raw.mirror).map(Spanned::span);
             for span in of_redis.chain(raw.tls.as_ref().map(Spanned::span)) {
                 findings.problem(span, "an embedded store has no use for this: give `url` a Redis server, or remove it");
             }
@@ -69,14 +71,17 @@ fn redis(raw: &RawStore, url: &Spanned<String>, read: RedisUrl, findings: &mut F
         findings.note_at(&url.span(), "the store's URL holds a login: let only serin's user read this file");
     }
     let login = login(read.login, &raw.username_file, &raw.password_file, findings);
-    let tls = tls(raw.tls.as_ref(), read.tls, findings);
+    let at_mirror = raw.mirror.as_ref().and_then(|raw| findings.read(raw, |text| mirror_url(text)));
+    let wanted = read.tls || at_mirror.as_ref().is_some_and(|mirror| mirror.tls);
+    let tls = tls(raw.tls.as_ref(), wanted, findings);
     let of_sentinels = (&raw.sentinel_username_file, &raw.sentinel_password_file);
     let access_to_sentinels = Access {
         login: self::login(Login::default(), of_sentinels.0, of_sentinels.1, findings),
         database: 0,
-        tls: tls.clone(),
+        tls: tls.clone().filter(|_| read.tls),
     };
-    let access = Access { login, database: read.database, tls };
+    let mirror = mirror(raw, at_mirror, &login, tls.as_ref(), findings);
+    let access = Access { login, database: read.database, tls: tls.filter(|_| read.tls) };
     let mut addresses = read.addresses;
     let primary = match read.name {
         Some(name) => Primary::Watched { name, sentinels: addresses, access: access_to_sentinels },
@@ -87,7 +92,35 @@ fn redis(raw: &RawStore, url: &Spanned<String>, read: RedisUrl, findings: &mut F
             Primary::At(addresses.remove(0))
         }
     };
-    RedisSpec { primary, access }
+    RedisSpec { primary, access, mirror }
+}
+
+fn mirror_url(text: &str) -> Result<RedisUrl, Reason> {
+    let url = redis_url::parse(text)?;
+    match url.name {
+        Some(_) => Err("a mirror is one server near by, such as \"redis://127.0.0.1:6380/0\"".to_owned()),
+        None => Ok(url),
+    }
+}
+
+/// The mirror: with the login of the `url` unless it has its own.
+fn mirror(
+    raw: &RawStore,
+    read: Option<RedisUrl>,
+    usual: &Login,
+    tls: Option<&TlsSpec>,
+    findings: &mut Findings<'_>,
+) -> Option<MirrorSpec> {
+    let max_age = findings.read_or(raw.mirror_max_age.as_ref(), MIRROR_MAX_AGE, |value| {
+        match units::positive_duration(value)? {
+            short if short < LEAST_MAX_AGE => Err("a mirror's age is known to half a second: give \"1s\" or more".into()),
+            max_age => Ok(max_age),
+        }
+    });
+    let read = read?;
+    let login = if read.login.is_empty() { usual.clone() } else { read.login };
+    let access = Access { login, database: read.database, tls: tls.filter(|_| read.tls).cloned() };
+    Some(MirrorSpec { address: read.addresses.into_iter().next()?, access, max_age })
 }
 
 /// The login of a URL, or the one that is in files.
@@ -114,7 +147,7 @@ fn tls(raw: Option<&Spanned<RawStoreTls>>, wanted: bool, findings: &mut Findings
     if !wanted {
         findings.problem(
             table.span(),
-            "this has no effect without TLS: begin the `url` of [store] with rediss://, or remove the table",
+            "this has no effect without TLS: begin the `url` or `mirror` of [store] with rediss://, or remove the table",
         );
     }
     let raw = table.get_ref();

@@ -10,7 +10,7 @@ const SERIN: &str = include_str!("../../../../config/serin.toml");
 const CHECKBOX: &str = include_str!("../../../../config/checkbox.toml");
 
 /// Keys that this version refuses: named in prose only.
-const REFUSED: [&str; 2] = ["tls", "mirror"];
+const REFUSED: [&str; 1] = ["tls"];
 
 /// A table of `serin.toml` with its keys.
 struct Section<'a> {

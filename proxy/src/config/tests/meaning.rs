@@ -182,6 +182,19 @@ fn sentinels_have_a_login_of_their_own() {
 }
 
 #[test]
+fn a_mirror_has_the_login_of_the_primary_unless_it_has_its_own() {
+    let mirror = |more: &str| redis(&format!("url = \"redis://:p@h/1\"\n{more}")).mirror.expect("a mirror");
+    let password = |text: &str| Some(LoginPart::Given(text.to_owned()));
+    let usual = mirror("mirror = \"redis://127.0.0.1:6380/1\"\n");
+    assert_eq!((usual.address.port, usual.access.database, usual.max_age.as_secs()), (6380, 1, 5));
+    assert_eq!((usual.access.login.password, usual.access.tls), (password("p"), None));
+    let own = mirror("mirror = \"rediss://:m@127.0.0.1\"\nmirror_max_age = \"30s\"\ntls.ca_file = \"/ca\"\n");
+    assert_eq!((own.access.login.password, own.max_age.as_secs()), (password("m"), 30));
+    assert!(own.access.tls.is_some_and(|tls| tls.ca_file.is_some()));
+    assert_eq!(redis("url = \"redis://h\"\n").mirror, None);
+}
+
+#[test]
 fn services_come_by_name() {
     let (spec, _) = parsed("[service.b]\n[service.c]\n[service.a]\n");
     assert_eq!(spec.services.iter().map(|s| s.name.as_str()).collect::<Vec<_>>(), ["a", "b", "c"]);

@@ -48,7 +48,7 @@ fn unknown_keys_are_refused_with_the_key_that_was_meant() {
         ("[service.web.verdict.missing]\nthreshold = 1\n", "threshold", "it belongs in [service.NAME.verdict.slow]"),
         ("[service.web.verdict]\nsession_cookies = []\n", "session_cookies", "in [service.NAME.verdict.errors]"),
         ("[service.web.split]\noverride_secret = 7\n", "override_secret", "did you mean `override_secret_file`?"),
-        ("[store]\nretries = 3\n", "retries", "known here are url, username_file, password_file, sentinel_username_file, sentinel_password_file, tls, mirror, namespace, state_file"),
+        ("[store]\nretries = 3\n", "retries", "known here are url, username_file, password_file, sentinel_username_file, sentinel_password_file, tls, mirror, mirror_max_age, namespace, state_file"),
         ("[alert.email]\npassword = 7\n", "password", "did you mean `password_file`?"),
         ("[[service.web.alert]]\nmetrics = 1\n", "metrics", "did you mean `metric`?"),
         ("[[listener]]\nadress = 1\n", "adress", "did you mean `address`?"),
@@ -191,7 +191,13 @@ fn service_values_without_meaning_are_refused() {
 fn store_and_mail_values_without_meaning_are_refused() {
     for (part, culprit, reason) in [
         ("[store]\nurl = \"redis+sentinel://h1,h2\"\n", "\"redis+sentinel://h1,h2\"", "the name that they have"),
-        ("[store]\nmirror = \"redis://h\"\n", "\"redis://h\"", "`mirror` is not supported by this version yet"),
+        ("[store]\nmirror = \"redis://h\"\n", "\"redis://h\"", "an embedded store has no use for this"),
+        (
+            "[store]\nurl = \"redis://h\"\nmirror = \"redis+sentinel://h/m\"\n",
+            "\"redis+sentinel://h/m\"",
+            "a mirror is one server near by",
+        ),
+        ("[store]\nurl = \"redis://h\"\nmirror_max_age = \"1ms\"\n", "\"1ms\"", "\"1s\" or more"),
         ("[store]\nurl = \"http://h\"\n", "\"http://h\"", "redis:// or rediss://"),
         ("[store]\nurl = \"redis\"\n", "\"redis\"", "\"embedded\" or a URL"),
         ("[store]\nurl = \"redis://\"\n", "\"redis://\"", "host of the store is missing"),
@@ -339,7 +345,7 @@ fn half_of_a_login_or_of_tls_is_refused_with_the_next_step() {
             "a user needs a password",
         ),
         ("tls = {}\n", "{}", "an embedded store has no use for this"),
-        ("url = \"redis://h\"\ntls = { ca_file = \"/c\" }\n", "{ ca_file = \"/c\" }", "begin the `url` of [store] with rediss://"),
+        ("url = \"redis://h\"\ntls = { ca_file = \"/c\" }\n", "{ ca_file = \"/c\" }", "begin the `url` or `mirror` of [store] with rediss://"),
         ("url = \"rediss://h\"\ntls.certificate_file = \"/c\"\n", "\"/c\"", "name its file in `key_file`"),
         ("url = \"rediss://h\"\ntls.key_file = \"/k\"\n", "\"/k\"", "name its file in `certificate_file`"),
         ("url = \"rediss://h\"\ntls.insecure = true\n", "insecure", "known here are ca_file, certificate_file, key_file"),

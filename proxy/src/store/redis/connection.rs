@@ -17,7 +17,7 @@ use tokio::time::Instant;
 pub(super) use super::dial::Down;
 use super::dial::{self, Dialed, Driver, dial};
 use super::sentinel::Sentinels;
-use crate::model::redis::{Access, Address, Primary, RedisSpec};
+use crate::model::redis::{Access, Address, MirrorSpec, Primary, RedisSpec};
 use crate::store::StoreError;
 
 /// The first pause after a failure; it doubles with each failure that follows.
@@ -30,11 +30,19 @@ const FOLLOW: Duration = Duration::from_secs(5);
 /// The server, and how it has been doing.
 #[derive(Debug)]
 pub(super) struct Server {
+    kind: Kind,
     place: Place,
     access: Access,
     standing: Mutex<Standing>,
     /// Rises with each move: connections from before it are to be left.
     moves: watch::Sender<u64>,
+}
+
+/// What a server is to this proxy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Primary,
+    Mirror,
 }
 
 #[derive(Debug)]
@@ -63,7 +71,16 @@ impl Server {
                 Place::Watched(Sentinels::new(name.clone(), sentinels.clone(), access.clone()))
             }
         };
-        Self { place, access: spec.access.clone(), standing: Mutex::default(), moves: watch::Sender::new(0) }
+        Self::new(Kind::Primary, place, spec.access.clone())
+    }
+
+    /// A replica near by.
+    pub(super) fn mirror(spec: &MirrorSpec) -> Self {
+        Self::new(Kind::Mirror, Place::At(spec.address.clone()), spec.access.clone())
+    }
+
+    fn new(kind: Kind, place: Place, access: Access) -> Self {
+        Self { kind, place, access, standing: Mutex::default(), moves: watch::Sender::new(0) }
     }
 
     /// The sentinels that watch it, if any do.
@@ -167,14 +184,20 @@ impl Server {
         let mut standing = self.standing();
         standing.pause = None;
         if std::mem::take(&mut standing.failures) > 0 {
-            tracing::info!("Redis answers again");
+            match self.kind {
+                Kind::Primary => tracing::info!("Redis answers again"),
+                Kind::Mirror => tracing::info!("The mirror answers again"),
+            }
         }
     }
 
     fn note_missed(&self, because: Down) -> Down {
         let mut standing = self.standing();
         if standing.failures == 0 {
-            tracing::warn!(error = %because, "Redis is away, the last good state is used");
+            match self.kind {
+                Kind::Primary => tracing::warn!(error = %because, "Redis is away"),
+                Kind::Mirror => tracing::warn!(error = %because, "The mirror is away"),
+            }
         }
         standing.pause = Some((Instant::now() + pause(standing.failures, rand::random()), because.clone()));
         standing.failures = standing.failures.saturating_add(1);

@@ -51,6 +51,11 @@ impl Keys {
         format!("{}:fence", self.prefix)
     }
 
+    /// The key that holds the primary's own time, by which a mirror's age is told.
+    pub(super) fn heartbeat(&self) -> String {
+        format!("{}:heartbeat", self.prefix)
+    }
+
     /// The stream of what proxies tell each other about an episode.
     pub(super) fn evidence(&self, service: &str, episode: EpisodeId) -> String {
         format!("{}:evidence:{service}:{episode}", self.prefix)
@@ -75,6 +80,7 @@ mod tests {
         assert_eq!(keys.lease("checkbox", Arm::Stable, "a:80"), "serin:{production}:lease:checkbox:stable:a:80");
         assert_eq!(keys.evidence("checkbox", EpisodeId(0xab)), "serin:{production}:evidence:checkbox:00000000000000ab");
         assert_eq!(keys.changes(), "serin:{production}:changes");
+        assert_eq!(keys.heartbeat(), "serin:{production}:heartbeat");
         assert_eq!([keys.leader(), keys.fence()], ["serin:{production}:leader", "serin:{production}:fence"]);
     }
 

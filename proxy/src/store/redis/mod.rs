@@ -1,16 +1,20 @@
 //! The store in Redis: many proxies, scripts and people on one state.
 //!
 //! Keys are made in `keys`, fields are understood in `codec`, `dial` and `tls` make connections,
-//! `connection` keeps lines to the server, which `sentinel` finds where sentinels watch it, `read`, `write` and `evidence` use them, `watch` hears of changes. Here they
+//! `connection` keeps lines to the server, which `sentinel` finds where sentinels watch it, `read`, `write` and `evidence` use them, `look` says what is
+//! read where, `mirror` keeps an eye on a replica, `watch` hears of changes. Here they
 //! meet the last good state, which lives in the state file: it answers while Redis is
 //! away, and it keeps an open circuit open whatever Redis forgot.
 //! May know: model, telemetry.
 
+mod bell;
 mod codec;
 mod connection;
 mod dial;
 mod evidence;
 mod keys;
+mod look;
+mod mirror;
 mod read;
 mod sentinel;
 #[cfg(test)]
@@ -25,18 +29,20 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tokio::sync::Notify;
 
+use self::bell::{Bell, Teller};
 use self::codec::Decoded;
 use self::connection::{Down, Line, Server};
 use self::evidence::Evidence;
 use self::keys::Keys;
+use self::look::Looker;
+use self::mirror::Mirror;
 use self::watch::Watch;
 use self::write::{Wish, Writer};
 use super::evidence::Journal;
 use super::state_file::{Kept, OnFailure, Saved};
 use super::{Freshness, LOOK, Loaded, Place, Posted, Store, StoreError, runs, stops_a_canary};
-use crate::model::redis::{Primary, RedisSpec};
+use crate::model::redis::{Mirrored, Primary, RedisSpec};
 use crate::model::rollout::Fence;
 use crate::model::split::EpisodeId;
 use crate::model::state::{Change, ServiceState, State};
@@ -48,7 +54,7 @@ use crate::telemetry;
 pub struct RedisStore<R = Redis> {
     remote: R,
     kept: Arc<Kept>,
-    bell: Arc<Notify>,
+    bell: Arc<Bell>,
     /// Services that were read from Redis by this process.
     met: Mutex<BTreeSet<String>>,
 }
@@ -57,10 +63,11 @@ pub struct RedisStore<R = Redis> {
 #[derive(Debug)]
 pub struct Redis {
     keys: Keys,
-    reader: Line,
+    looker: Looker,
     writer: Writer,
     evidence: Evidence,
     primary: Arc<Server>,
+    bell: Arc<Bell>,
     _watch: Watch,
     _sentinels: Option<Watch>,
 }
@@ -84,6 +91,11 @@ trait Remote: Send + Sync + std::fmt::Debug {
     /// Writes a service back if nothing is known of it there.
     fn restore(&self, service: &str, state: &ServiceState) -> impl Future<Output = Result<(), StoreError>> + Send;
 
+    /// How its mirror is doing; none where it has none.
+    fn mirror(&self) -> Option<Mirrored> {
+        None
+    }
+
     /// The evidence that proxies share there; none where they share none.
     fn evidence(&self) -> Option<&Evidence>;
 }
@@ -103,17 +115,22 @@ impl RedisStore {
         if let Primary::Watched { access, .. } = &spec.primary {
             dial::check_files("sentinel_", access)?;
         }
+        if let Some(mirror) = &spec.mirror {
+            dial::check_files("", &mirror.access)?;
+        }
         let primary = Arc::new(Server::primary(spec));
         let kept = Kept::open(state_file)?;
         let journal = Journal::open(state_file, |episode| kept.peek(|saved| runs(&saved.services, episode)));
-        let bell = Arc::new(Notify::new());
+        let bell = Arc::new(Bell::default());
+        let mirror = spec.mirror.as_ref().map(|mirror| Mirror::start(mirror, &primary, &keys, &bell));
         let remote = Redis {
-            reader: Line::new(Arc::clone(&primary)),
+            looker: Looker::new(keys.clone(), Line::new(Arc::clone(&primary)), mirror, Arc::clone(&bell)),
             writer: Writer::new(keys.clone(), Line::new(Arc::clone(&primary))),
             evidence: Evidence::new(keys.clone(), Line::new(Arc::clone(&primary)), journal),
-            _watch: Watch::start(Arc::clone(&primary), keys.changes(), Arc::clone(&bell)),
+            _watch: Watch::primary(Arc::clone(&primary), keys.changes(), Arc::clone(&bell)),
             _sentinels: Watch::sentinels(&primary),
             primary,
+            bell: Arc::clone(&bell),
             keys,
         };
         Ok(Self { remote, kept, met: Mutex::default(), bell })
@@ -122,20 +139,13 @@ impl RedisStore {
 
 impl Remote for Redis {
     async fn read(&self, services: &[String], last_good: &State) -> Result<Vec<Decoded>, Down> {
-        let mut held = self.reader.take().await?;
-        let found = match read::services(&mut held.connection, &self.keys, services, last_good).await {
-            Ok(found) => found,
-            Err(error) => {
-                held.renew_after(error).await?;
-                read::services(&mut held.connection, &self.keys, services, last_good).await?
-            }
-        };
-        held.keep();
-        Ok(found)
+        self.looker.look(services, last_good).await
     }
 
     async fn change(&self, wish: &Wish<'_>) -> Result<ServiceState, StoreError> {
-        self.primary.follow(|| self.writer.change(wish)).await
+        let outcome = self.primary.follow(|| self.writer.change(wish)).await;
+        self.bell.note(wish.service.to_owned(), Teller::Primary);
+        outcome
     }
 
     async fn lead(&self, holder: &str, ttl: Duration, known: Fence) -> Result<Option<Fence>, StoreError> {
@@ -143,7 +153,13 @@ impl Remote for Redis {
     }
 
     async fn restore(&self, service: &str, state: &ServiceState) -> Result<(), StoreError> {
-        self.primary.follow(|| self.writer.restore(service, state)).await
+        let outcome = self.primary.follow(|| self.writer.restore(service, state)).await;
+        self.bell.note(service.to_owned(), Teller::Primary);
+        outcome
+    }
+
+    fn mirror(&self) -> Option<Mirrored> {
+        self.looker.mirror()
     }
 
     fn evidence(&self) -> Option<&Evidence> {
@@ -158,10 +174,11 @@ impl<R: Remote> Store for RedisStore<R> {
             Ok(found) => self.restore_what_was_lost_meanwhile(services, found).await,
             Err(down) => Err(down),
         };
-        match found {
+        let loaded = match found {
             Ok(found) => self.take_in(services, found).await,
             Err(down) => self.last_good(services, down.to_string()),
-        }
+        };
+        Loaded { mirror: self.remote.mirror(), ..loaded }
     }
 
     async fn apply(&self, service: &str, change: &Change, expected: Option<u64>) -> Result<ServiceState, StoreError> {
@@ -178,7 +195,7 @@ impl<R: Remote> Store for RedisStore<R> {
             Err(_) if stops_a_canary(change) && !record_first => self.record(service, change).await,
             Err(_) => {}
         }
-        self.bell.notify_one();
+        self.bell.ring();
         outcome
     }
 
@@ -207,7 +224,7 @@ impl<R: Remote> Store for RedisStore<R> {
 
     async fn changed(&self) {
         tokio::select! {
-            () = self.bell.notified() => {}
+            () = self.bell.heard() => {}
             () = tokio::time::sleep(LOOK) => {}
         }
     }
@@ -223,7 +240,7 @@ impl<R: Remote> Store for RedisStore<R> {
                 }
             }
         }
-        self.bell.notify_one();
+        self.bell.ring();
         Ok(())
     }
 }
@@ -278,7 +295,7 @@ impl<R: Remote> RedisStore<R> {
 
     /// Makes what was found the last good state, and tells Redis of open circuits and aborts that it forgot.
     async fn take_in(&self, services: &[String], found: Vec<Decoded>) -> Loaded {
-        let mut loaded = Loaded { state: State::new(), freshness: Freshness::Fresh, poisoned: Vec::new() };
+        let mut loaded = Loaded { state: State::new(), freshness: Freshness::Fresh, poisoned: Vec::new(), mirror: None };
         let mut news = State::new();
         for (name, mut decoded) in services.iter().zip(found) {
             let last_good = self.last_good_of(name);
@@ -315,7 +332,8 @@ impl<R: Remote> RedisStore<R> {
     fn last_good(&self, services: &[String], because: String) -> Loaded {
         let state = services.iter().map(|name| (name.clone(), self.last_good_of(name))).collect();
         let read_at = self.kept.peek(|saved| saved.read_at);
-        Loaded { state, freshness: Freshness::LastGood { read_at, because }, poisoned: Vec::new() }
+        let freshness = Freshness::LastGood { read_at, because };
+        Loaded { state, freshness, poisoned: Vec::new(), mirror: None }
     }
 
     fn last_good_of(&self, service: &str) -> ServiceState {

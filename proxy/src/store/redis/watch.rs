@@ -11,6 +11,7 @@ use redis::{AsyncConnectionConfig, FromRedisValue as _, ProtocolVersion, PushInf
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
+use super::bell::{Bell, Teller};
 use super::connection::{Down, Server};
 use super::dial::{self, Dialed};
 use super::sentinel::{MOVES, Sentinels};
@@ -32,10 +33,19 @@ impl Drop for Watch {
 
 impl Watch {
     /// Listens on the channel, and rings for each message and each time it begins anew.
-    pub(super) fn start(server: Arc<Server>, channel: String, bell: Arc<Notify>) -> Self {
+    pub(super) fn primary(server: Arc<Server>, channel: String, bell: Arc<Bell>) -> Self {
+        Self::start(server, channel, bell, Teller::Primary)
+    }
+
+    /// As [`Watch::primary`], where a mirror says so.
+    pub(super) fn mirror(server: Arc<Server>, channel: String, bell: Arc<Bell>) -> Self {
+        Self::start(server, channel, bell, Teller::Mirror)
+    }
+
+    fn start(server: Arc<Server>, channel: String, bell: Arc<Bell>, teller: Teller) -> Self {
         Self(tokio::spawn(async move {
             loop {
-                if let Err(error) = hear_changes(&server, &channel, &bell).await {
+                if let Err(error) = hear_changes(&server, &channel, &bell, teller).await {
                     tracing::debug!(%error, "The subscription to changes ended");
                 }
                 pause().await;
@@ -62,15 +72,20 @@ async fn pause() {
     tokio::time::sleep(PAUSE.mul_f64(0.5 + rand::random::<f64>() / 2.0)).await;
 }
 
-async fn hear_changes(server: &Server, channel: &str, bell: &Arc<Notify>) -> Result<(), Down> {
+async fn hear_changes(
+    server: &Server,
+    channel: &str,
+    bell: &Arc<Bell>,
+    teller: Teller,
+) -> Result<(), Down> {
     let rung = Arc::clone(bell);
-    let (config, gone) = listening(move |_| rung.notify_one());
+    let (config, gone) = listening(move |service| rung.ring_for(service, teller));
     let mut moves = server.moves();
     let mut dialed = server.connect_for_pushes(config).await?;
     dialed.connection.subscribe(channel).await?;
     server.note_reached();
     // What was published before now went unheard.
-    bell.notify_one();
+    bell.ring_for_all();
     tokio::select! {
         ended = stay(&mut dialed, &gone) => ended,
         _ = moves.changed() => Ok(()),

@@ -1,0 +1,144 @@
+//! What a proxy reads, and where: all services twice a second, between that what the bell was rung for; from the
+//! mirror where there is a fresh one.
+//!
+//! A mirror is behind the primary by nature, so it is never believed where that would matter: what the primary
+//! rang for, what is older than what is known here, and whose lease runs is asked of the primary itself. While
+//! that can't be asked, what is known stays.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+use super::bell::{Bell, News};
+use super::codec::Decoded;
+use super::connection::{Down, Line};
+use super::keys::Keys;
+use super::mirror::Mirror;
+use super::read;
+use crate::model::redis::Mirrored;
+use crate::model::split::Arm;
+use crate::model::state::{Member, ServiceState, State};
+use crate::store::{LOOK, lease};
+
+/// Who reads.
+#[derive(Debug)]
+pub(super) struct Looker {
+    keys: Keys,
+    primary: Line,
+    mirror: Option<Mirror>,
+    bell: Arc<Bell>,
+    found: Mutex<Found>,
+}
+
+/// What was found by the latest looks.
+#[derive(Debug, Default)]
+struct Found {
+    /// When all of it was read the last time; none where something may have been missed since.
+    at: Option<Instant>,
+    services: BTreeMap<String, Decoded>,
+}
+
+impl Looker {
+    /// Looks over this line, and at the mirror if there is one.
+    pub(super) fn new(keys: Keys, primary: Line, mirror: Option<Mirror>, bell: Arc<Bell>) -> Self {
+        Self { keys, primary, mirror, bell, found: Mutex::default() }
+    }
+
+    /// How the mirror is doing, if there is one.
+    pub(super) fn mirror(&self) -> Option<Mirrored> {
+        self.mirror.as_ref().map(Mirror::health)
+    }
+
+    /// What the store holds of these services, in their order.
+    pub(super) async fn look(&self, services: &[String], last_good: &State) -> Result<Vec<Decoded>, Down> {
+        let mut found = self.found.lock().await;
+        let news = self.bell.take();
+        // Where this look fails or is given up, the next one is at everything.
+        let before = found.at.take().filter(|at| at.elapsed() < LOOK && !news.all && !news.services.is_empty());
+        let wanted = |name: &&String| {
+            before.is_none() || news.services.contains(*name) || !found.services.contains_key(*name)
+        };
+        let names: Vec<String> = services.iter().filter(wanted).cloned().collect();
+        let now = Instant::now();
+        if before.is_none() || !names.is_empty() {
+            let read = self.read(&names, &news, last_good).await?;
+            found.services.retain(|name, _| services.contains(name));
+            found.services.extend(names.into_iter().zip(read));
+        }
+        found.at = before.or(Some(now));
+        Ok(services.iter().map(|name| found.services.get(name).cloned().unwrap_or_default()).collect())
+    }
+
+    async fn read(&self, names: &[String], news: &News, last_good: &State) -> Result<Vec<Decoded>, Down> {
+        let mirrored = match &self.mirror {
+            Some(mirror) => mirror.read(&self.keys, names, last_good).await,
+            None => None,
+        };
+        let Some(mut found) = mirrored else { return self.ask(names, last_good).await };
+        let nothing = ServiceState::default();
+        let known = |name: &String| last_good.get(name).unwrap_or(&nothing);
+        let doubtful: BTreeSet<usize> = (0..names.len())
+            .filter(|at| {
+                let (name, copy) = (&names[*at], &found[*at]);
+                let is_behind = copy.state.revision < known(name).revision;
+                is_behind || news.by_primary.contains(name) || lease::leased(&copy.sound).next().is_some()
+            })
+            .collect();
+        if doubtful.is_empty() {
+            return Ok(found);
+        }
+        let asked: Vec<String> = doubtful.iter().map(|at| names[*at].clone()).collect();
+        match self.ask(&asked, last_good).await {
+            Ok(answers) => doubtful.into_iter().zip(answers).for_each(|(at, answer)| found[at] = answer),
+            Err(_) => doubtful.into_iter().for_each(|at| {
+                found[at] = std::mem::take(&mut found[at]).beside(known(&names[at]));
+            }),
+        }
+        Ok(found)
+    }
+
+    /// What the primary holds.
+    async fn ask(&self, names: &[String], last_good: &State) -> Result<Vec<Decoded>, Down> {
+        read_over(&self.primary, &self.keys, names, last_good).await
+    }
+}
+
+/// What the server of this line holds of these services, in their order.
+pub(super) async fn read_over(
+    line: &Line,
+    keys: &Keys,
+    names: &[String],
+    last_good: &State,
+) -> Result<Vec<Decoded>, Down> {
+    let mut held = line.take().await?;
+    let found = match read::services(&mut held.connection, keys, names, last_good).await {
+        Ok(found) => found,
+        Err(error) => {
+            held.renew_after(error).await?;
+            read::services(&mut held.connection, keys, names, last_good).await?
+        }
+    };
+    held.keep();
+    Ok(found)
+}
+
+impl Decoded {
+    /// What a mirror's copy is worth while the primary can't be asked: what is known stays where the copy is older,
+    /// and leased members stay as they were.
+    fn beside(self, known: &ServiceState) -> Self {
+        if self.state.revision < known.revision {
+            return Self { state: known.clone(), sound: known.clone(), known: true, ..Self::default() };
+        }
+        let mut copy = self;
+        for arm in Arm::BOTH {
+            let (there, lives) = (copy.sound.pools.get(arm), known.pools.get(arm));
+            let leased = |member: &&Member| member.spec().and_then(lease::ttl).is_some();
+            let kept = there.iter().filter(|(id, member)| leased(member) && lives.contains_key(*id));
+            let kept: Vec<(String, Member)> = kept.map(|(id, member)| (id.clone(), member.clone())).collect();
+            copy.state.pools.get_mut(arm).extend(kept);
+        }
+        copy
+    }
+}
