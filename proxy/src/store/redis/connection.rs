@@ -16,6 +16,8 @@ use tokio::time::Instant;
 
 pub(super) use super::dial::Down;
 use super::dial::{self, Dialed, Driver, dial};
+use super::keys::Keys;
+use super::schema::{self, Hands};
 use super::sentinel::Sentinels;
 use crate::model::redis::{Access, Address, MirrorSpec, Primary, RedisSpec};
 use crate::store::StoreError;
@@ -33,6 +35,7 @@ pub(super) struct Server {
     kind: Kind,
     place: Place,
     access: Access,
+    schema: String,
     standing: Mutex<Standing>,
     /// Rises with each move: connections from before it are to be left.
     moves: watch::Sender<u64>,
@@ -64,23 +67,24 @@ struct Standing {
 
 impl Server {
     /// The server that takes writes. Nothing is sent yet.
-    pub(super) fn primary(spec: &RedisSpec) -> Self {
+    pub(super) fn primary(spec: &RedisSpec, keys: &Keys) -> Self {
         let place = match &spec.primary {
             Primary::At(address) => Place::At(address.clone()),
             Primary::Watched { name, sentinels, access } => {
                 Place::Watched(Sentinels::new(name.clone(), sentinels.clone(), access.clone()))
             }
         };
-        Self::new(Kind::Primary, place, spec.access.clone())
+        Self::new(Kind::Primary, place, spec.access.clone(), keys)
     }
 
     /// A replica near by.
-    pub(super) fn mirror(spec: &MirrorSpec) -> Self {
-        Self::new(Kind::Mirror, Place::At(spec.address.clone()), spec.access.clone())
+    pub(super) fn mirror(spec: &MirrorSpec, keys: &Keys) -> Self {
+        Self::new(Kind::Mirror, Place::At(spec.address.clone()), spec.access.clone(), keys)
     }
 
-    fn new(kind: Kind, place: Place, access: Access) -> Self {
-        Self { kind, place, access, standing: Mutex::default(), moves: watch::Sender::new(0) }
+    fn new(kind: Kind, place: Place, access: Access, keys: &Keys) -> Self {
+        let (standing, moves) = (Mutex::default(), watch::Sender::new(0));
+        Self { kind, place, access, schema: keys.schema(), standing, moves }
     }
 
     /// The sentinels that watch it, if any do.
@@ -128,8 +132,17 @@ impl Server {
                 return Err(Down("the server that sentinels name takes no writes: they are asked again".to_owned()));
             }
         }
+        self.check_schema(&mut dialed.connection).await?;
         self.standing().last = Some(address);
         Ok(dialed)
+    }
+
+    async fn check_schema(&self, connection: &mut MultiplexedConnection) -> Result<(), Down> {
+        let hands = match self.kind {
+            Kind::Primary => Hands::On,
+            Kind::Mirror => Hands::Off,
+        };
+        schema::check(connection, &self.schema, hands).await
     }
 
     /// Notes that writes go to another server now, which is connected to at once.
@@ -288,6 +301,16 @@ impl Held<'_> {
         Dialed { connection: self.connection, driver: self.driver } = server.connect().await?;
         self.reused = false;
         Ok(())
+    }
+
+    /// Makes sure that the data still has the meaning that it had when this connection was made. Where it hasn't,
+    /// all others are left as well.
+    pub(super) async fn check_schema(&mut self) -> Result<(), Down> {
+        let checked = self.line.server.check_schema(&mut self.connection).await;
+        if checked.is_err() {
+            self.line.server.note_moved();
+        }
+        checked
     }
 
     /// What a failure of a write means.

@@ -56,6 +56,11 @@ impl Keys {
         format!("{}:heartbeat", self.prefix)
     }
 
+    /// The key that holds which meaning all others have.
+    pub(super) fn schema(&self) -> String {
+        format!("{}:schema", self.prefix)
+    }
+
     /// The stream of what proxies tell each other about an episode.
     pub(super) fn evidence(&self, service: &str, episode: EpisodeId) -> String {
         format!("{}:evidence:{service}:{episode}", self.prefix)
@@ -80,7 +85,8 @@ mod tests {
         assert_eq!(keys.lease("checkbox", Arm::Stable, "a:80"), "serin:{production}:lease:checkbox:stable:a:80");
         assert_eq!(keys.evidence("checkbox", EpisodeId(0xab)), "serin:{production}:evidence:checkbox:00000000000000ab");
         assert_eq!(keys.changes(), "serin:{production}:changes");
-        assert_eq!(keys.heartbeat(), "serin:{production}:heartbeat");
+        let [heartbeat, schema] = [keys.heartbeat(), keys.schema()];
+        assert_eq!([heartbeat, schema], ["serin:{production}:heartbeat", "serin:{production}:schema"]);
         assert_eq!([keys.leader(), keys.fence()], ["serin:{production}:leader", "serin:{production}:fence"]);
     }
 

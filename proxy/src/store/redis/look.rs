@@ -120,6 +120,7 @@ pub(super) async fn read_over(
             read::services(&mut held.connection, keys, names, last_good).await?
         }
     };
+    held.check_schema().await?;
     held.keep();
     Ok(found)
 }

@@ -50,7 +50,7 @@ impl Drop for Task {
 impl Mirror {
     /// A mirror of this primary. It is looked at from now on, and rings the bell.
     pub(super) fn start(spec: &MirrorSpec, primary: &Arc<Server>, keys: &Keys, bell: &Arc<Bell>) -> Self {
-        let server = Arc::new(Server::mirror(spec));
+        let server = Arc::new(Server::mirror(spec, keys));
         let pulse = Arc::new(Pulse::new(spec.max_age));
         let lines = (Line::new(Arc::clone(primary)), Line::new(Arc::clone(&server)));
         let (beaten, seen, key) = (Arc::clone(&pulse), Arc::clone(&pulse), keys.heartbeat());

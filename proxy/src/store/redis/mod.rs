@@ -16,6 +16,7 @@ mod keys;
 mod look;
 mod mirror;
 mod read;
+mod schema;
 mod sentinel;
 #[cfg(test)]
 pub(crate) mod simulated;
@@ -118,7 +119,7 @@ impl RedisStore {
         if let Some(mirror) = &spec.mirror {
             dial::check_files("", &mirror.access)?;
         }
-        let primary = Arc::new(Server::primary(spec));
+        let primary = Arc::new(Server::primary(spec, &keys));
         let kept = Kept::open(state_file)?;
         let journal = Journal::open(state_file, |episode| kept.peek(|saved| runs(&saved.services, episode)));
         let bell = Arc::new(Bell::default());
