@@ -2,7 +2,8 @@
 //!
 //! [`checkbox`] is a stand-in for the application in front of which serin runs, [`standin`] runs it
 //! as a process, and [`serin`] does so with the daemon; both stand on [`process`]. [`redis`] and
-//! [`smtp`] are the real servers that serin talks to, with certificates by [`pki`]. [`scene`] is the usual start of a test. [`client`]
+//! [`smtp`] are the real servers that serin talks to, with certificates by [`pki`] and
+//! [`cable`]s that break. [`scene`] is the usual start of a test. [`client`]
 //! is one user, [`traffic`] many of them with what such users do, [`crowd`] very many at little cost,
 //! and [`eventually`] waits for what must come true. [`pull`] breaks canaries and measures how soon they
 //! are gone. [`wire`] is one end of a connection, byte by byte, and [`origin`] an endpoint made of it.
@@ -11,6 +12,7 @@
 //! The tests are in `suite/`. Harness code returns errors with all they need to be
 //! understood; tests unwrap them.
 
+pub mod cable;
 pub mod callgrind;
 pub mod checkbox;
 pub mod client;

@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use redis::aio::MultiplexedConnection;
-pub use rustix::process::Signal;
-
 use redis::{AsyncConnectionConfig, Client, FromRedisValue, Value};
 use rustix::process::{Pid, kill_process};
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, timeout};
+
+pub use rustix::process::Signal;
 
 const PROGRAM: &str = "redis-server";
 /// The file that tells a sentinel what it watches.
@@ -117,7 +117,11 @@ impl Redis {
         }
     }
 
-    async fn until_it_follows(&self) -> anyhow::Result<()> {
+    /// Waits until it has all that the server which it follows had.
+    ///
+    /// # Errors
+    /// When it doesn't follow in time.
+    pub async fn until_it_follows(&self) -> anyhow::Result<()> {
         let end = Instant::now() + PATIENCE;
         loop {
             let info: String = self.command(&["INFO", "replication"]).await?;

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use super::bell::{Bell, News};
+use super::bell::{Bell, News, Teller};
 use super::codec::Decoded;
 use super::connection::{Down, Line};
 use super::keys::Keys;
@@ -63,7 +63,7 @@ impl Looker {
         let names: Vec<String> = services.iter().filter(wanted).cloned().collect();
         let now = Instant::now();
         if before.is_none() || !names.is_empty() {
-            let read = self.read(&names, &news, last_good).await?;
+            let read = self.read(&names, &news, last_good).await.inspect_err(|_| self.ask_again(&news))?;
             found.services.retain(|name, _| services.contains(name));
             found.services.extend(names.into_iter().zip(read));
         }
@@ -92,11 +92,21 @@ impl Looker {
         let asked: Vec<String> = doubtful.iter().map(|at| names[*at].clone()).collect();
         match self.ask(&asked, last_good).await {
             Ok(answers) => doubtful.into_iter().zip(answers).for_each(|(at, answer)| found[at] = answer),
-            Err(_) => doubtful.into_iter().for_each(|at| {
-                found[at] = std::mem::take(&mut found[at]).beside(known(&names[at]));
-            }),
+            Err(_) => {
+                self.ask_again(news);
+                doubtful.into_iter().for_each(|at| {
+                    found[at] = std::mem::take(&mut found[at]).beside(known(&names[at]));
+                });
+            }
         }
         Ok(found)
+    }
+
+    /// Keeps in mind what the primary rang for and couldn't be asked about.
+    fn ask_again(&self, news: &News) {
+        for service in &news.by_primary {
+            self.bell.note(service.clone(), Teller::Primary);
+        }
     }
 
     /// What the primary holds.
