@@ -7,7 +7,6 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
-use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client, FromRedisValue, Value};
 use rustix::process::{Pid, kill_process};
 use tempfile::TempDir;
@@ -212,19 +211,27 @@ impl Redis {
     /// # Errors
     /// When the server can't be reached or refuses it.
     pub async fn command<T: FromRedisValue>(&self, words: &[&str]) -> anyhow::Result<T> {
-        let (name, arguments) = words.split_first().context("a command")?;
-        let mut connection = self.connection().await?;
-        Ok(redis::cmd(name).arg(arguments).query_async(&mut connection).await?)
+        run(self.url(), words).await
     }
 
-    async fn connection(&self) -> anyhow::Result<MultiplexedConnection> {
-        let config = AsyncConnectionConfig::new().set_response_timeout(Some(PATIENCE));
-        Ok(Client::open(self.url())?.get_multiplexed_async_connection_with_config(&config).await?)
+    /// Runs one command as this user.
+    ///
+    /// # Errors
+    /// As [`Redis::command`].
+    pub async fn command_as<T: FromRedisValue>(&self, user: &str, password: &str, words: &[&str]) -> anyhow::Result<T> {
+        run(format!("redis://{user}:{password}@127.0.0.1:{}/0?protocol=resp3", self.port), words).await
     }
 
     fn log_path(&self) -> PathBuf {
         self.folder.path().join("redis.log")
     }
+}
+
+async fn run<T: FromRedisValue>(url: String, words: &[&str]) -> anyhow::Result<T> {
+    let (name, arguments) = words.split_first().context("a command")?;
+    let config = AsyncConnectionConfig::new().set_response_timeout(Some(PATIENCE));
+    let mut connection = Client::open(url)?.get_multiplexed_async_connection_with_config(&config).await?;
+    Ok(redis::cmd(name).arg(arguments).query_async(&mut connection).await?)
 }
 
 /// A port that was free a moment ago.

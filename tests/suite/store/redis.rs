@@ -316,30 +316,3 @@ async fn a_password_is_used_and_never_told() {
     let told = format!("{refused} {refused:?} {wrong:?} {:?} {right:?}", load(&*wrong).await);
     assert!(!told.contains("s3cret") && !told.contains("sesame"), "{told}");
 }
-
-#[tokio::test]
-async fn a_user_with_the_documented_rights_is_enough() {
-    let world = World::with_redis(&[]).await;
-    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/redis.md");
-    let page = std::fs::read_to_string(page).expect("the documentation of the keys");
-    let rights = page.lines().find_map(|line| line.split("restricted user needs `").nth(1)?.split('`').next());
-    let mut words = vec!["ACL", "SETUSER", "serin", "on", ">open", "resetkeys", "resetchannels", "-@all"];
-    words.extend(rights.expect("the rights").split(' '));
-    world.cli(&words).await;
-    let port = world.redis.as_ref().expect("Redis").port();
-    let store = world.open_with("a", &format!("url = \"redis://serin:open@127.0.0.1:{port}/0\"\n")).expect("opens");
-    let store = &*store;
-    apply(store, &set_weight(10.0)).await;
-    apply(store, &beat("m", 60_000)).await;
-    apply(store, &Change::RemoveMember { arm: Arm::Canary, id: "m".into() }).await;
-    assert!(is_fresh(&load(store).await));
-    assert!(store.lead("p1", SECOND).await.expect("it may lead").is_some());
-    let episode = state(store).await.episode.expect("it runs").id;
-    store.post(SERVICE, episode, &[Post::Seen(Seen::default())]).await.expect("it may tell");
-    let start = store.posted(SERVICE, episode, Place::default()).await.expect("needs no rights").place;
-    store.posted(SERVICE, episode, start).await.expect("it may ask");
-    apply(store, &set_weight(0.0)).await;
-    until_silent(store).await;
-    world.cli(&["PUBLISH", "serin:{test}:changes", SERVICE]).await;
-    assert!(hears_at_once(store).await, "it may not subscribe");
-}
