@@ -5,8 +5,8 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use serin_tests::client::Reply;
 use serin_tests::cable::{Cable, State};
+use serin_tests::client::Reply;
 use serin_tests::crowd::{Crowd, Strangers, all_were_served};
 use serin_tests::eventually::eventually;
 use serin_tests::redis::{Redis, Signal};

@@ -152,7 +152,8 @@ mod tests {
         let given = |text: &str| Some(LoginPart::Given(text.to_owned()));
         let access =
             Access { login: Login { username: given("ann"), password: given("hunter2") }, ..Access::default() };
-        let spec = RedisSpec { primary: Primary::At(Address { host: "h".to_owned(), port: 6379 }), access, mirror: None };
+        let spec =
+            RedisSpec { primary: Primary::At(Address { host: "h".to_owned(), port: 6379 }), access, mirror: None };
         for shown in [format!("{spec:?}"), format!("{:?}", spec.access)] {
             assert!(!shown.contains("hunter2") && !shown.contains("ann"), "{shown}");
         }

@@ -180,7 +180,11 @@ async fn a_mirror_that_dies_or_hangs_is_left_within_a_moment_and_taken_back() {
 async fn while_the_primary_is_cut_off_from_one_proxy_it_hears_of_the_others_by_the_mirror() {
     let redis = Pair::start().await;
     let cut_off = redis.open("cut-off").await;
-    let url = format!("url = \"redis://127.0.0.1:{}\"\nmirror = \"redis://127.0.0.1:{}\"\n", redis.primary.port(), redis.mirror.port());
+    let url = format!(
+        "url = \"redis://127.0.0.1:{}\"\nmirror = \"redis://127.0.0.1:{}\"\n",
+        redis.primary.port(),
+        redis.mirror.port()
+    );
     let other = redis.world.open_with("other", &url).expect("opens");
     apply(&*other, &set_weight(10.0)).await;
     apply(&*other, &beat("m", 60_000)).await;

@@ -10,9 +10,7 @@ use serin::model::verdict::{Post, Seen};
 use serin::store::{Freshness, Loaded, Place, Store, StoreError};
 use serin_tests::eventually::eventually;
 
-use super::world::{
-    SECOND, SERVICE, World, apply, beat, begin, load, percent, put, reset, set_weight, state, trip,
-};
+use super::world::{SECOND, SERVICE, World, apply, beat, begin, load, percent, put, reset, set_weight, state, trip};
 use super::write_a_hundred;
 
 const HASH: &str = "serin:{test}:service:checkbox";

@@ -90,8 +90,7 @@ async fn a_client_certificate_is_shown_and_missed_with_the_next_step() {
     let redis = Protected::start("127.0.0.1", Valid::Now, "yes").await;
     let own = redis.pki.issue("serin", "serin", Valid::Now).expect("a certificate");
     let ca = redis.pki.ca();
-    let store =
-        redis.open("a", &[("ca_file", &ca), ("certificate_file", &own.certificate), ("key_file", &own.key)]);
+    let store = redis.open("a", &[("ca_file", &ca), ("certificate_file", &own.certificate), ("key_file", &own.key)]);
     apply(&*store, &set_weight(10.0)).await;
     let without = redis.open("b", &[("ca_file", &ca)]);
     let told = why_not(&*without).await;

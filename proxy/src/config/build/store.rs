@@ -56,10 +56,12 @@ fn kind(raw: &RawStore, findings: &mut Findings<'_>) -> StoreKind {
             StoreKind::Redis(redis(raw, url, read, findings))
         }
         _ => {
-            let files = [&raw.username_file, &raw.password_file, &raw.sentinel_username_file, &raw.sentinel_password_file];
+            let files =
+                [&raw.username_file, &raw.password_file, &raw.sentinel_username_file, &raw.sentinel_password_file];
             let of_redis = files.into_iter().flatten().chain(&raw.mirror).map(Spanned::span);
             for span in of_redis.chain(raw.tls.as_ref().map(Spanned::span)) {
-                findings.problem(span, "an embedded store has no use for this: give `url` a Redis server, or remove it");
+                findings
+                    .problem(span, "an embedded store has no use for this: give `url` a Redis server, or remove it");
             }
             StoreKind::Embedded
         }
@@ -87,7 +89,8 @@ fn redis(raw: &RawStore, url: &Spanned<String>, read: RedisUrl, findings: &mut F
         Some(name) => Primary::Watched { name, sentinels: addresses, access: access_to_sentinels },
         None => {
             for file in [of_sentinels.0, of_sentinels.1].into_iter().flatten() {
-                findings.problem(file.span(), "there are no sentinels: `url` names them as redis+sentinel://h1,h2/name");
+                findings
+                    .problem(file.span(), "there are no sentinels: `url` names them as redis+sentinel://h1,h2/name");
             }
             Primary::At(addresses.remove(0))
         }
@@ -111,12 +114,13 @@ fn mirror(
     tls: Option<&TlsSpec>,
     findings: &mut Findings<'_>,
 ) -> Option<MirrorSpec> {
-    let max_age = findings.read_or(raw.mirror_max_age.as_ref(), MIRROR_MAX_AGE, |value| {
-        match units::positive_duration(value)? {
-            short if short < LEAST_MAX_AGE => Err("a mirror's age is known to half a second: give \"1s\" or more".into()),
+    let max_age =
+        findings.read_or(raw.mirror_max_age.as_ref(), MIRROR_MAX_AGE, |value| match units::positive_duration(value)? {
+            short if short < LEAST_MAX_AGE => {
+                Err("a mirror's age is known to half a second: give \"1s\" or more".into())
+            }
             max_age => Ok(max_age),
-        }
-    });
+        });
     let read = read?;
     let login = if read.login.is_empty() { usual.clone() } else { read.login };
     let access = Access { login, database: read.database, tls: tls.filter(|_| read.tls).cloned() };

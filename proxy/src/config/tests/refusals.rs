@@ -48,7 +48,11 @@ fn unknown_keys_are_refused_with_the_key_that_was_meant() {
         ("[service.web.verdict.missing]\nthreshold = 1\n", "threshold", "it belongs in [service.NAME.verdict.slow]"),
         ("[service.web.verdict]\nsession_cookies = []\n", "session_cookies", "in [service.NAME.verdict.errors]"),
         ("[service.web.split]\noverride_secret = 7\n", "override_secret", "did you mean `override_secret_file`?"),
-        ("[store]\nretries = 3\n", "retries", "known here are url, username_file, password_file, sentinel_username_file, sentinel_password_file, tls, mirror, mirror_max_age, namespace, state_file"),
+        (
+            "[store]\nretries = 3\n",
+            "retries",
+            "known here are url, username_file, password_file, sentinel_username_file, sentinel_password_file, tls, mirror, mirror_max_age, namespace, state_file",
+        ),
         ("[alert.email]\npassword = 7\n", "password", "did you mean `password_file`?"),
         ("[[service.web.alert]]\nmetrics = 1\n", "metrics", "did you mean `metric`?"),
         ("[[listener]]\nadress = 1\n", "adress", "did you mean `address`?"),
@@ -339,16 +343,20 @@ fn half_of_a_login_or_of_tls_is_refused_with_the_next_step() {
         ("password_file = \"/p\"\n", "\"/p\"", "an embedded store has no use for this"),
         ("sentinel_password_file = \"/p\"\n", "\"/p\"", "an embedded store has no use for this"),
         ("url = \"redis://h\"\nsentinel_password_file = \"/p\"\n", "\"/p\"", "there are no sentinels"),
-        (
-            "url = \"redis+sentinel://h/m\"\nsentinel_username_file = \"/u\"\n",
-            "\"/u\"",
-            "a user needs a password",
-        ),
+        ("url = \"redis+sentinel://h/m\"\nsentinel_username_file = \"/u\"\n", "\"/u\"", "a user needs a password"),
         ("tls = {}\n", "{}", "an embedded store has no use for this"),
-        ("url = \"redis://h\"\ntls = { ca_file = \"/c\" }\n", "{ ca_file = \"/c\" }", "begin the `url` or `mirror` of [store] with rediss://"),
+        (
+            "url = \"redis://h\"\ntls = { ca_file = \"/c\" }\n",
+            "{ ca_file = \"/c\" }",
+            "begin the `url` or `mirror` of [store] with rediss://",
+        ),
         ("url = \"rediss://h\"\ntls.certificate_file = \"/c\"\n", "\"/c\"", "name its file in `key_file`"),
         ("url = \"rediss://h\"\ntls.key_file = \"/k\"\n", "\"/k\"", "name its file in `certificate_file`"),
-        ("url = \"rediss://h\"\ntls.insecure = true\n", "insecure", "known here are ca_file, certificate_file, key_file"),
+        (
+            "url = \"rediss://h\"\ntls.insecure = true\n",
+            "insecure",
+            "known here are ca_file, certificate_file, key_file",
+        ),
     ] {
         refuses(&format!("{BASE}[store]\n{store}"), culprit, reason);
     }

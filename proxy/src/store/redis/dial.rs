@@ -107,8 +107,7 @@ async fn connect(
 /// What is said first.
 async fn greeting(access: &Access, protocol: ProtocolVersion) -> Result<RedisConnectionInfo, Down> {
     let Login { username, password } = &access.login;
-    let mut greeting =
-        RedisConnectionInfo::default().set_db(i64::from(access.database)).set_protocol(protocol);
+    let mut greeting = RedisConnectionInfo::default().set_db(i64::from(access.database)).set_protocol(protocol);
     if let Some(part) = username {
         greeting = greeting.set_username(reveal(part).await?);
     }

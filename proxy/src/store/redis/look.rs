@@ -57,9 +57,8 @@ impl Looker {
         let news = self.bell.take();
         // Where this look fails or is given up, the next one is at everything.
         let before = found.at.take().filter(|at| at.elapsed() < LOOK && !news.all && !news.services.is_empty());
-        let wanted = |name: &&String| {
-            before.is_none() || news.services.contains(*name) || !found.services.contains_key(*name)
-        };
+        let wanted =
+            |name: &&String| before.is_none() || news.services.contains(*name) || !found.services.contains_key(*name);
         let names: Vec<String> = services.iter().filter(wanted).cloned().collect();
         let now = Instant::now();
         if before.is_none() || !names.is_empty() {

@@ -296,7 +296,8 @@ impl<R: Remote> RedisStore<R> {
 
     /// Makes what was found the last good state, and tells Redis of open circuits and aborts that it forgot.
     async fn take_in(&self, services: &[String], found: Vec<Decoded>) -> Loaded {
-        let mut loaded = Loaded { state: State::new(), freshness: Freshness::Fresh, poisoned: Vec::new(), mirror: None };
+        let mut loaded =
+            Loaded { state: State::new(), freshness: Freshness::Fresh, poisoned: Vec::new(), mirror: None };
         let mut news = State::new();
         for (name, mut decoded) in services.iter().zip(found) {
             let last_good = self.last_good_of(name);

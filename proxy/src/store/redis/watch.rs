@@ -72,12 +72,7 @@ async fn pause() {
     tokio::time::sleep(PAUSE.mul_f64(0.5 + rand::random::<f64>() / 2.0)).await;
 }
 
-async fn hear_changes(
-    server: &Server,
-    channel: &str,
-    bell: &Arc<Bell>,
-    teller: Teller,
-) -> Result<(), Down> {
+async fn hear_changes(server: &Server, channel: &str, bell: &Arc<Bell>, teller: Teller) -> Result<(), Down> {
     let rung = Arc::clone(bell);
     let (config, gone) = listening(move |service| rung.ring_for(service, teller));
     let mut moves = server.moves();
