@@ -16,7 +16,7 @@ use crate::model::rollout::change::RolloutChange;
 use crate::model::spec::{ServiceSpec, Spec};
 use crate::model::split::{Arm, PerArm};
 use crate::model::state::{Change, ServiceState, State};
-use crate::store::{self, Freshness, Loaded, Store, StoreError};
+use crate::store::{self, Changed, Freshness, Loaded, Store, StoreError};
 use crate::telemetry;
 
 /// Keeps store and snapshot in step.
@@ -49,18 +49,30 @@ impl Sync {
         (sync, watching)
     }
 
-    /// Loads, mends and publishes once.
+    /// Loads, mends and publishes everything once.
     pub async fn step(&mut self) {
+        self.step_for(&Changed::Anything).await;
+    }
+
+    /// Loads, mends and publishes what changed.
+    async fn step_for(&mut self, changed: &Changed) {
         let spec = Arc::clone(&self.spec.borrow_and_update());
-        let names: Vec<String> = spec.services.iter().map(|service| service.name.clone()).collect();
+        let is_new = self.in_force.as_ref().is_none_or(|(before, _)| !Arc::ptr_eq(before, &spec));
+        let changed = if is_new { &Changed::Anything } else { changed };
+        let services: Vec<_> =
+            spec.services.iter().filter(|service| changed.is_about(&service.name)).cloned().collect();
+        let names: Vec<String> = services.iter().map(|service| service.name.clone()).collect();
+        if names.is_empty() && *changed != Changed::Anything {
+            return;
+        }
         let mut loaded = self.store.load(&names).await;
         if loaded.freshness == Freshness::Fresh && self.restore_what_was_lost(&loaded.state).await {
             loaded = self.store.load(&names).await;
         }
-        self.report_health(&loaded);
+        self.report_health(&loaded, changed);
         let fresh = loaded.freshness == Freshness::Fresh;
         let mut state = loaded.state;
-        for service in &spec.services {
+        for service in &services {
             let entry = state.entry(service.name.clone()).or_default();
             self.settle_circuit(&service.name, entry).await;
             self.settle_abort(&service.name, entry).await;
@@ -76,12 +88,12 @@ impl Sync {
     /// Goes on for ever: at each ring of the store, each local trip, each reload.
     pub async fn run(mut self) {
         loop {
-            tokio::select! {
-                () = self.store.changed() => {}
-                () = self.live.latched.notified() => {}
-                changed = self.spec.changed() => if changed.is_err() { return },
-            }
-            self.step().await;
+            let changed = tokio::select! {
+                changed = self.store.changed() => changed,
+                () = self.live.latched.notified() => Changed::Anything,
+                changed = self.spec.changed() => if changed.is_err() { return } else { Changed::Anything },
+            };
+            self.step_for(&changed).await;
         }
     }
 
@@ -90,7 +102,7 @@ impl Sync {
         let Some((_, known)) = &self.in_force else { return false };
         let lost = |name: &String| {
             let before = self.revisions.get(name).copied().unwrap_or_default();
-            before > 0 && state.get(name).is_none_or(|service| service.revision == 0)
+            before > 0 && state.get(name).is_some_and(|service| service.revision == 0)
         };
         let kept: State = known.iter().filter(|(name, _)| lost(name)).map(|(n, s)| (n.clone(), s.clone())).collect();
         if kept.is_empty() {
@@ -194,28 +206,39 @@ impl Sync {
         result
     }
 
-    fn publish(&mut self, spec: Arc<Spec>, state: State) {
-        if let Some((spec_before, state_before)) = &self.in_force
-            && Arc::ptr_eq(spec_before, &spec)
-            && *state_before == state
-        {
-            self.release_halts(&state);
-            return;
+    /// Puts in force what these services are now. All others stay as they are, unless the configuration is new.
+    fn publish(&mut self, spec: Arc<Spec>, news: State) {
+        let in_force = self.in_force.take().filter(|(before, _)| Arc::ptr_eq(before, &spec));
+        let is_new = in_force.is_none();
+        let mut state = in_force.map(|(_, state)| state).unwrap_or_default();
+        let differs = |name: &str| is_new || news.get(name).is_some_and(|news| state.get(name) != Some(news));
+        if spec.services.iter().any(|service| differs(&service.name)) || is_new {
+            let before = self.live.snapshot();
+            let of_before = |index: usize| before.services().get(index).map(Arc::clone);
+            let compiled = |(index, service): (usize, &Arc<ServiceSpec>)| {
+                let kept = if differs(&service.name) { None } else { of_before(index) };
+                kept.unwrap_or_else(|| compile::service(&self.live, service, &news[&service.name]))
+            };
+            let services = spec.services.iter().enumerate().map(compiled).collect();
+            let revision = before.revision + 1;
+            self.live.snapshot_cell().store(Arc::new(Snapshot::new(revision, services)));
+            tracing::debug!(revision, "Snapshot published");
+            self.published.send_replace(revision);
         }
-        let compiled = |service: &Arc<ServiceSpec>| compile::service(&self.live, service, &state[&service.name]);
-        let services = spec.services.iter().map(compiled).collect();
-        let revision = self.live.snapshot().revision + 1;
-        self.live.snapshot_cell().store(Arc::new(Snapshot::new(revision, services)));
-        tracing::debug!(revision, "Snapshot published");
-        self.release_halts(&state);
+        self.release_halts(&news);
+        state.extend(news);
         self.in_force = Some((spec, state));
-        self.published.send_replace(revision);
     }
 
-    fn report_health(&self, loaded: &Loaded) {
+    fn report_health(&self, loaded: &Loaded, changed: &Changed) {
         let before = self.live.store_health();
-        let poisoned: Vec<_> =
+        let mut poisoned: Vec<_> =
             loaded.poisoned.iter().map(|poison| (poison.key.clone(), poison.problem.clone())).collect();
+        if *changed != Changed::Anything {
+            // Nobody looked at the others: what was wrong with them is so until the next look at everything.
+            poisoned
+                .extend(before.poisoned.iter().filter(|known| !poisoned.contains(known)).cloned().collect::<Vec<_>>());
+        }
         if poisoned != before.poisoned {
             for (key, problem) in &poisoned {
                 tracing::warn!(key, problem, "A value in the store makes no sense and is passed over");

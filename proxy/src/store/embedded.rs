@@ -109,7 +109,7 @@ impl Store for EmbeddedStore {
         Ok(Posted { posts, place, poisoned: Vec::new() })
     }
 
-    async fn changed(&self) {
+    async fn changed(&self) -> Changed {
         let look = Instant::now() + LOOK;
         let wake = self.leases.next_end().map_or(look, |end| end.min(look));
         tokio::select! {
@@ -117,6 +117,7 @@ impl Store for EmbeddedStore {
             () = tokio::time::sleep_until(wake) => {}
         }
         self.forget_the_dead().await;
+        Changed::Anything
     }
 
     async fn restore(&self, _: &State) -> Result<(), StoreError> {

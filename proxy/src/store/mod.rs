@@ -10,6 +10,7 @@ mod lease;
 pub mod redis;
 mod state_file;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -92,6 +93,26 @@ pub struct Loaded {
     pub mirror: Option<Mirrored>,
 }
 
+/// What may have changed in a store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Changed {
+    /// Anything.
+    Anything,
+    /// These services, some of which the caller may not know, and nothing else as far as anybody said. What nobody
+    /// tells of, [`Changed::Anything`] covers, at the latest when the time for the next periodic look has come.
+    Services(BTreeSet<String>),
+}
+
+impl Changed {
+    /// Whether this service may be among it.
+    pub fn is_about(&self, service: &str) -> bool {
+        match self {
+            Self::Anything => true,
+            Self::Services(services) => services.contains(service),
+        }
+    }
+}
+
 /// A place in the order in which a store gives the posts of an episode. The default one is before all of them.
 /// Only of use to the store that gave it, in the process that it gave it to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -150,8 +171,8 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     async fn posted(&self, service: &str, episode: EpisodeId, after: Place) -> Result<Posted, StoreError>;
 
     /// Waits until something may have changed: a message from the store, a change made
-    /// through this very store, or the time for a periodic look.
-    async fn changed(&self);
+    /// through this very store, or the time for a periodic look. Says what there is to load.
+    async fn changed(&self) -> Changed;
 
     /// Writes the last good state back into a store that lost it (flushed, or failed over to
     /// an empty one). Does nothing for a service that the store still knows.

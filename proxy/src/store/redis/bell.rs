@@ -7,6 +7,9 @@ use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use crate::store::{Changed, LOOK};
 
 /// Rung by subscriptions and by this process' own changes, heard by whoever waits for a change.
 #[derive(Debug, Default)]
@@ -17,13 +20,15 @@ pub(super) struct Bell {
 
 /// What a bell was rung for.
 #[derive(Debug, Default)]
-pub(super) struct News {
+struct News {
     /// Anything may have changed.
-    pub(super) all: bool,
+    all: bool,
     /// Services that changed.
-    pub(super) services: BTreeSet<String>,
-    /// Those of them of which the primary itself said so: a mirror may not know yet.
-    pub(super) by_primary: BTreeSet<String>,
+    services: BTreeSet<String>,
+    /// Services of which the primary itself said so, since it was asked for them: a mirror may not know yet.
+    by_primary: BTreeSet<String>,
+    /// When somebody was last sent to look at everything.
+    looked: Option<Instant>,
 }
 
 /// Who tells of a change.
@@ -62,14 +67,26 @@ impl Bell {
         news.services.insert(service);
     }
 
-    /// Waits until it rings.
-    pub(super) async fn heard(&self) {
-        self.rung.notified().await;
+    /// Waits until it rings, or for so long that it is time for a look at everything. Says what to look at.
+    pub(super) async fn heard(&self) -> Changed {
+        tokio::select! {
+            () = self.rung.notified() => {}
+            () = tokio::time::sleep(LOOK) => {}
+        }
+        let mut news = self.news();
+        let services = std::mem::take(&mut news.services);
+        let is_time = news.looked.is_none_or(|looked| looked.elapsed() >= LOOK);
+        if std::mem::take(&mut news.all) || services.is_empty() || is_time {
+            news.looked = Some(Instant::now());
+            return Changed::Anything;
+        }
+        Changed::Services(services)
     }
 
-    /// What it was rung for since this was asked the last time.
-    pub(super) fn take(&self) -> News {
-        std::mem::take(&mut *self.news())
+    /// Those of these services that the primary rang for; who asks for them asks it.
+    pub(super) fn take_by_primary(&self, services: &[String]) -> BTreeSet<String> {
+        let mut news = self.news();
+        services.iter().filter_map(|service| news.by_primary.take(service)).collect()
     }
 
     fn news(&self) -> MutexGuard<'_, News> {
@@ -81,16 +98,36 @@ impl Bell {
 mod tests {
     use super::*;
 
-    #[test]
-    fn what_it_was_rung_for_is_told_once() {
+    fn services(names: &[&str]) -> BTreeSet<String> {
+        names.iter().map(|name| (*name).to_owned()).collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_it_was_rung_for_is_told_once_and_everything_now_and_then() {
         let bell = Bell::default();
-        bell.ring_for("a".to_owned(), Teller::Mirror);
+        assert_eq!(bell.heard().await, Changed::Anything, "nobody looked yet");
         bell.note("b".to_owned(), Teller::Primary);
-        let news = bell.take();
-        assert_eq!(news.services.into_iter().collect::<Vec<_>>(), ["a", "b"]);
-        assert_eq!(news.by_primary.into_iter().collect::<Vec<_>>(), ["b"]);
-        assert!(!news.all && bell.take().services.is_empty());
+        bell.ring_for("a".to_owned(), Teller::Mirror);
+        assert_eq!(bell.heard().await, Changed::Services(services(&["a", "b"])));
+        assert_eq!(bell.take_by_primary(&["a".to_owned(), "b".to_owned()]), services(&["b"]));
+        assert_eq!(bell.take_by_primary(&["b".to_owned()]), services(&[]));
+        // when it rings all the time, everything is looked at all the same
+        for _ in 0..3 {
+            tokio::time::advance(LOOK / 2).await;
+            bell.ring_for("a".to_owned(), Teller::Primary);
+            if bell.heard().await == Changed::Anything {
+                return;
+            }
+        }
+        panic!("nobody looks at what nobody rings for");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_bell_that_rang_for_all_means_everything() {
+        let bell = Bell::default();
+        bell.heard().await;
+        bell.ring_for("a".to_owned(), Teller::Primary);
         bell.ring_for_all();
-        assert!(bell.take().all && !bell.take().all);
+        assert_eq!(bell.heard().await, Changed::Anything);
     }
 }

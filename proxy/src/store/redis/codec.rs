@@ -42,7 +42,7 @@ pub(super) struct Raw {
 }
 
 /// What that means.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub(super) struct Decoded {
     /// The state, with the last good value in place of each that makes no sense.
     pub(super) state: ServiceState,

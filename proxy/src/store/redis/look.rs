@@ -1,17 +1,12 @@
-//! What a proxy reads, and where: all services twice a second, between that what the bell was rung for; from the
-//! mirror where there is a fresh one.
+//! What a proxy reads, and where: from the mirror where there is a fresh one, else from the primary.
 //!
 //! A mirror is behind the primary by nature, so it is never believed where that would matter: what the primary
 //! rang for, what is older than what is known here, and whose lease runs is asked of the primary itself. While
 //! that can't be asked, what is known stays.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use tokio::sync::Mutex;
-use tokio::time::Instant;
-
-use super::bell::{Bell, News, Teller};
+use super::bell::{Bell, Teller};
 use super::codec::Decoded;
 use super::connection::{Down, Line};
 use super::keys::Keys;
@@ -20,7 +15,7 @@ use super::read;
 use crate::model::redis::Mirrored;
 use crate::model::split::Arm;
 use crate::model::state::{Member, ServiceState, State};
-use crate::store::{LOOK, lease};
+use crate::store::lease;
 
 /// Who reads.
 #[derive(Debug)]
@@ -29,21 +24,12 @@ pub(super) struct Looker {
     primary: Line,
     mirror: Option<Mirror>,
     bell: Arc<Bell>,
-    found: Mutex<Found>,
-}
-
-/// What was found by the latest looks.
-#[derive(Debug, Default)]
-struct Found {
-    /// When all of it was read the last time; none where something may have been missed since.
-    at: Option<Instant>,
-    services: BTreeMap<String, Decoded>,
 }
 
 impl Looker {
     /// Looks over this line, and at the mirror if there is one.
-    pub(super) fn new(keys: Keys, primary: Line, mirror: Option<Mirror>, bell: Arc<Bell>) -> Self {
-        Self { keys, primary, mirror, bell, found: Mutex::default() }
+    pub(super) const fn new(keys: Keys, primary: Line, mirror: Option<Mirror>, bell: Arc<Bell>) -> Self {
+        Self { keys, primary, mirror, bell }
     }
 
     /// How the mirror is doing, if there is one.
@@ -52,39 +38,25 @@ impl Looker {
     }
 
     /// What the store holds of these services, in their order.
-    pub(super) async fn look(&self, services: &[String], last_good: &State) -> Result<Vec<Decoded>, Down> {
-        let mut found = self.found.lock().await;
-        let news = self.bell.take();
-        // Where this look fails or is given up, the next one is at everything.
-        let before = found.at.take().filter(|at| at.elapsed() < LOOK && !news.all && !news.services.is_empty());
-        let wanted =
-            |name: &&String| before.is_none() || news.services.contains(*name) || !found.services.contains_key(*name);
-        let names: Vec<String> = services.iter().filter(wanted).cloned().collect();
-        let now = Instant::now();
-        if before.is_none() || !names.is_empty() {
-            let read = self.read(&names, &news, last_good).await.inspect_err(|_| self.ask_again(&news))?;
-            found.services.retain(|name, _| services.contains(name));
-            found.services.extend(names.into_iter().zip(read));
-        }
-        found.at = before.or(Some(now));
-        Ok(services.iter().map(|name| found.services.get(name).cloned().unwrap_or_default()).collect())
-    }
-
-    async fn read(&self, names: &[String], news: &News, last_good: &State) -> Result<Vec<Decoded>, Down> {
+    pub(super) async fn look(&self, names: &[String], last_good: &State) -> Result<Vec<Decoded>, Down> {
+        let rung_for = self.bell.take_by_primary(names);
         let mirrored = match &self.mirror {
             Some(mirror) => mirror.read(&self.keys, names, last_good).await,
             None => None,
         };
-        let Some(mut found) = mirrored else { return self.ask(names, last_good).await };
+        // Until it answers, the primary is asked for what it rang for.
+        let ask_again = || rung_for.iter().for_each(|name| self.bell.note(name.clone(), Teller::Primary));
+        let Some(mut found) = mirrored else {
+            return self.ask(names, last_good).await.inspect_err(|_| ask_again());
+        };
         let nothing = ServiceState::default();
         let known = |name: &String| last_good.get(name).unwrap_or(&nothing);
-        let doubtful: BTreeSet<usize> = (0..names.len())
-            .filter(|at| {
-                let (name, copy) = (&names[*at], &found[*at]);
-                let is_behind = copy.state.revision < known(name).revision;
-                is_behind || news.by_primary.contains(name) || lease::leased(&copy.sound).next().is_some()
-            })
-            .collect();
+        let is_doubtful = |at: &usize| {
+            let (name, copy) = (&names[*at], &found[*at]);
+            let is_behind = copy.state.revision < known(name).revision;
+            is_behind || rung_for.contains(name) || lease::leased(&copy.sound).next().is_some()
+        };
+        let doubtful: Vec<usize> = (0..names.len()).filter(is_doubtful).collect();
         if doubtful.is_empty() {
             return Ok(found);
         }
@@ -92,20 +64,13 @@ impl Looker {
         match self.ask(&asked, last_good).await {
             Ok(answers) => doubtful.into_iter().zip(answers).for_each(|(at, answer)| found[at] = answer),
             Err(_) => {
-                self.ask_again(news);
+                ask_again();
                 doubtful.into_iter().for_each(|at| {
                     found[at] = std::mem::take(&mut found[at]).beside(known(&names[at]));
                 });
             }
         }
         Ok(found)
-    }
-
-    /// Keeps in mind what the primary rang for and couldn't be asked about.
-    fn ask_again(&self, news: &News) {
-        for service in &news.by_primary {
-            self.bell.note(service.clone(), Teller::Primary);
-        }
     }
 
     /// What the primary holds.

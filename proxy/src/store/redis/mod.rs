@@ -42,7 +42,7 @@ use self::watch::Watch;
 use self::write::{Wish, Writer};
 use super::evidence::Journal;
 use super::state_file::{Kept, OnFailure, Saved};
-use super::{Freshness, LOOK, Loaded, Place, Posted, Store, StoreError, runs, stops_a_canary};
+use super::{Changed, Freshness, Loaded, Place, Posted, Store, StoreError, runs, stops_a_canary};
 use crate::model::redis::{Mirrored, Primary, RedisSpec};
 use crate::model::rollout::Fence;
 use crate::model::split::EpisodeId;
@@ -223,11 +223,8 @@ impl<R: Remote> Store for RedisStore<R> {
         }
     }
 
-    async fn changed(&self) {
-        tokio::select! {
-            () = self.bell.heard() => {}
-            () = tokio::time::sleep(LOOK) => {}
-        }
+    async fn changed(&self) -> Changed {
+        self.bell.heard().await
     }
 
     async fn restore(&self, state: &State) -> Result<(), StoreError> {
@@ -259,7 +256,10 @@ impl<R: Remote> RedisStore<R> {
     }
 
     async fn read(&self, services: &[String]) -> Result<Vec<Decoded>, Down> {
-        let last_good = self.kept.peek(|saved| saved.services.clone());
+        let last_good = self.kept.peek(|saved| {
+            let known = services.iter().filter_map(|name| saved.services.get_key_value(name));
+            known.map(|(name, state)| (name.clone(), state.clone())).collect()
+        });
         self.remote.read(services, &last_good).await
     }
 
@@ -275,11 +275,13 @@ impl<R: Remote> RedisStore<R> {
         {
             let mut met = self.met.lock().unwrap_or_else(PoisonError::into_inner);
             for (name, decoded) in services.iter().zip(&found) {
-                let last_good = self.last_good_of(name);
                 if decoded.known {
                     met.insert(name.clone());
-                } else if last_good.revision > 0 && !met.contains(name) {
-                    lost.insert(name.clone(), last_good);
+                } else if !met.contains(name) {
+                    let last_good = self.last_good_of(name);
+                    if last_good.revision > 0 {
+                        lost.insert(name.clone(), last_good);
+                    }
                 }
             }
         }
@@ -343,22 +345,32 @@ impl<R: Remote> RedisStore<R> {
     }
 
     /// Takes states read from Redis as the last good ones. Redis has them: a file that can't be
-    /// written is worth a word, and no reason to go without them.
-    async fn remember(&self, news: State) {
+    /// written is worth a word, and no reason to go without them. What keeps a canary stopped is on disk before this
+    /// returns, the rest soon after.
+    async fn remember(&self, mut news: State) {
         let read_at = telemetry::now();
-        let same = self.kept.peek(|saved| {
-            let mut after = saved.clone();
-            absorb(&mut after, &news);
-            after.services == saved.services
+        let matters = self.kept.peek(|saved| {
+            let mut matters = false;
+            news.retain(|name, state| {
+                let known = saved.services.get(name);
+                known.into_iter().for_each(|known| state.keep_stopped(known));
+                let nothing = ServiceState::default();
+                let known = known.unwrap_or(&nothing);
+                matters |= known.circuit != state.circuit || known.rollout != state.rollout;
+                known != state
+            });
+            matters
         });
-        if same {
+        if news.is_empty() {
             return self.kept.touch(read_at);
         }
-        let kept = self.kept.change(OnFailure::Hold, move |saved| {
-            absorb(saved, &news);
+        let alter = move |saved: &mut Saved| {
+            absorb(saved, news);
             saved.read_at = Some(read_at);
-        });
-        if let Err(error) = kept.await {
+        };
+        if !matters {
+            self.kept.change_soon(alter);
+        } else if let Err(error) = self.kept.change(OnFailure::Hold, alter).await {
             tracing::warn!(%error, "The last good state is not on disk");
         }
         self.forget_evidence_of_the_past().await;
@@ -379,16 +391,11 @@ impl<R: Remote> RedisStore<R> {
     }
 }
 
-fn absorb(saved: &mut Saved, news: &State) {
-    for (name, state) in news {
-        let mut state = state.clone();
-        let known = saved.services.get(name);
-        if known.is_none() && state == ServiceState::default() {
-            continue;
-        }
-        if let Some(known) = known {
+fn absorb(saved: &mut Saved, news: State) {
+    for (name, mut state) in news {
+        if let Some(known) = saved.services.get(&name) {
             state.keep_stopped(known);
         }
-        saved.services.insert(name.clone(), state);
+        saved.services.insert(name, state);
     }
 }
