@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, date_time_ymd};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
 use tempfile::TempDir;
 
 /// A CA with its folder.
@@ -58,6 +58,7 @@ impl Pki {
         let folder = tempfile::Builder::new().prefix("serin-pki-").tempdir()?;
         let mut params = CertificateParams::new(Vec::new())?;
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.distinguished_name.push(DnType::CommonName, format!("CA {:016x}", rand::random::<u64>()));
         valid.limit(&mut params);
         let key = KeyPair::generate()?;
         fs::write(folder.path().join("ca.pem"), params.self_signed(&key)?.pem())?;
@@ -81,6 +82,7 @@ impl Pki {
     pub fn issue(&self, file: &str, name: &str, valid: Valid) -> anyhow::Result<Identity> {
         let mut params = CertificateParams::new(vec![name.to_owned()])?;
         valid.limit(&mut params);
+        params.distinguished_name.push(DnType::CommonName, file);
         let key = KeyPair::generate()?;
         let path = |what: &str| self.folder.path().join(format!("{file}-{what}.pem"));
         let identity = Identity { certificate: path("cert"), key: path("key") };

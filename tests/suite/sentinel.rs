@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 #![expect(clippy::print_stdout, reason = "figures are shown with `--nocapture`")]
 
+use std::ops::Range;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -31,6 +32,11 @@ struct World {
 
 impl World {
     async fn start() -> Self {
+        Self::start_knowing(0..3).await
+    }
+
+    /// As [`World::start`], with proxies who know only these sentinels.
+    async fn start_knowing(known: Range<usize>) -> Self {
         let primary = Redis::start().await.unwrap();
         let replicas = [primary.start_replica().await.unwrap(), primary.start_replica().await.unwrap()];
         let mut sentinels = Vec::new();
@@ -42,7 +48,7 @@ impl World {
         }
         let [first, second] = replicas;
         let servers = vec![primary, first, second];
-        let ports: Vec<String> = sentinels.iter().map(|one| format!("127.0.0.1:{}", one.port())).collect();
+        let ports: Vec<String> = sentinels[known].iter().map(|one| format!("127.0.0.1:{}", one.port())).collect();
         let url = format!("redis+sentinel://{}/{NAME}/0", ports.join(","));
         let pools = [scene::stable().await.unwrap(), scene::canary().await.unwrap()];
         let config = config(&[&pools[0]], &[&pools[1]], &(scene::weight(30.0) + &scene::store(&url)));
@@ -52,9 +58,14 @@ impl World {
 
     /// Waits until the sentinels name another server than this one, and returns its place among the servers.
     async fn until_another_leads(&self, before: usize) -> usize {
+        self.until_another_leads_for(&self.sentinels, before).await
+    }
+
+    /// As [`World::until_another_leads`], by what these sentinels know.
+    async fn until_another_leads_for(&self, sentinels: &[Redis], before: usize) -> usize {
         let start = Instant::now();
         let port = eventually(SOON, "another server leads", async || {
-            for sentinel in &self.sentinels {
+            for sentinel in sentinels {
                 let ask = ["SENTINEL", "get-master-addr-by-name", NAME];
                 let (_, port): (String, u16) = sentinel.command(&ask).await.ok()?;
                 if port == self.servers[before].port() {
@@ -67,7 +78,7 @@ impl World {
                 }
             }
             let ask = ["SENTINEL", "get-master-addr-by-name", NAME];
-            let (_, port): (String, u16) = self.sentinels[0].command(&ask).await.ok()?;
+            let (_, port): (String, u16) = sentinels[0].command(&ask).await.ok()?;
             Some(port)
         })
         .await;
@@ -169,4 +180,24 @@ async fn a_change_of_primary_by_hand_loses_no_later_change() {
         .await;
     }
     all_were_served(&users.leave().await.unwrap());
+}
+
+#[tokio::test]
+async fn a_write_that_the_old_primary_refuses_is_made_on_the_new_one() {
+    // given proxies whose only sentinel hangs while the others change the primary
+    let world = World::start_knowing(2..3).await;
+    world.set_weight(40.0).await;
+    world.sentinels[2].signal(Signal::STOP).unwrap();
+    let _: redis::Value = world.sentinels[0].command(&["SENTINEL", "FAILOVER", NAME]).await.unwrap();
+    let leader = world.until_another_leads_for(&world.sentinels[..2], 0).await;
+    let port = world.servers[leader].port().to_string();
+    let _: redis::Value = world.servers[0].command(&["REPLICAOF", "127.0.0.1", &port]).await.unwrap();
+    // when a change is made where serin still takes the old one for the primary
+    let (change, _) = tokio::join!(world.one.set_weight(SERVICE, 50.0), async {
+        world.sentinels[2].signal(Signal::CONT).unwrap();
+    });
+    // then it waits until that sentinel knows better
+    change.unwrap();
+    let weight: String = world.servers[leader].command(&["HGET", HASH, "weight"]).await.unwrap();
+    assert_eq!(weight, "50");
 }

@@ -74,7 +74,7 @@ pub enum StoreKind {
     /// In this process, kept in the state file.
     Embedded,
     /// A Redis server.
-    Redis(RedisSpec),
+    Redis(Box<RedisSpec>),
 }
 
 /// An address where serin accepts.

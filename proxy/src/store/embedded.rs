@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use super::evidence::Journal;
 use super::lease::{self, LeaseChange};
 use super::state_file::{Kept, OnFailure};
-use super::{Freshness, LOOK, Loaded, Place, Posted, Store, StoreError, check_revision, runs, stops_a_canary};
+use super::{Changed, Freshness, LOOK, Loaded, Place, Posted, Store, StoreError, check_revision, runs, stops_a_canary};
 use crate::model::rollout::Fence;
 use crate::model::split::{Arm, EpisodeId};
 use crate::model::state::{Change, ServiceState, State};

@@ -206,10 +206,10 @@ async fn until(start: Instant, mut is_so: impl AsyncFnMut() -> anyhow::Result<bo
 /// Writes a row of the table.
 fn row(out: &mut impl Write, what: &str, mut times: Vec<Duration>) -> anyhow::Result<()> {
     times.sort();
-    let at = |share: f64| -> anyhow::Result<String> {
-        let index = ((times.len() as f64 * share).ceil() as usize).saturating_sub(1);
+    let at = |percent: usize| -> anyhow::Result<String> {
+        let index = (times.len() * percent).div_ceil(100).saturating_sub(1);
         let time = times.get(index).context("no times")?;
         Ok(format!("{:.1} ms", time.as_secs_f64() * 1_000.0))
     };
-    Ok(writeln!(out, "| {what} | {} | {} | {} | {} |", times.len(), at(0.5)?, at(0.99)?, at(1.0)?)?)
+    Ok(writeln!(out, "| {what} | {} | {} | {} | {} |", times.len(), at(50)?, at(99)?, at(100)?)?)
 }

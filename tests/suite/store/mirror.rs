@@ -82,6 +82,10 @@ async fn a_fresh_mirror_is_read_and_a_write_is_read_back_at_once() {
         }
     }
     loads(&*other, "the other sees it", |loaded| loaded.state[SERVICE].weight == Some(percent(30.0))).await;
+    eventually(NOTICED, "the mirror has it", async || {
+        (redis.mirror.command::<String>(&["HGET", HASH, "revision"]).await.ok()? == "3").then_some(())
+    })
+    .await;
     // and it is the mirror that is read: the primary has next to nothing to answer
     let reads = async |server: &Redis| {
         let text: String = server.command(&["INFO", "commandstats"]).await.expect("it answers");

@@ -6,8 +6,7 @@ use std::time::Duration;
 use redis::Value;
 use serin::model::split::Arm;
 use serin::model::state::{Change, Member};
-use serin::model::verdict::{Post, Seen};
-use serin::store::{Freshness, Loaded, Place, Store, StoreError};
+use serin::store::{Freshness, Loaded, Store, StoreError};
 use serin_tests::eventually::eventually;
 
 use super::world::{SECOND, SERVICE, World, apply, beat, begin, load, percent, put, reset, set_weight, state, trip};

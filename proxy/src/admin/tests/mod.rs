@@ -33,7 +33,7 @@ use crate::model::spec::{AdminAddress, AdminSpec, ServiceSpec};
 use crate::model::split::EpisodeId;
 use crate::model::state::{Change, ServiceState, State};
 use crate::model::verdict::Post;
-use crate::store::{Freshness, Loaded, Place, Posted, Store, StoreError};
+use crate::store::{Changed, Freshness, Loaded, Place, Posted, Store, StoreError};
 use crate::telemetry;
 use crate::telemetry::metrics::Registry;
 
@@ -79,8 +79,9 @@ impl Store for MemoryStore {
         Ok(Posted { place: after, ..Posted::default() })
     }
 
-    async fn changed(&self) {
+    async fn changed(&self) -> Changed {
         self.rung.notified().await;
+        Changed::Anything
     }
 
     async fn restore(&self, _: &State) -> Result<(), StoreError> {

@@ -53,7 +53,7 @@ fn kind(raw: &RawStore, findings: &mut Findings<'_>) -> StoreKind {
             });
             // What follows is about what the URL says: without that there is nothing to say.
             let Some(read) = read else { return StoreKind::Embedded };
-            StoreKind::Redis(redis(raw, url, read, findings))
+            StoreKind::Redis(Box::new(redis(raw, url, read, findings)))
         }
         _ => {
             let files =

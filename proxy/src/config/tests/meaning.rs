@@ -138,7 +138,7 @@ fn the_state_file_lies_in_systemds_directory_and_the_outbox_beside_it() {
 
 fn redis(store: &str) -> RedisSpec {
     match parsed(&format!("{BASE}[store]\n{store}")).0.store.kind {
-        StoreKind::Redis(spec) => spec,
+        StoreKind::Redis(spec) => *spec,
         StoreKind::Embedded => panic!("no Redis"),
     }
 }

@@ -4,7 +4,7 @@
 //! Where sentinels know which server takes writes, they are asked for each connection, and connections to
 //! the one before it are left.
 //!
-//! May know: nothing of serin but its errors.
+//! May know: model.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;

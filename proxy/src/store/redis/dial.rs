@@ -31,6 +31,7 @@ impl From<RedisError> for Down {
         Self(match error.code() {
             Some(code) => format!("Redis answered {code}"),
             None if error.is_timeout() => "Redis did not answer in time".to_owned(),
+            None if tls::asks_for_certificate(&error.to_string()) => TlsError::NoIdentity.to_string(),
             None if error.is_io_error() => format!("Redis can't be reached: {error}"),
             None => format!("Redis can't be used: {}", error.category()),
         })

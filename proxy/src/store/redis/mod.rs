@@ -63,7 +63,6 @@ pub struct RedisStore<R = Redis> {
 /// The server itself, as it is asked.
 #[derive(Debug)]
 pub struct Redis {
-    keys: Keys,
     looker: Looker,
     writer: Writer,
     evidence: Evidence,
@@ -132,7 +131,6 @@ impl RedisStore {
             _sentinels: Watch::sentinels(&primary),
             primary,
             bell: Arc::clone(&bell),
-            keys,
         };
         Ok(Self { remote, kept, met: Mutex::default(), bell })
     }

@@ -4,8 +4,8 @@
 //! A version that changes the meaning of a key raises [`CURRENT`], and brings older data up to date in
 //! [`check`], where that meets it: in one transaction that watches the number and raises it.
 
+use redis::RedisResult;
 use redis::aio::MultiplexedConnection;
-use redis::{RedisError, RedisResult};
 
 use super::connection::Down;
 
@@ -27,7 +27,9 @@ pub(super) async fn check(connection: &mut MultiplexedConnection, key: &str, han
     let found = match read {
         Ok(found) => found.and_then(|text| text.parse::<u32>().ok()),
         // A key of another type was spoiled, and makes room.
-        Err(error) if is_wrong_type(&error) => None,
+        Err(error) if error.code() == Some("WRONGTYPE") => None,
+        // Who may not read it was given one task among the keys, and minds nothing else.
+        Err(error) if error.code() == Some("NOPERM") => return Ok(()),
         Err(error) => return Err(error.into()),
     };
     match found {
@@ -38,8 +40,4 @@ pub(super) async fn check(connection: &mut MultiplexedConnection, key: &str, han
         _ if hands == Hands::On => Ok(redis::cmd("SET").arg(key).arg(CURRENT).exec_async(connection).await?),
         _ => Ok(()),
     }
-}
-
-fn is_wrong_type(error: &RedisError) -> bool {
-    error.code() == Some("WRONGTYPE")
 }

@@ -20,6 +20,15 @@ use tokio_rustls::client::TlsStream;
 use crate::model::redis::{IdentityFiles, TlsSpec};
 use crate::telemetry;
 
+/// How a server says that it doesn't know or believe who serin is.
+const ABOUT_IDENTITY: [AlertDescription; 5] = [
+    AlertDescription::CertificateRequired,
+    AlertDescription::BadCertificate,
+    AlertDescription::CertificateExpired,
+    AlertDescription::UnknownCA,
+    AlertDescription::HandshakeFailure,
+];
+
 /// Why TLS can't be spoken, and what to do about it.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum TlsError {
@@ -42,6 +51,12 @@ pub(super) enum TlsError {
     /// This machine has no CAs.
     #[error("this machine has no CA certificates: install them, or name those of Redis as `ca_file` in [store.tls]")]
     NoCas,
+    /// The server wants to know who serin is.
+    #[error(
+        "TLS to Redis failed: it asks for a client certificate that its CA signed: set `certificate_file` and \
+             `key_file` in [store.tls]"
+    )]
+    NoIdentity,
     /// The dialogue failed.
     #[error("TLS to Redis failed: {0}")]
     Handshake(String),
@@ -136,25 +151,39 @@ fn unusable(key: &'static str, path: &Path, wanted: &'static str, error: &pem::E
 
 /// What a failed dialogue means for whoever set it up.
 fn explain(error: &io::Error) -> TlsError {
-    let reason = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
-    TlsError::Handshake(match reason {
+    TlsError::Handshake(match reason(error) {
         Some(Error::InvalidCertificate(problem)) => explain_certificate(problem),
-        Some(Error::AlertReceived(AlertDescription::CertificateRequired | AlertDescription::HandshakeFailure)) => {
-            "it wants a client certificate: set `certificate_file` and `key_file` in [store.tls]".to_owned()
-        }
+        Some(alert) if is_about_identity(alert) => return TlsError::NoIdentity,
         Some(Error::InvalidMessage(_)) => "what listens there speaks no TLS: give its TLS port in the URL".to_owned(),
         Some(other) => other.to_string(),
         None => error.to_string(),
     })
 }
 
+fn reason(error: &io::Error) -> Option<&Error> {
+    error.get_ref().and_then(|inner| inner.downcast_ref::<Error>())
+}
+
+/// Whether a server that was greeted well asks for another client certificate: with TLS 1.3 it says so only then, and
+/// who talks to it by then passes on no more than the text.
+pub(super) fn asks_for_certificate(text: &str) -> bool {
+    ABOUT_IDENTITY.iter().any(|alert| text.ends_with(&Error::AlertReceived(*alert).to_string()))
+}
+
+fn is_about_identity(error: &Error) -> bool {
+    matches!(error, Error::AlertReceived(alert) if ABOUT_IDENTITY.contains(alert))
+}
+
 fn explain_certificate(problem: &CertificateError) -> String {
-    use CertificateError::{NotValidForName, NotValidForNameContext, UnknownIssuer};
+    use CertificateError::{BadSignature, NotValidForName, NotValidForNameContext, UnknownIssuer};
     match problem {
         problem if is_about_time(problem) => {
             "its certificate has run out, or isn't valid yet: renew it, and look at the clock".to_owned()
         }
-        UnknownIssuer => "no known CA signed its certificate: name that CA's as `ca_file` in [store.tls]".to_owned(),
+        // The latter where a CA was made anew with the name of the old one.
+        UnknownIssuer | BadSignature => {
+            "no known CA signed its certificate: name that CA's as `ca_file` in [store.tls]".to_owned()
+        }
         NotValidForName | NotValidForNameContext { .. } => {
             "its certificate is for another name than the host in the URL: give the name that it holds".to_owned()
         }
