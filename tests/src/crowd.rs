@@ -174,6 +174,16 @@ impl Strangers {
     }
 }
 
+/// Holds that every visit got its answer, and that there were enough of them to say so.
+///
+/// # Panics
+/// With the first visit that didn't.
+pub fn all_were_served(visits: &[Visit]) {
+    let unserved: Vec<_> = visits.iter().filter(|visit| visit.status != Some(200)).collect();
+    assert!(unserved.is_empty(), "{} of {}: {:?}", unserved.len(), visits.len(), &unserved[..1]);
+    assert!(visits.len() > 100, "{} visits are no load", visits.len());
+}
+
 async fn send(to: SocketAddr, rate: f64, path: String, mut stopped: watch::Receiver<bool>) -> Vec<Visit> {
     let start = Instant::now();
     let mut running = JoinSet::new();

@@ -2,8 +2,8 @@
 //!
 //! [`checkbox`] is a stand-in for the application in front of which serin runs, [`standin`] runs it
 //! as a process, [`serin`] does so with the daemon and [`agent`] with the agent; all stand on [`process`]. [`redis`] and
-//! [`smtp`] are the real servers that serin talks to, and [`ofrep`] real applications that ask it for flags. [`scene`]
-//! is the usual start of a test. [`client`]
+//! [`smtp`] are the real servers that serin talks to, with certificates by [`pki`] and [`cable`]s that break, and
+//! [`ofrep`] real applications that ask it for flags. [`scene`] is the usual start of a test. [`client`]
 //! is one user, [`traffic`] many of them with what such users do, [`crowd`] very many at little cost,
 //! and [`eventually`] waits for what must come true. [`pull`] breaks canaries and measures how soon they
 //! are gone. [`wire`] is one end of a connection, byte by byte, and [`origin`] an endpoint made of it.
@@ -14,6 +14,7 @@
 
 pub mod agent;
 pub mod authority;
+pub mod cable;
 pub mod callgrind;
 pub mod checkbox;
 pub mod client;
@@ -21,6 +22,7 @@ pub mod crowd;
 pub mod eventually;
 pub mod ofrep;
 pub mod origin;
+pub mod pki;
 pub mod process;
 pub mod pull;
 pub mod redis;

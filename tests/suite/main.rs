@@ -17,6 +17,7 @@ mod pull;
 mod query_of_death;
 mod redis_outage;
 mod rollout;
+mod sentinel;
 mod signals;
 mod split;
 mod store;

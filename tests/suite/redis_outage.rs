@@ -5,10 +5,11 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use serin_tests::cable::{Cable, State};
 use serin_tests::client::Reply;
-use serin_tests::crowd::{Crowd, Strangers, Visit};
+use serin_tests::crowd::{Crowd, Strangers, all_were_served};
 use serin_tests::eventually::eventually;
-use serin_tests::redis::Redis;
+use serin_tests::redis::{Redis, Signal};
 use serin_tests::scene::{self, CANARY, SERVICE, STABLE, config};
 use serin_tests::serin::Serin;
 use serin_tests::standin::Checkbox;
@@ -31,8 +32,14 @@ struct World {
 impl World {
     async fn start(weight: f64, redis_options: &[&str]) -> Self {
         let redis = Redis::start_with(redis_options).await.unwrap();
+        let url = redis.url();
+        Self::start_at(weight, redis, &url).await
+    }
+
+    /// As [`World::start`], where serin reaches this Redis by this URL.
+    async fn start_at(weight: f64, redis: Redis, url: &str) -> Self {
         let (stable, canary) = (scene::stable().await.unwrap(), scene::canary().await.unwrap());
-        let more = scene::weight(weight) + &scene::store(&redis.url());
+        let more = scene::weight(weight) + &scene::store(url);
         let serin = Serin::start(&config(&[&stable], &[&canary], &more)).await.unwrap();
         Self { redis, serin, stable, canary }
     }
@@ -80,12 +87,6 @@ impl World {
         let wanted = answered().await + more;
         eventually(SOON, "users are answered", async || (answered().await >= wanted).then_some(())).await;
     }
-}
-
-fn all_were_served(visits: &[Visit]) {
-    let unserved: Vec<_> = visits.iter().filter(|visit| visit.status != Some(200)).collect();
-    assert!(unserved.is_empty(), "{} of {}: {:?}", unserved.len(), visits.len(), &unserved[..1]);
-    assert!(visits.len() > 100, "{} visits are no load", visits.len());
 }
 
 #[tokio::test]
@@ -246,4 +247,94 @@ async fn nonsense_in_redis_is_named_and_passed_over_and_the_rest_counts() {
     // and the next change puts things right
     assert_eq!(world.put_weight(5.0).await.status, 200);
     assert_eq!(world.in_redis("weight").await.as_deref(), Some("5"));
+}
+
+#[tokio::test]
+async fn a_redis_that_hangs_costs_no_request_and_holds_up_no_trip() {
+    let world = World::start(30.0, &[]).await;
+    let users = Strangers::come(world.serin.http(), 100.0, LISTING);
+    world.until_answered(50).await;
+    // when Redis answers nobody, with all its connections open
+    world.redis.signal(Signal::STOP).unwrap();
+    world.until_reachable(false, SOON).await;
+    let detail = world.service().await["store"]["detail"].take();
+    assert!(detail.as_str().unwrap().contains("in time"), "{detail}");
+    // then a trip holds at once, and a change is refused soon
+    let start = Instant::now();
+    world.serin.trip(SERVICE, "it smells").await.unwrap();
+    assert!(Crowd::of(50).ask(world.serin.http(), &[LISTING]).await.unwrap().iter().all(|version| version == STABLE));
+    assert_eq!(world.put_weight(50.0).await.status, 503);
+    println!("a trip and a refusal took {:?}", start.elapsed());
+    world.until_answered(100).await;
+    // and when Redis goes on, all is told
+    world.redis.signal(Signal::CONT).unwrap();
+    world.until_open_in_redis(BACK).await;
+    world.until_reachable(true, BACK).await;
+    all_were_served(&users.leave().await.unwrap());
+}
+
+#[tokio::test]
+async fn a_redis_that_takes_no_commands_for_a_while_is_waited_for() {
+    let world = World::start(30.0, &[]).await;
+    let users = Strangers::come(world.serin.http(), 100.0, LISTING);
+    let _: String = world.redis.command(&["CLIENT", "PAUSE", "3000", "ALL"]).await.unwrap();
+    world.until_reachable(false, SOON).await;
+    world.until_reachable(true, SOON).await;
+    assert_eq!(world.put_weight(50.0).await.status, 200);
+    all_were_served(&users.leave().await.unwrap());
+}
+
+#[tokio::test]
+async fn a_slow_redis_is_used_slowly() {
+    // given a Redis behind 300 ms of round trip
+    let redis = Redis::start().await.unwrap();
+    let cable = Cable::to(redis.port()).await.unwrap();
+    let world = World::start_at(30.0, redis, &format!("redis://127.0.0.1:{}/0", cable.port())).await;
+    let users = Strangers::come(world.serin.http(), 100.0, LISTING);
+    cable.set(State::Through(Duration::from_millis(150)));
+    // then changes are taken, and seen
+    for percent in [40.0, 50.0] {
+        assert_eq!(world.put_weight(percent).await.status, 200);
+        assert_eq!(world.service().await["weight"]["effective"], percent);
+    }
+    assert_eq!(world.service().await["store"]["reachable"], true);
+    // and a cable that swallows everything is an outage
+    cable.set(State::Held);
+    world.until_reachable(false, SOON).await;
+    cable.set(State::Through(Duration::ZERO));
+    world.until_reachable(true, BACK).await;
+    all_were_served(&users.leave().await.unwrap());
+}
+
+#[tokio::test]
+async fn data_of_a_later_version_is_left_alone() {
+    const SCHEMA: &str = "serin:{test}:schema";
+    let world = World::start(30.0, &[]).await;
+    assert_eq!(world.put_weight(40.0).await.status, 200);
+    let schema: String = world.redis.command(&["GET", SCHEMA]).await.unwrap();
+    assert_eq!(schema, "1");
+    let users = Strangers::come(world.serin.http(), 100.0, LISTING);
+    // when the data is of a later version, which means something else by it
+    let _: String = world.redis.command(&["SET", SCHEMA, "2"]).await.unwrap();
+    let _: i64 = world.redis.command(&["HSET", HASH, "weight", "99"]).await.unwrap();
+    world.until_reachable(false, BACK).await;
+    // then nothing is read or written, the last good state serves, and what to do is said
+    let service = world.service().await;
+    assert_eq!(service["weight"]["asked"], 40.0);
+    let detail = service["store"]["detail"].as_str().unwrap().to_owned();
+    assert!(detail.contains("schema 2") && detail.contains("upgrade"), "{detail}");
+    assert_eq!(world.put_weight(50.0).await.status, 503);
+    assert_eq!(world.in_redis("weight").await.as_deref(), Some("99"));
+    world.until_answered(100).await;
+    // and nonsense, or nothing, is no version
+    for known in ["1", "nonsense"] {
+        let _: String = world.redis.command(&["SET", SCHEMA, known]).await.unwrap();
+        world.until_reachable(true, BACK).await;
+    }
+    let _: i64 = world.redis.command(&["DEL", SCHEMA]).await.unwrap();
+    eventually(BACK, "the number is there again", async || {
+        (world.redis.command::<Option<String>>(&["GET", SCHEMA]).await.ok()?? == "1").then_some(())
+    })
+    .await;
+    all_were_served(&users.leave().await.unwrap());
 }

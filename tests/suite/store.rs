@@ -2,11 +2,14 @@
 
 #![expect(clippy::expect_used, reason = "a test that can't go on has failed")]
 
+mod acl;
 mod audit;
 mod evidence;
 mod flags;
+mod mirror;
 mod redis;
 mod registry;
+mod tls;
 mod world;
 
 use std::sync::Arc;

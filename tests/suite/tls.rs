@@ -1,5 +1,8 @@
 //! TLS towards clients that nobody here wrote: curl and OpenSSL.
 
+#![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
+#![expect(clippy::expect_used, reason = "a test that can't go on has failed")]
+
 use std::path::Path;
 use std::process::{Output, Stdio};
 use std::time::Duration;

@@ -194,6 +194,20 @@ pub struct StoreJson {
     pub detail: Option<String>,
     /// Values that make no sense.
     pub poisoned: Vec<PoisonJson>,
+    /// How the mirror is doing; absent where there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mirror: Option<MirrorJson>,
+}
+
+/// How the mirror is doing.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct MirrorJson {
+    /// Whether it is read.
+    pub in_use: bool,
+    /// How far it is behind at most, in seconds; null where that can't be told.
+    pub age_seconds: Option<f64>,
+    /// Why it isn't read.
+    pub detail: Option<String>,
 }
 
 /// A value in the store that makes no sense.
@@ -315,6 +329,11 @@ impl StoreJson {
             age_seconds: health.read_at.map(|read_at| telemetry::now().since(read_at).as_secs_f64()),
             detail: health.detail.clone(),
             poisoned: health.poisoned.iter().map(poison).collect(),
+            mirror: health.mirror.as_ref().map(|mirror| MirrorJson {
+                in_use: mirror.in_use,
+                age_seconds: mirror.age.map(|age| age.as_secs_f64()),
+                detail: mirror.detail.clone(),
+            }),
         }
     }
 }

@@ -12,7 +12,8 @@ use std::process::ExitCode;
 
 use crate::config;
 use crate::dataplane::tls;
-use crate::model::spec::{ServiceSpec, Spec};
+use crate::model::redis::{Access, LoginPart, Primary};
+use crate::model::spec::{ServiceSpec, Spec, StoreKind, StoreSpec};
 use crate::model::tls::{Certificate, TlsSpec};
 use crate::telemetry;
 
@@ -112,8 +113,33 @@ fn named_files(spec: &Spec) -> Vec<NamedFile<'_>> {
     .into_iter()
     .chain(overrides)
     .chain(tls.map(|(key, file, is_secret)| (key, Some(&*file.file), is_secret)))
+    .chain(files_of_the_store(&spec.store))
     .filter_map(|(key, path, is_secret)| path.map(|path| NamedFile { key, path, is_secret }))
     .collect()
+}
+
+/// A key, the file that it names if it is set, and whether that holds a secret.
+type Named<'a> = (&'static str, Option<&'a Path>, bool);
+
+fn files_of_the_store(store: &StoreSpec) -> Vec<Named<'_>> {
+    let StoreKind::Redis(redis) = &store.kind else { return Vec::new() };
+    let Access { login, tls, .. } = &redis.access;
+    let to_sentinels = match &redis.primary {
+        Primary::Watched { access, .. } => Some(&access.login),
+        Primary::At(_) => None,
+    };
+    let sentinel_username = to_sentinels.and_then(|login| login.username.as_ref()?.file());
+    let sentinel_password = to_sentinels.and_then(|login| login.password.as_ref()?.file());
+    let identity = tls.as_ref().and_then(|tls| tls.identity.as_ref());
+    vec![
+        ("username_file", login.username.as_ref().and_then(LoginPart::file), true),
+        ("password_file", login.password.as_ref().and_then(LoginPart::file), true),
+        ("ca_file", tls.as_ref().and_then(|tls| tls.ca_file.as_deref()), false),
+        ("certificate_file", identity.map(|identity| &*identity.certificate), false),
+        ("key_file", identity.map(|identity| &*identity.key), true),
+        ("sentinel_username_file", sentinel_username, true),
+        ("sentinel_password_file", sentinel_password, true),
+    ]
 }
 
 impl NamedFile<'_> {

@@ -348,8 +348,13 @@ mod tests {
 
     #[test]
     fn a_store_that_is_gone_comes_first() {
-        let store =
-            StoreJson { reachable: false, age_seconds: Some(90.4), detail: Some("refused".into()), poisoned: vec![] };
+        let store = StoreJson {
+            reachable: false,
+            age_seconds: Some(90.4),
+            detail: Some("refused".into()),
+            poisoned: vec![],
+            mirror: None,
+        };
         let text = Page::new(false).overview(&ServicesJson { proxy: "p1".into(), store, services: vec![] });
         assert!(
             text.starts_with("the store is unreachable (read 1m 30s ago); the last good state is served: refused\n")

@@ -8,15 +8,14 @@ use std::time::Duration;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::build::{NAMESPACE, health};
+use super::build::{NAMESPACE, agents_store, health};
 use super::findings::Findings;
-use super::raw::{RawHealth, Text, Texts, Value};
+use super::raw::{RawHealth, RawStore, Text, Texts, Value};
 use super::source::Source;
 use super::units::{self, Reason};
 use super::{ConfigError, Note, explain, not_utf8, values};
 use crate::model::agent::AgentSpec;
 use crate::model::member::{MAX_WEIGHT, MemberError, is_id};
-use crate::model::spec::StoreKind;
 use crate::model::split::Arm;
 use crate::model::state::MemberSpec;
 
@@ -24,7 +23,6 @@ const TTL: Duration = Duration::from_secs(15);
 /// A lease is no shorter and no longer than this.
 const LEASE: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(86_400);
 const DRAIN_WAIT: Duration = Duration::from_secs(30);
-const URL: &str = "redis://127.0.0.1:6379/0";
 
 /// The whole file.
 #[derive(Deserialize)]
@@ -57,14 +55,6 @@ struct RawAgent {
     #[serde(default)]
     admin: Texts,
     token_file: Text,
-}
-
-/// `[store]`, as far as an agent needs it.
-#[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct RawStore {
-    url: Text,
-    namespace: Text,
 }
 
 /// Reads an agent's configuration file.
@@ -125,7 +115,7 @@ fn spec(raw: &RawFile, findings: &mut Findings<'_>) -> AgentSpec {
         health: agent.health.as_ref().map(|raw| health(raw, findings)),
         host: findings.read_or(agent.host.as_ref(), address.to_string(), |text| values::host(text)),
         drain_wait: findings.read_or(agent.drain_wait.as_ref(), DRAIN_WAIT, units::duration),
-        store: findings.read_or(raw.store.url.as_ref(), StoreKind::Redis { url: URL.to_owned() }, |text| store(text)),
+        store: agents_store(&raw.store, findings),
         namespace: findings.read_or(raw.store.namespace.as_ref(), NAMESPACE.to_owned(), |text| values::name(text)),
         admin: findings.read_distinct(&agent.admin, admin).into_iter().map(|(_, url)| url).collect(),
         token_file: agent.token_file.as_ref().and_then(|raw| findings.read(raw, |text| values::path(text))),
@@ -175,13 +165,6 @@ fn pool(text: &str) -> Result<Arm, Reason> {
 
 fn id(text: &str) -> Result<String, Reason> {
     if is_id(text) { Ok(text.to_owned()) } else { Err("an id is up to 128 letters, digits and `.:_-[]`".to_owned()) }
-}
-
-fn store(text: &str) -> Result<StoreKind, Reason> {
-    match values::store(text)? {
-        StoreKind::Embedded => Err("an agent and the proxies share a store in Redis".to_owned()),
-        shared @ StoreKind::Redis { .. } => Ok(shared),
-    }
 }
 
 /// An admin API, as `serin --admin` takes it.

@@ -10,6 +10,7 @@ mod build;
 mod explain;
 mod findings;
 mod raw;
+mod redis_url;
 mod secrets;
 mod source;
 mod suggest;

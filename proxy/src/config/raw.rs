@@ -62,7 +62,13 @@ pub(super) struct RawAdmin {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct RawStore {
     pub(super) url: Text,
-    pub(super) mirror: Option<Spanned<toml::Value>>,
+    pub(super) username_file: Text,
+    pub(super) password_file: Text,
+    pub(super) sentinel_username_file: Text,
+    pub(super) sentinel_password_file: Text,
+    pub(super) tls: Option<Spanned<RawStoreTls>>,
+    pub(super) mirror: Text,
+    pub(super) mirror_max_age: Value,
     pub(super) namespace: Text,
     pub(super) state_file: Text,
 }
@@ -72,6 +78,15 @@ pub(super) struct RawStore {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct RawDiscovery {
     pub(super) mass_expiry_share: Value,
+}
+
+/// `[store.tls]`
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawStoreTls {
+    pub(super) ca_file: Text,
+    pub(super) certificate_file: Text,
+    pub(super) key_file: Text,
 }
 
 /// `[[listener]]`

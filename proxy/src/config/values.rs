@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use http::header::HeaderName;
 
-use crate::model::spec::{AdminAddress, Cidr, HeaderMatch, SmtpServer, SmtpTls, Sticky, StoreKind};
+use crate::model::spec::{AdminAddress, Cidr, HeaderMatch, SmtpServer, SmtpTls, Sticky};
 
 use super::units::Reason;
 
@@ -96,7 +96,7 @@ pub(super) fn host(text: &str) -> Result<String, Reason> {
 }
 
 /// A host name or address, in brackets where it is IPv6, and the port behind it.
-fn host_and_port(text: &str) -> Result<(&str, Option<u16>), Reason> {
+pub(super) fn host_and_port(text: &str) -> Result<(&str, Option<u16>), Reason> {
     let (name, port) = if text.starts_with('[') {
         let end = text.find(']').ok_or("the bracket isn't closed")? + 1;
         let (name, rest) = text.split_at(end);
@@ -219,33 +219,6 @@ pub(super) fn sticky(text: &str) -> Result<Sticky, Reason> {
             None => Err("`sticky` is \"cookie\", \"header:NAME\", \"client-ip\" or \"none\"".to_owned()),
         },
     }
-}
-
-/// A store: `embedded` or a `redis://` URL.
-pub(super) fn store(text: &str) -> Result<StoreKind, Reason> {
-    if text == "embedded" {
-        return Ok(StoreKind::Embedded);
-    }
-    let Some((scheme, rest)) = text.split_once("://") else {
-        return Err("a store is \"embedded\" or a URL such as \"redis://127.0.0.1:6379/0\"".to_owned());
-    };
-    match scheme {
-        "redis" => {}
-        "rediss" => return Err("TLS to the store (rediss://) is not supported by this version yet".to_owned()),
-        "redis+sentinel" => return Err("Sentinel (redis+sentinel://) is not supported by this version yet".to_owned()),
-        _ => return Err("the scheme of a store's URL is redis://".to_owned()),
-    }
-    let (authority, tail) = rest.split_once('/').map_or((rest, ""), |(authority, tail)| (authority, tail));
-    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
-    let (host, _port) = host_and_port(host)?;
-    if host.is_empty() {
-        return Err("the host of the store is missing, such as \"redis://127.0.0.1:6379/0\"".to_owned());
-    }
-    let database = tail.split_once('?').map_or(tail, |(database, _)| database);
-    if !database.is_empty() && database.parse::<u16>().is_err() {
-        return Err("a database is a number, such as the 0 in \"redis://127.0.0.1:6379/0\"".to_owned());
-    }
-    Ok(StoreKind::Redis { url: text.to_owned() })
 }
 
 /// A mail server: `smtp://`, `smtp+starttls://` or `smtps://`.

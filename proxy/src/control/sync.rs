@@ -120,7 +120,8 @@ impl Sync {
     pub async fn run(mut self) {
         loop {
             tokio::select! {
-                () = self.store.changed() => {}
+                // Whatever rang: what becomes of leases and flags is said of all of them together.
+                _changed = self.store.changed() => {}
                 () = self.live.latched.notified() => {}
                 changed = self.spec.changed() => if changed.is_err() { return },
             }
@@ -289,12 +290,13 @@ impl Sync {
                 tracing::warn!(key, problem, "A value in the store makes no sense and is passed over");
             }
         }
+        let mirror = loaded.mirror.clone();
         let health = match &loaded.freshness {
             Freshness::Fresh => {
-                StoreHealth { reachable: true, read_at: Some(telemetry::now()), detail: None, poisoned }
+                StoreHealth { reachable: true, read_at: Some(telemetry::now()), detail: None, poisoned, mirror }
             }
             Freshness::LastGood { read_at, because } => {
-                StoreHealth { reachable: false, read_at: *read_at, detail: Some(because.clone()), poisoned }
+                StoreHealth { reachable: false, read_at: *read_at, detail: Some(because.clone()), poisoned, mirror }
             }
         };
         match (before.reachable, health.reachable) {

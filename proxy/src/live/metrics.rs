@@ -111,6 +111,10 @@ const AGE: Named =
     gauge("serin_store_age_seconds", "Age of the state in force; absent until the store was read once.", &[]);
 const POISONED: Named =
     gauge("serin_store_poisoned_values", "Values in the store that make no sense and are passed over.", &[]);
+const MIRROR_AGE: Named =
+    gauge("serin_store_mirror_age_seconds", "How far the mirror is behind; absent while that can't be told.", &[]);
+const MIRROR_IN_USE: Named =
+    gauge("serin_store_mirror_in_use", "1 while the mirror is read; absent where there is none.", &[]);
 const REVISION: Named = gauge("serin_snapshot_revision", "Revision of the snapshot in force.", &[]);
 
 const SLOW: Named = gauge(
@@ -119,7 +123,7 @@ const SLOW: Named = gauge(
     &["service"],
 );
 
-const ALL: [&Named; 37] = [
+const ALL: [&Named; 39] = [
     &REQUESTS,
     &BAD,
     &HEAD,
@@ -152,6 +156,8 @@ const ALL: [&Named; 37] = [
     &REACHABLE,
     &AGE,
     &POISONED,
+    &MIRROR_AGE,
+    &MIRROR_IN_USE,
     &REVISION,
     &SLOW,
     &flags::FLAGS,
@@ -297,6 +303,12 @@ impl Scrape {
             self.value(&AGE, &[], telemetry::now().since(read_at).as_secs_f64());
         }
         self.number(&POISONED, &[], store.poisoned.len() as u64);
+        if let Some(mirror) = &store.mirror {
+            self.number(&MIRROR_IN_USE, &[], mirror.in_use.into());
+            if let Some(age) = mirror.age {
+                self.value(&MIRROR_AGE, &[], age.as_secs_f64());
+            }
+        }
         self.number(&REVISION, &[], revision);
         let discovery = live.discovery();
         self.number(&LAPSES, &[], discovery.lapses);
@@ -366,6 +378,7 @@ mod tests {
     use super::super::service::Ending;
     use super::super::{Health, StoreHealth};
     use super::*;
+    use crate::model::redis::Mirrored;
     use crate::model::state::State;
     use crate::model::tls::Certificate;
     use crate::telemetry::metrics::Registry;
@@ -382,7 +395,9 @@ mod tests {
         service.endpoint(Arm::Canary, "127.0.0.1:4001", Health::Up).begin(0);
         let expires = Timestamp::from_millis(1_800_000_000_000);
         live.show_certificates("https", vec![Certificate { names: vec!["a.example".to_owned()], expires }]);
-        live.set_store_health(StoreHealth { reachable: true, read_at: Some(telemetry::now()), ..Default::default() });
+        let mirror = Some(Mirrored { age: Some(Duration::from_millis(250)), in_use: true, detail: None });
+        let read_at = Some(telemetry::now());
+        live.set_store_health(StoreHealth { reachable: true, read_at, mirror, ..Default::default() });
         live
     }
 
@@ -408,6 +423,8 @@ mod tests {
             "serin_weight_percent{service=\"checkbox\",kind=\"effective\"} 0",
             "serin_slow_threshold_seconds{service=\"checkbox\"} 0.08",
             "serin_store_reachable 1",
+            "serin_store_mirror_age_seconds 0.25",
+            "serin_store_mirror_in_use 1",
             "serin_snapshot_revision 1",
         ] {
             assert!(text.lines().any(|l| l == line), "no {line} in\n{text}");

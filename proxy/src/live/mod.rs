@@ -31,6 +31,7 @@ use tokio::sync::{Notify, mpsc};
 
 use crate::model::flag::FlagSet;
 use crate::model::outcome::BadOutcome;
+use crate::model::redis::Mirrored;
 use crate::model::time::Timestamp;
 use crate::model::tls::Certificate;
 use crate::telemetry;
@@ -70,6 +71,8 @@ pub struct StoreHealth {
     pub detail: Option<String>,
     /// Keys with values that could not be understood, and why.
     pub poisoned: Vec<(String, String)>,
+    /// How the mirror is doing; none where there is none.
+    pub mirror: Option<Mirrored>,
 }
 
 /// Everything the running daemon knows, shared by all rooms above.

@@ -14,6 +14,7 @@ use http::header::HeaderName;
 use super::alert::RuleSpec;
 use super::gate::GateSpec;
 use super::outcome::PerSignal;
+use super::redis::RedisSpec;
 use super::rollout::plan::RolloutSpec;
 use super::secret::OverrideSecret;
 use super::split::PerArm;
@@ -75,24 +76,12 @@ pub struct StoreSpec {
 }
 
 /// Which kind of store.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StoreKind {
     /// In this process, kept in the state file.
     Embedded,
-    /// A Redis server; the URL may hold a password and is never shown.
-    Redis {
-        /// `redis://[user:password@]host:port/db`.
-        url: String,
-    },
-}
-
-impl std::fmt::Debug for StoreKind {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Embedded => "Embedded",
-            Self::Redis { .. } => "Redis",
-        })
-    }
+    /// A Redis server.
+    Redis(Box<RedisSpec>),
 }
 
 /// An address where serin accepts.

@@ -16,7 +16,7 @@ use super::audit::{AuditLog, File, Noted};
 use super::evidence::Journal;
 use super::lease::{self, LeaseChange};
 use super::state_file::{Kept, OnFailure};
-use super::{Freshness, LOOK, Loaded, Place, Posted, Store, StoreError, check_revision, runs, stops_a_canary};
+use super::{Changed, Freshness, LOOK, Loaded, Place, Posted, Store, StoreError, check_revision, runs, stops_a_canary};
 use crate::model::audit::Entry;
 use crate::model::flag::{Definitions, FlagChange};
 use crate::model::rollout::Fence;
@@ -135,7 +135,7 @@ impl Store for EmbeddedStore {
         self.audit.newest(most).await
     }
 
-    async fn changed(&self) {
+    async fn changed(&self) -> Changed {
         let look = Instant::now() + LOOK;
         let wake = self.leases.next_end().map_or(look, |end| end.min(look));
         tokio::select! {
@@ -143,6 +143,7 @@ impl Store for EmbeddedStore {
             () = tokio::time::sleep_until(wake) => {}
         }
         self.forget_the_dead().await;
+        Changed::Anything
     }
 
     async fn restore(&self, _: &State) -> Result<(), StoreError> {

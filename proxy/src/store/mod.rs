@@ -12,6 +12,7 @@ pub mod redis;
 pub mod registry;
 mod state_file;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,6 +25,7 @@ use self::embedded::EmbeddedStore;
 use self::redis::RedisStore;
 use crate::model::audit::Entry;
 use crate::model::flag::{Definitions, FlagChange, Refusal};
+use crate::model::redis::Mirrored;
 use crate::model::rollout::change::RolloutChange;
 use crate::model::rollout::{Fence, RolloutId};
 use crate::model::spec::{StoreKind, StoreSpec};
@@ -96,12 +98,34 @@ pub struct Loaded {
     pub freshness: Freshness,
     /// Values that made no sense and were passed over.
     pub poisoned: Vec<Poison>,
+    /// How the mirror is doing; none where there is none.
+    pub mirror: Option<Mirrored>,
+}
+
+/// What may have changed in a store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Changed {
+    /// Anything.
+    Anything,
+    /// These services, some of which the caller may not know, and nothing else as far as anybody said. What nobody
+    /// tells of, [`Changed::Anything`] covers, at the latest when the time for the next periodic look has come.
+    Services(BTreeSet<String>),
+}
+
+impl Changed {
+    /// Whether this service may be among it.
+    pub fn is_about(&self, service: &str) -> bool {
+        match self {
+            Self::Anything => true,
+            Self::Services(services) => services.contains(service),
+        }
+    }
 }
 
 impl Loaded {
     /// The state of services, without flags and with nothing passed over.
     pub fn of(state: State, freshness: Freshness) -> Self {
-        Self { state, freshness, flags: Arc::default(), refused: Arc::default(), poisoned: Vec::new() }
+        Self { state, freshness, flags: Arc::default(), refused: Arc::default(), poisoned: Vec::new(), mirror: None }
     }
 }
 
@@ -177,8 +201,8 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     async fn noted(&self, most: usize) -> Noted;
 
     /// Waits until something may have changed: a message from the store, a change made
-    /// through this very store, or the time for a periodic look.
-    async fn changed(&self);
+    /// through this very store, or the time for a periodic look. Says what there is to load.
+    async fn changed(&self) -> Changed;
 
     /// Writes the last good state back into a store that lost it (flushed, or failed over to
     /// an empty one). Does nothing for a service that the store still knows.
@@ -194,11 +218,11 @@ pub trait Store: Send + Sync + std::fmt::Debug {
 ///
 /// # Errors
 /// When the state file can't be used or is in use by another serin, or when the store's
-/// URL or namespace makes no sense.
+/// namespace, or a file of its login or certificates, makes no sense.
 pub fn open(spec: &StoreSpec) -> Result<Arc<dyn Store>, StoreError> {
     Ok(match &spec.kind {
         StoreKind::Embedded => Arc::new(EmbeddedStore::open(&spec.state_file)?),
-        StoreKind::Redis { url } => Arc::new(RedisStore::connect(url, &spec.namespace, &spec.state_file)?),
+        StoreKind::Redis(redis) => Arc::new(RedisStore::connect(redis, &spec.namespace, &spec.state_file)?),
     })
 }
 

@@ -75,7 +75,7 @@ pub trait Registry: Send + Sync + std::fmt::Debug {
 /// When the store's URL or namespace makes no sense, or nobody shares it.
 pub fn registry(kind: &StoreKind, namespace: &str, entry: Entry) -> Result<Box<dyn Registry>, StoreError> {
     match kind {
-        StoreKind::Redis { url } => Ok(Box::new(RedisRegistry::connect(url, namespace, entry)?)),
+        StoreKind::Redis(spec) => Ok(Box::new(RedisRegistry::connect(spec, namespace, entry)?)),
         StoreKind::Embedded => Err(StoreError::Settings("an agent and the proxies share a store in Redis".to_owned())),
     }
 }

@@ -9,6 +9,7 @@ use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
@@ -70,6 +71,8 @@ pub(super) enum OnFailure {
 pub(super) struct Kept {
     disk: Mutex<Disk>,
     memory: Mutex<Saved>,
+    /// Whether somebody is on the way to write what memory holds.
+    is_due: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -107,7 +110,7 @@ impl Kept {
             behind: false,
             _lock: Some(lock),
         };
-        Ok(Arc::new(Self { disk: Mutex::new(disk), memory: Mutex::new(saved) }))
+        Ok(Arc::new(Self { disk: Mutex::new(disk), memory: Mutex::new(saved), is_due: AtomicBool::new(false) }))
     }
 
     /// A file that is none, for simulated time: it outlives whoever writes it, and takes no time.
@@ -116,7 +119,7 @@ impl Kept {
         let memory = Mutex::new(lock(&file).clone());
         let (path, folder) = (PathBuf::new(), PathBuf::new());
         let disk = Disk { simulated: Some(file), path, folder, behind: false, _lock: None };
-        Arc::new(Self { disk: Mutex::new(disk), memory })
+        Arc::new(Self { disk: Mutex::new(disk), memory, is_due: AtomicBool::new(false) })
     }
 
     /// Looks at the state in memory.
@@ -148,19 +151,51 @@ impl Kept {
         work.await.map_err(|_| StoreError::StateFile("the state file isn't written any more: serin ends".into()))?
     }
 
+    /// As [`Kept::change`] with [`OnFailure::Hold`], for what may be lost with this process: memory has it when this
+    /// returns, and the file soon after.
+    pub(super) fn change_soon(self: &Arc<Self>, alter: impl FnOnce(&mut Saved)) {
+        alter(&mut lock(&self.memory));
+        #[cfg(test)]
+        if lock(&self.disk).simulated.is_some() {
+            return self.catch_up();
+        }
+        // One writer at a time is enough: it writes what there is when it comes to it.
+        if !self.is_due.swap(true, Ordering::Relaxed) {
+            let this = Arc::clone(self);
+            tokio::task::spawn_blocking(move || this.catch_up());
+        }
+    }
+
+    /// Writes what memory holds.
+    fn catch_up(&self) {
+        let mut disk = lock(&self.disk);
+        self.is_due.store(false, Ordering::Relaxed);
+        let saved = {
+            let mut memory = lock(&self.memory);
+            memory.saved_at = telemetry::now();
+            memory.clone()
+        };
+        if let Err(error) = disk.write(&saved) {
+            tracing::warn!(%error, "The last good state is not on disk");
+        }
+    }
+
     fn change_now<T>(&self, on_failure: OnFailure, alter: impl FnOnce(&mut Saved) -> T) -> Result<T, StoreError> {
         let mut disk = lock(&self.disk);
-        let before = lock(&self.memory).clone();
-        let mut after = before.clone();
+        let mut memory = lock(&self.memory);
+        let mut after = memory.clone();
         let answer = alter(&mut after);
-        let same = after.services == before.services && after.flags == before.flags;
-        let written = if same && !disk.behind {
-            Ok(())
-        } else {
+        let is_same = after.services == memory.services && after.flags == memory.flags && !disk.behind;
+        if !is_same {
             after.saved_at = telemetry::now();
-            disk.write(&after)
-        };
-        if written.is_ok() || on_failure == OnFailure::Hold {
+        }
+        // What is held is held at once; who can undo alone changes this memory.
+        if on_failure == OnFailure::Hold {
+            memory.clone_from(&after);
+        }
+        drop(memory);
+        let written = if is_same { Ok(()) } else { disk.write(&after) };
+        if written.is_ok() && on_failure == OnFailure::Undo {
             *lock(&self.memory) = after;
         }
         written.map(|()| answer)

@@ -237,9 +237,8 @@ async fn flags_that_cannot_be_read_hold_nothing_else_up() {
     let world = World::with_redis(&[]).await;
     world.cli(&["ACL", "SETUSER", "serin", "on", ">open", "~serin:*:service:*", "&*", "+@all"]).await;
     let url = format!("redis://serin:open@127.0.0.1:{}/0", world.redis.as_ref().expect("Redis").port());
-    let store = serin::store::redis::RedisStore::connect(&url, super::world::NAMESPACE, &world.state_file("a"));
-    let store = store.expect("opens");
-    let loaded = tokio::time::timeout(Duration::from_secs(5), load(&store)).await.expect("it answers");
+    let store = world.open_with("a", &format!("url = {url:?}\n")).expect("opens");
+    let loaded = tokio::time::timeout(Duration::from_secs(5), load(&*store)).await.expect("it answers");
     assert_eq!(loaded.freshness, Freshness::Fresh);
     assert!(loaded.poisoned[0].key == FLAGS && loaded.poisoned[0].problem.contains("NOPERM"), "{:?}", loaded.poisoned);
 }

@@ -4,16 +4,12 @@
 use std::time::Duration;
 
 use redis::Value;
-use serin::model::flag::FlagChange;
 use serin::model::split::Arm;
 use serin::model::state::{Change, Member};
-use serin::model::verdict::{Post, Seen};
-use serin::store::{Freshness, Loaded, Place, Store, StoreError};
+use serin::store::{Freshness, Loaded, Store, StoreError};
 use serin_tests::eventually::eventually;
 
-use super::world::{
-    NAMESPACE, SECOND, SERVICE, World, apply, beat, begin, load, percent, put, reset, set_weight, state, trip,
-};
+use super::world::{SECOND, SERVICE, World, apply, beat, begin, load, percent, put, reset, set_weight, state, trip};
 use super::write_a_hundred;
 
 const HASH: &str = "serin:{test}:service:checkbox";
@@ -307,44 +303,13 @@ async fn a_password_is_used_and_never_told() {
     let world = World::with_redis(&["--requirepass", "0pen-sesame"]).await;
     let port = world.redis.as_ref().expect("Redis").port();
     let open = |password: &str, proxy: &str| {
-        let url = format!("redis://:{password}@127.0.0.1:{port}/0");
-        serin::store::redis::RedisStore::connect(&url, NAMESPACE, &world.state_file(proxy)).expect("opens")
+        world.open_with(proxy, &format!("url = \"redis://:{password}@127.0.0.1:{port}/0\"\n")).expect("opens")
     };
     let right = open("0pen-sesame", "right");
-    apply(&right, &set_weight(10.0)).await;
-    assert_eq!(state(&right).await.revision, 1);
+    apply(&*right, &set_weight(10.0)).await;
+    assert_eq!(state(&*right).await.revision, 1);
     let wrong = open("s3cret", "wrong");
     let refused = wrong.apply(SERVICE, &set_weight(10.0), None).await.expect_err("the password is wrong");
-    let told = format!("{refused} {refused:?} {wrong:?} {:?} {right:?}", load(&wrong).await);
+    let told = format!("{refused} {refused:?} {wrong:?} {:?} {right:?}", load(&*wrong).await);
     assert!(!told.contains("s3cret") && !told.contains("sesame"), "{told}");
-}
-
-#[tokio::test]
-async fn a_user_with_the_documented_rights_is_enough() {
-    let world = World::with_redis(&[]).await;
-    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/redis.md");
-    let page = std::fs::read_to_string(page).expect("the documentation of the keys");
-    let rights = page.lines().find_map(|line| line.split("restricted user needs `").nth(1)?.split('`').next());
-    let mut words = vec!["ACL", "SETUSER", "serin", "on", ">open", "resetkeys", "resetchannels", "-@all"];
-    words.extend(rights.expect("the rights").split(' '));
-    world.cli(&words).await;
-    let url = format!("redis://serin:open@127.0.0.1:{}/0", world.redis.as_ref().expect("Redis").port());
-    let store = serin::store::redis::RedisStore::connect(&url, NAMESPACE, &world.state_file("a")).expect("opens");
-    apply(&store, &set_weight(10.0)).await;
-    apply(&store, &beat("m", 60_000)).await;
-    apply(&store, &Change::RemoveMember { arm: Arm::Canary, id: "m".into() }).await;
-    assert!(is_fresh(&load(&store).await));
-    assert!(store.lead("p1", SECOND).await.expect("it may lead").is_some());
-    let flag = FlagChange::Put { key: "kill".into(), definition: "{}".into() };
-    store.change_flags(&flag, None).await.expect("it may change flags");
-    let seen = load(&store).await;
-    assert_eq!((seen.flags.flags.len(), seen.poisoned), (1, vec![]), "it may read flags");
-    let episode = state(&store).await.episode.expect("it runs").id;
-    store.post(SERVICE, episode, &[Post::Seen(Seen::default())]).await.expect("it may tell");
-    let start = store.posted(SERVICE, episode, Place::default()).await.expect("needs no rights").place;
-    store.posted(SERVICE, episode, start).await.expect("it may ask");
-    apply(&store, &set_weight(0.0)).await;
-    until_silent(&store).await;
-    world.cli(&["PUBLISH", "serin:{test}:changes", SERVICE]).await;
-    assert!(hears_at_once(&store).await, "it may not subscribe");
 }

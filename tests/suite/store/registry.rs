@@ -1,6 +1,5 @@
 //! One member's own entry: what an agent writes into a real Redis, beside what people write there.
 
-use serin::model::spec::StoreKind;
 use serin::model::split::Arm;
 use serin::model::state::{Member, MemberSpec};
 use serin::store::registry::{Beat, Entry, Registry, registry};
@@ -11,9 +10,10 @@ const LEASE: &str = "serin:{test}:lease:checkbox:canary:";
 const POOL: &str = "serin:{test}:service:checkbox:pool:canary";
 
 fn entry(world: &mut World, id: &str) -> Box<dyn Registry> {
-    let kind = StoreKind::Redis { url: world.redis().url() };
+    let text = format!("[store]\nurl = \"{}\"\n", world.redis().url());
+    let (spec, _) = serin::config::parse(&text, "test").expect("a configuration");
     let entry = Entry { service: SERVICE.into(), arm: Arm::Canary, id: id.into() };
-    registry(&kind, NAMESPACE, entry).expect("an entry")
+    registry(&spec.store.kind, NAMESPACE, entry).expect("an entry")
 }
 
 fn leased() -> MemberSpec {

@@ -8,7 +8,7 @@ use serin::model::circuit::{Cause, Reset, Trip};
 use serin::model::rollout::RolloutId;
 use serin::model::rollout::change::RolloutChange;
 use serin::model::rollout::plan::Plan;
-use serin::model::spec::{StoreKind, StoreSpec};
+use serin::model::spec::StoreSpec;
 use serin::model::split::Arm;
 use serin::model::state::{Change, Member, MemberSpec, ServiceState};
 use serin::model::time::Timestamp;
@@ -45,11 +45,15 @@ impl World {
 
     /// The store of the proxy of this name.
     pub(crate) fn try_open(&self, proxy: &str) -> Result<Arc<dyn Store>, StoreError> {
-        let kind = match &self.redis {
-            Some(redis) => StoreKind::Redis { url: redis.url() },
-            None => StoreKind::Embedded,
-        };
-        serin::store::open(&StoreSpec { kind, namespace: NAMESPACE.into(), state_file: self.state_file(proxy) })
+        let url = self.redis.as_ref().map_or_else(|| "embedded".to_owned(), Redis::url);
+        self.open_with(proxy, &format!("url = \"{url}\"\n"))
+    }
+
+    /// The store of the proxy of this name, with these keys below `[store]`.
+    pub(crate) fn open_with(&self, proxy: &str, store: &str) -> Result<Arc<dyn Store>, StoreError> {
+        let (spec, _) = serin::config::parse(&format!("[store]\n{store}"), "test").expect("a configuration");
+        let place = StoreSpec { namespace: NAMESPACE.into(), state_file: self.state_file(proxy), ..spec.store };
+        serin::store::open(&place)
     }
 
     /// As [`World::try_open`]. A file that was open a moment ago may seem so a moment longer, while

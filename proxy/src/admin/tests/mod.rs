@@ -38,7 +38,7 @@ use crate::model::spec::{AdminAddress, AdminSpec, ServiceSpec};
 use crate::model::split::EpisodeId;
 use crate::model::state::{Change, ServiceState, State};
 use crate::model::verdict::Post;
-use crate::store::{Freshness, Loaded, Noted, Place, Posted, Store, StoreError};
+use crate::store::{Changed, Freshness, Loaded, Noted, Place, Posted, Store, StoreError};
 use crate::telemetry;
 use crate::telemetry::metrics::Registry;
 
@@ -109,8 +109,9 @@ impl Store for MemoryStore {
         Noted { entries: entries.iter().rev().take(most).cloned().collect(), because: None }
     }
 
-    async fn changed(&self) {
+    async fn changed(&self) -> Changed {
         self.rung.notified().await;
+        Changed::Anything
     }
 
     async fn restore(&self, _: &State) -> Result<(), StoreError> {

@@ -91,6 +91,7 @@ async fn readiness_ends_with_draining_and_not_with_the_store() {
         read_at: None,
         detail: Some("connection refused".into()),
         poisoned: vec![("serin:test:weight".into(), "no number".into())],
+        mirror: None,
     });
     // then traffic is still welcome, and the detail says what is wrong
     let ready = world.get("/readyz").await.ok();

@@ -1,9 +1,8 @@
 //! `[alert.email]`.
 
-use std::path::PathBuf;
-
+use super::file;
 use crate::config::findings::Findings;
-use crate::config::raw::{RawEmail, Text};
+use crate::config::raw::RawEmail;
 use crate::config::values;
 use crate::model::spec::{EmailSpec, SmtpTls};
 
@@ -37,8 +36,4 @@ pub(super) fn email(raw: &RawEmail, findings: &mut Findings<'_>) -> Option<Email
         ca_file,
         admin_url,
     })
-}
-
-fn file(raw: &Text, findings: &mut Findings<'_>) -> Option<PathBuf> {
-    raw.as_ref().and_then(|raw| findings.read(raw, |text| values::path(text)))
 }

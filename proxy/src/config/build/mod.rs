@@ -8,6 +8,7 @@ mod listener;
 mod mail;
 mod rollout;
 mod service;
+mod store;
 mod tls;
 mod verdict;
 
@@ -17,12 +18,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::model::spec::{AdminAddress, AdminSpec, ServiceSpec, Spec, StoreKind, StoreSpec};
+use crate::model::spec::{AdminAddress, AdminSpec, ServiceSpec, Spec};
 
 pub(super) use service::health;
+pub(super) use store::{NAMESPACE, agents_store};
 
 use super::findings::Findings;
-use super::raw::{RawAdmin, RawConfig, RawStore};
+use super::raw::{RawAdmin, RawConfig, Text};
 use super::{units, values};
 
 /// Where the admin API listens unless told otherwise.
@@ -31,9 +33,6 @@ const ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9901)
 const OFREP_RATE: u64 = 2_000;
 /// Beyond this a limit is none, and had better be switched off.
 const MOST_OFREP: u64 = 1_000_000;
-pub(super) const NAMESPACE: &str = "production";
-/// Where state is kept unless told otherwise, below systemd's state directory where there is one.
-const STATE_DIRECTORY: &str = "/var/lib/serin";
 /// Half of all endpoints rarely die in one moment; a store or a clock often fails.
 const MASS_EXPIRY_SHARE: f64 = 0.5;
 const DRAIN: Duration = Duration::from_secs(30);
@@ -46,7 +45,7 @@ pub(super) fn spec(raw: RawConfig, state_directory: Option<&Path>, findings: &mu
     let drain = findings.read_or(raw.runtime.drain.as_ref(), DRAIN, units::duration);
     let share = raw.discovery.mass_expiry_share.as_ref();
     let mass_expiry_share = findings.read_or(share, MASS_EXPIRY_SHARE, units::share);
-    let store = store(&raw.store, state_directory, findings);
+    let store = store::store(&raw.store, state_directory, findings);
     let admin = admin(&raw.admin, findings);
     let listeners = listener::listeners(&raw.listener, &admin.listen, findings);
     let services = service::services(&raw.service, findings);
@@ -83,33 +82,7 @@ fn admin(raw: &RawAdmin, findings: &mut Findings<'_>) -> AdminSpec {
     AdminSpec { listen, tokens_file, ofrep_rate }
 }
 
-fn store(raw: &RawStore, state_directory: Option<&Path>, findings: &mut Findings<'_>) -> StoreSpec {
-    let kind = findings.read_or(raw.url.as_ref(), StoreKind::Embedded, |text| values::store(text));
-    if let Some(mirror) = &raw.mirror {
-        findings.problem(mirror.span(), "`mirror` is not supported by this version yet");
-    }
-    let namespace = findings.read_or(raw.namespace.as_ref(), NAMESPACE.to_owned(), |text| values::name(text));
-    let directory = state_directory.unwrap_or(Path::new(STATE_DIRECTORY));
-    let default: PathBuf = directory.join("state.json");
-    let state_file = findings.read_or(raw.state_file.as_ref(), default, |text| values::path(text));
-    if state_file.file_name().is_none()
-        && let Some(raw) = &raw.state_file
-    {
-        findings.problem(raw.span(), "the state file is a file, such as \"/var/lib/serin/state.json\"");
-    }
-    note_store(&kind, raw, &state_file, findings);
-    StoreSpec { kind, namespace, state_file }
-}
-
-fn note_store(kind: &StoreKind, raw: &RawStore, state_file: &Path, findings: &mut Findings<'_>) {
-    match (kind, &raw.url) {
-        (StoreKind::Embedded, _) => findings.note(format!(
-            "the store is embedded: weights, members and circuits live in {} and no other proxy shares them",
-            state_file.display()
-        )),
-        (StoreKind::Redis { url }, Some(raw)) if url.contains('@') => {
-            findings.note_at(&raw.span(), "the store's URL holds a login: let only serin's user read this file");
-        }
-        (StoreKind::Redis { .. }, _) => {}
-    }
+/// The file that a key names.
+fn file(raw: &Text, findings: &mut Findings<'_>) -> Option<PathBuf> {
+    raw.as_ref().and_then(|raw| findings.read(raw, |text| values::path(text)))
 }

@@ -26,7 +26,7 @@ fn a_service_and_an_address_are_enough() {
     assert_eq!((&*spec.service, spec.arm, &*spec.id), ("checkbox", Arm::Stable, "10.0.0.11:3002"));
     assert_eq!((spec.member.weight, spec.member.ttl()), (1, Some(Duration::from_secs(15))));
     assert_eq!((spec.drain_wait, &*spec.namespace), (Duration::from_secs(30), "production"));
-    assert!(matches!(spec.store, StoreKind::Redis { .. }) && spec.health.is_none());
+    assert!(matches!(spec.store, StoreKind::Redis(_)) && spec.health.is_none());
     assert_eq!(notes.len(), 2, "no checks, no word on a drain: {notes:?}");
 }
 

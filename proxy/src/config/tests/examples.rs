@@ -12,8 +12,8 @@ use crate::model::split::Arm;
 const SERIN: &str = include_str!("../../../../config/serin.toml");
 const CHECKBOX: &str = include_str!("../../../../config/checkbox.toml");
 
-/// Keys that aren't named as they are: `tls` by the keys in it, `mirror`, which this version refuses, in prose.
-const NAMED_OTHERWISE: [&str; 2] = ["tls", "mirror"];
+/// Keys that aren't named as they are: `tls` by the keys in it.
+const NAMED_OTHERWISE: [&str; 1] = ["tls"];
 
 /// A table of `serin.toml` with its keys.
 struct Section<'a> {

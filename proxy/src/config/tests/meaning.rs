@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::*;
 use crate::model::alert::{AlertMetric, Condition};
 use crate::model::gate::GatePath;
+use crate::model::redis::{Access, IdentityFiles, Login, LoginPart, Primary, RedisSpec, TlsSpec};
 use crate::model::spec::{AdminAddress, HeaderMatch, SignalSpec, SlowThreshold, SmtpTls, Sticky, StoreKind};
 
 fn notes(text: &str) -> String {
@@ -158,13 +159,62 @@ fn the_state_file_lies_in_systemds_directory_and_the_outbox_beside_it() {
     assert_eq!(parsed("").0.store.state_file, Path::new("/var/lib/serin/state.json"));
 }
 
+fn redis(store: &str) -> RedisSpec {
+    match parsed(&format!("{BASE}[store]\n{store}")).0.store.kind {
+        StoreKind::Redis(spec) => *spec,
+        StoreKind::Embedded => panic!("no Redis"),
+    }
+}
+
 #[test]
 fn a_redis_url_may_hold_a_password_that_is_never_shown() {
-    let (spec, notes) = parsed(&format!("{BASE}[store]\nurl = \"redis://user:hunter2@127.0.0.1:6379/2\"\n"));
-    let StoreKind::Redis { url } = &spec.store.kind else { panic!("no Redis") };
-    assert_eq!(url, "redis://user:hunter2@127.0.0.1:6379/2");
+    let store = "url = \"redis://user:hunter2@127.0.0.1:6379/2\"\n";
+    let (spec, notes) = parsed(&format!("{BASE}[store]\n{store}"));
+    let Access { login, database, tls } = redis(store).access;
+    assert_eq!(login.password, Some(LoginPart::Given("hunter2".to_owned())));
+    assert_eq!((database, tls), (2, None));
     assert!(!format!("{spec:?}{notes:?}").contains("hunter2"));
     assert!(notes.iter().any(|note| note.line == Some(10) && note.text.contains("holds a login")), "{notes:?}");
+}
+
+#[test]
+fn a_login_and_certificates_are_named_by_their_files() {
+    let spec = redis(
+        "url = \"rediss://h/1\"\nusername_file = \"/u\"\npassword_file = \"/p\"\n\
+         tls = { ca_file = \"/ca\", certificate_file = \"/c\", key_file = \"/k\" }\n",
+    );
+    let file = |path: &str| Some(LoginPart::In(path.into()));
+    assert_eq!(spec.access.login, Login { username: file("/u"), password: file("/p") });
+    let identity = Some(IdentityFiles { certificate: "/c".into(), key: "/k".into() });
+    assert_eq!(spec.access.tls, Some(TlsSpec { ca_file: Some("/ca".into()), identity }));
+    assert_eq!(redis("url = \"rediss://h\"\n").access.tls, Some(TlsSpec::default()));
+}
+
+#[test]
+fn sentinels_have_a_login_of_their_own() {
+    let spec = redis(
+        "url = \"rediss+sentinel://h1,h2:1/m/2\"\npassword_file = \"/p\"\nsentinel_password_file = \"/s\"\n\
+         tls.ca_file = \"/ca\"\n",
+    );
+    let Primary::Watched { name, sentinels, access } = spec.primary else { panic!("no sentinels") };
+    assert_eq!((&*name, sentinels.len()), ("m", 2));
+    let login = |path: &str| Login { username: None, password: Some(LoginPart::In(path.into())) };
+    assert_eq!((access.login, access.database), (login("/s"), 0));
+    assert_eq!((spec.access.login, spec.access.database), (login("/p"), 2));
+    assert!(access.tls == spec.access.tls && access.tls.is_some());
+}
+
+#[test]
+fn a_mirror_has_the_login_of_the_primary_unless_it_has_its_own() {
+    let mirror = |more: &str| redis(&format!("url = \"redis://:p@h/1\"\n{more}")).mirror.expect("a mirror");
+    let password = |text: &str| Some(LoginPart::Given(text.to_owned()));
+    let usual = mirror("mirror = \"redis://127.0.0.1:6380/1\"\n");
+    assert_eq!((usual.address.port, usual.access.database, usual.max_age.as_secs()), (6380, 1, 5));
+    assert_eq!((usual.access.login.password, usual.access.tls), (password("p"), None));
+    let own = mirror("mirror = \"rediss://:m@127.0.0.1\"\nmirror_max_age = \"30s\"\ntls.ca_file = \"/ca\"\n");
+    assert_eq!((own.access.login.password, own.max_age.as_secs()), (password("m"), 30));
+    assert!(own.access.tls.is_some_and(|tls| tls.ca_file.is_some()));
+    assert_eq!(redis("url = \"redis://h\"\n").mirror, None);
 }
 
 #[test]

@@ -48,7 +48,11 @@ fn unknown_keys_are_refused_with_the_key_that_was_meant() {
         ("[service.web.verdict.missing]\nthreshold = 1\n", "threshold", "it belongs in [service.NAME.verdict.slow]"),
         ("[service.web.verdict]\nsession_cookies = []\n", "session_cookies", "in [service.NAME.verdict.errors]"),
         ("[service.web.split]\noverride_secret = 7\n", "override_secret", "did you mean `override_secret_file`?"),
-        ("[store]\nretries = 3\n", "retries", "known here are url, mirror, namespace, state_file"),
+        (
+            "[store]\nretries = 3\n",
+            "retries",
+            "known here are url, username_file, password_file, sentinel_username_file, sentinel_password_file, tls, mirror, mirror_max_age, namespace, state_file",
+        ),
         ("[alert.email]\npassword = 7\n", "password", "did you mean `password_file`?"),
         ("[[service.web.alert]]\nmetrics = 1\n", "metrics", "did you mean `metric`?"),
         ("[[listener]]\nadress = 1\n", "adress", "did you mean `address`?"),
@@ -230,14 +234,15 @@ fn service_values_without_meaning_are_refused() {
 #[test]
 fn store_and_mail_values_without_meaning_are_refused() {
     for (part, culprit, reason) in [
-        ("[store]\nurl = \"rediss://h\"\n", "\"rediss://h\"", "not supported by this version yet"),
+        ("[store]\nurl = \"redis+sentinel://h1,h2\"\n", "\"redis+sentinel://h1,h2\"", "the name that they have"),
+        ("[store]\nmirror = \"redis://h\"\n", "\"redis://h\"", "an embedded store has no use for this"),
         (
-            "[store]\nurl = \"redis+sentinel://h1,h2/m\"\n",
-            "\"redis+sentinel://h1,h2/m\"",
-            "not supported by this version",
+            "[store]\nurl = \"redis://h\"\nmirror = \"redis+sentinel://h/m\"\n",
+            "\"redis+sentinel://h/m\"",
+            "a mirror is one server near by",
         ),
-        ("[store]\nmirror = \"redis://h\"\n", "\"redis://h\"", "`mirror` is not supported by this version yet"),
-        ("[store]\nurl = \"http://h\"\n", "\"http://h\"", "is redis://"),
+        ("[store]\nurl = \"redis://h\"\nmirror_max_age = \"1ms\"\n", "\"1ms\"", "\"1s\" or more"),
+        ("[store]\nurl = \"http://h\"\n", "\"http://h\"", "redis:// or rediss://"),
         ("[store]\nurl = \"redis\"\n", "\"redis\"", "\"embedded\" or a URL"),
         ("[store]\nurl = \"redis://\"\n", "\"redis://\"", "host of the store is missing"),
         ("[store]\nurl = \"redis://h:99999/0\"\n", "\"redis://h:99999/0\"", "no such port"),
@@ -308,7 +313,10 @@ fn a_secret_is_never_echoed() {
         "[alert.email]\nsmtp = \"smtp://user:hunter2@mail.io\"\nfrom = \"a@b.c\"\nto = [\"a@b.c\"]\n",
         "[alert.email]\nsmtp = \"smtp://h\"\nfrom = \"a@b.c\"\nto = [\"a@b.c\"]\nadmin_url = \"http://u:hunter2@h\"\n",
         "[store]\nurl = \"redis://:hunter2@host:port\"\n",
-        "[store]\nurl = \"rediss://:hunter2@host\"\n",
+        "[store]\nurl = \"rediss://:hunter2@host#insecure\"\n",
+        "[store]\nurl = \"redis://hunter2@host\"\n",
+        "[store]\nurl = \"redis://:hunter2%@host\"\n",
+        "[store]\npassword = \"hunter2\"\n",
         "[store]\nurl = [\"redis://:hunter2@host\"]\n",
         "[store]\nurl = \"redis://:hun/hunter2@host/\"\n",
         "[store]\nurl = \"redis://:x\"hunter2@host\"\n",
@@ -365,4 +373,31 @@ fn a_control_is_of_stable_and_fits_beside_the_canary() {
         "50",
         "weight 60 % and control 50 % are more than 100 % together",
     );
+}
+
+#[test]
+fn half_of_a_login_or_of_tls_is_refused_with_the_next_step() {
+    for (store, culprit, reason) in [
+        ("url = \"redis://h\"\nusername_file = \"/u\"\n", "\"/u\"", "a user needs a password"),
+        ("url = \"redis://:x@h\"\npassword_file = \"/p\"\n", "\"/p\"", "the URL holds a login already"),
+        ("password_file = \"/p\"\n", "\"/p\"", "an embedded store has no use for this"),
+        ("sentinel_password_file = \"/p\"\n", "\"/p\"", "an embedded store has no use for this"),
+        ("url = \"redis://h\"\nsentinel_password_file = \"/p\"\n", "\"/p\"", "there are no sentinels"),
+        ("url = \"redis+sentinel://h/m\"\nsentinel_username_file = \"/u\"\n", "\"/u\"", "a user needs a password"),
+        ("tls = {}\n", "{}", "an embedded store has no use for this"),
+        (
+            "url = \"redis://h\"\ntls = { ca_file = \"/c\" }\n",
+            "{ ca_file = \"/c\" }",
+            "begin the `url` or `mirror` of [store] with rediss://",
+        ),
+        ("url = \"rediss://h\"\ntls.certificate_file = \"/c\"\n", "\"/c\"", "name its file in `key_file`"),
+        ("url = \"rediss://h\"\ntls.key_file = \"/k\"\n", "\"/k\"", "name its file in `certificate_file`"),
+        (
+            "url = \"rediss://h\"\ntls.insecure = true\n",
+            "insecure",
+            "known here are ca_file, certificate_file, key_file",
+        ),
+    ] {
+        refuses(&format!("{BASE}[store]\n{store}"), culprit, reason);
+    }
 }

@@ -1,31 +1,69 @@
-//! The bell of a store in Redis: that something changed, and whether it may have been a flag.
+//! The bell of a store in Redis: that something changed, and what.
 //!
-//! Flags may be many: they are read anew when somebody says that they changed, not whenever a
-//! service did.
+//! Who looks then needs to read no more than that. A bell that rang for nothing in particular
+//! means that anything may have changed. Flags may be many: they are read anew when somebody says that they
+//! changed, not whenever a service did.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use redis::Value;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use super::keys::FLAGS_CHANGED;
+use crate::store::{Changed, LOOK};
 
-/// Rung by the watch and by this process' own changes, heard by whoever waits for a change.
+/// Rung by subscriptions and by this process' own changes, heard by whoever waits for a change.
 #[derive(Debug, Default)]
 pub(super) struct Bell {
     rung: Notify,
+    news: Mutex<News>,
     flags: AtomicBool,
 }
 
+/// What a bell was rung for.
+#[derive(Debug, Default)]
+struct News {
+    /// Anything may have changed.
+    all: bool,
+    /// Services that changed.
+    services: BTreeSet<String>,
+    /// Services of which the primary itself said so, since it was asked for them: a mirror may not know yet.
+    by_primary: BTreeSet<String>,
+    /// When somebody was last sent to look at everything.
+    looked: Option<Instant>,
+}
+
+/// Who tells of a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Teller {
+    /// The server that takes writes.
+    Primary,
+    /// One that follows it.
+    Mirror,
+}
+
 impl Bell {
-    /// Something changed, and no flag.
+    /// Wakes whoever waits.
     pub(super) fn ring(&self) {
         self.rung.notify_one();
     }
 
     /// Anything may have changed.
     pub(super) fn ring_for_all(&self) {
+        self.news().all = true;
         self.expect_flags();
+        self.ring();
+    }
+
+    /// A service changed, or flags did: what a message says.
+    pub(super) fn ring_for(&self, changed: String, teller: Teller) {
+        if changed == FLAGS_CHANGED {
+            self.expect_flags();
+        } else {
+            self.note(changed, teller);
+        }
         self.ring();
     }
 
@@ -34,22 +72,44 @@ impl Bell {
         self.flags.store(true, Ordering::Relaxed);
     }
 
-    /// What this message says changed.
-    pub(super) fn ring_for(&self, message: Option<&Value>) {
-        match message {
-            Some(Value::BulkString(name)) if name != FLAGS_CHANGED.as_bytes() => self.ring(),
-            _ => self.ring_for_all(),
-        }
-    }
-
-    /// Waits until it rings.
-    pub(super) async fn heard(&self) {
-        self.rung.notified().await;
-    }
-
     /// Whether a flag may have changed since the last time this was asked.
     pub(super) fn take_flags(&self) -> bool {
         self.flags.swap(false, Ordering::Relaxed)
+    }
+
+    /// A service may have changed; that is no reason to wake anybody.
+    pub(super) fn note(&self, service: String, teller: Teller) {
+        let mut news = self.news();
+        if teller == Teller::Primary {
+            news.by_primary.insert(service.clone());
+        }
+        news.services.insert(service);
+    }
+
+    /// Waits until it rings, or for so long that it is time for a look at everything. Says what to look at.
+    pub(super) async fn heard(&self) -> Changed {
+        tokio::select! {
+            () = self.rung.notified() => {}
+            () = tokio::time::sleep(LOOK) => {}
+        }
+        let mut news = self.news();
+        let services = std::mem::take(&mut news.services);
+        let is_time = news.looked.is_none_or(|looked| looked.elapsed() >= LOOK);
+        if std::mem::take(&mut news.all) || services.is_empty() || is_time {
+            news.looked = Some(Instant::now());
+            return Changed::Anything;
+        }
+        Changed::Services(services)
+    }
+
+    /// Those of these services that the primary rang for; who asks for them asks it.
+    pub(super) fn take_by_primary(&self, services: &[String]) -> BTreeSet<String> {
+        let mut news = self.news();
+        services.iter().filter_map(|service| news.by_primary.take(service)).collect()
+    }
+
+    fn news(&self) -> MutexGuard<'_, News> {
+        self.news.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -57,19 +117,48 @@ impl Bell {
 mod tests {
     use super::*;
 
+    fn services(names: &[&str]) -> BTreeSet<String> {
+        names.iter().map(|name| (*name).to_owned()).collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_it_was_rung_for_is_told_once_and_everything_now_and_then() {
+        let bell = Bell::default();
+        assert_eq!(bell.heard().await, Changed::Anything, "nobody looked yet");
+        bell.note("b".to_owned(), Teller::Primary);
+        bell.ring_for("a".to_owned(), Teller::Mirror);
+        assert_eq!(bell.heard().await, Changed::Services(services(&["a", "b"])));
+        assert_eq!(bell.take_by_primary(&["a".to_owned(), "b".to_owned()]), services(&["b"]));
+        assert_eq!(bell.take_by_primary(&["b".to_owned()]), services(&[]));
+        // when it rings all the time, everything is looked at all the same
+        for _ in 0..3 {
+            tokio::time::advance(LOOK / 2).await;
+            bell.ring_for("a".to_owned(), Teller::Primary);
+            if bell.heard().await == Changed::Anything {
+                return;
+            }
+        }
+        panic!("nobody looks at what nobody rings for");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_bell_that_rang_for_all_means_everything() {
+        let bell = Bell::default();
+        bell.heard().await;
+        bell.ring_for("a".to_owned(), Teller::Primary);
+        bell.ring_for_all();
+        assert_eq!(bell.heard().await, Changed::Anything);
+    }
+
     #[test]
     fn only_what_may_be_about_flags_has_them_read_anew() {
-        let message = |text: &str| Some(Value::BulkString(text.into()));
-        for (message, about_flags) in [
-            (message("checkbox"), false),
-            (message("flags"), false),
-            (message(":flags"), true),
-            (Some(Value::Nil), true),
-            (None, true),
-        ] {
+        for (message, about_flags) in [("checkbox", false), ("flags", false), (FLAGS_CHANGED, true)] {
             let bell = Bell::default();
-            bell.ring_for(message.as_ref());
-            assert_eq!((bell.take_flags(), bell.take_flags()), (about_flags, false), "{message:?}");
+            bell.ring_for(message.to_owned(), Teller::Primary);
+            assert_eq!((bell.take_flags(), bell.take_flags()), (about_flags, false), "{message}");
         }
+        let bell = Bell::default();
+        bell.ring_for_all();
+        assert!(bell.take_flags(), "anything may have changed");
     }
 }

@@ -79,6 +79,16 @@ impl Keys {
         format!("{}:fence", self.prefix)
     }
 
+    /// The key that holds the primary's own time, by which a mirror's age is told.
+    pub(super) fn heartbeat(&self) -> String {
+        format!("{}:heartbeat", self.prefix)
+    }
+
+    /// The key that holds which meaning all others have.
+    pub(super) fn schema(&self) -> String {
+        format!("{}:schema", self.prefix)
+    }
+
     /// The stream of what proxies tell each other about an episode.
     pub(super) fn evidence(&self, service: &str, episode: EpisodeId) -> String {
         format!("{}:evidence:{service}:{episode}", self.prefix)
@@ -113,6 +123,8 @@ mod tests {
             ["serin:{production}:flagset", "serin:{production}:flags", "serin:{production}:evaluators"]
         );
         assert_eq!(keys.changes(), "serin:{production}:changes");
+        let [heartbeat, schema] = [keys.heartbeat(), keys.schema()];
+        assert_eq!([heartbeat, schema], ["serin:{production}:heartbeat", "serin:{production}:schema"]);
         assert_eq!([keys.leader(), keys.fence()], ["serin:{production}:leader", "serin:{production}:fence"]);
     }
 

@@ -1,7 +1,9 @@
 //! The store in Redis: many proxies, scripts and people on one state.
 //!
-//! Keys are made in `keys`, fields are understood in `codec`, `connection` keeps lines
-//! to the server, `read`, `write`, `register`, `evidence` and `flags` use them, `watch` hears of changes. Here they
+//! Keys are made in `keys`, fields are understood in `codec`. `dial` and `tls` make connections, `connection` keeps
+//! lines to the server, which `sentinel` finds where sentinels watch it; `read`, `write`, `register`, `evidence`,
+//! `audit` and `flags` use them. `look` says what is read where, `mirror` keeps an eye on a replica, `watch` hears of
+//! changes. Here they
 //! meet the last good state, which lives in the state file: it answers while Redis is
 //! away, and it keeps an open circuit open whatever Redis forgot.
 //! May know: model, telemetry.
@@ -10,14 +12,20 @@ mod audit;
 mod bell;
 mod codec;
 mod connection;
+mod dial;
 mod evidence;
 mod flags;
 mod keys;
+mod look;
+mod mirror;
 mod read;
 mod register;
+mod schema;
+mod sentinel;
 #[cfg(test)]
 pub(crate) mod simulated;
 mod stream;
+mod tls;
 mod watch;
 mod write;
 
@@ -29,21 +37,24 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use self::audit::Audit;
-use self::bell::Bell;
+use self::bell::{Bell, Teller};
 use self::codec::Decoded;
 use self::connection::{Down, Line, Server};
 use self::evidence::Evidence;
 use self::flags::{Flags, Known};
 use self::keys::Keys;
+use self::look::Looker;
+use self::mirror::Mirror;
 pub(super) use self::register::RedisRegistry;
 use self::watch::Watch;
 use self::write::{Wish, Writer};
 use super::audit::{AuditLog, Noted};
 use super::evidence::Journal;
 use super::state_file::{Kept, OnFailure, Saved};
-use super::{Freshness, LOOK, Loaded, Place, Posted, Store, StoreError, runs, stops_a_canary};
+use super::{Changed, Freshness, Loaded, Place, Posted, Store, StoreError, runs, stops_a_canary};
 use crate::model::audit::Entry;
 use crate::model::flag::{Definitions, FlagChange};
+use crate::model::redis::{Mirrored, RedisSpec};
 use crate::model::rollout::Fence;
 use crate::model::split::EpisodeId;
 use crate::model::state::{Change, ServiceState, State};
@@ -64,13 +75,15 @@ pub struct RedisStore<R = Redis> {
 /// The server itself, as it is asked.
 #[derive(Debug)]
 pub struct Redis {
-    keys: Keys,
-    reader: Line,
+    looker: Looker,
     writer: Writer,
     evidence: Evidence,
     audit: Arc<AuditLog<Audit>>,
     flags: Flags,
+    primary: Arc<Server>,
+    bell: Arc<Bell>,
     _watch: Watch,
+    _sentinels: Option<Watch>,
 }
 
 /// What the last good state stands beside: Redis, or where time is simulated something that fails as Redis may.
@@ -92,6 +105,11 @@ trait Remote: Send + Sync + std::fmt::Debug {
     /// Writes a service back if nothing is known of it there.
     fn restore(&self, service: &str, state: &ServiceState) -> impl Future<Output = Result<(), StoreError>> + Send;
 
+    /// How its mirror is doing; none where it has none.
+    fn mirror(&self) -> Option<Mirrored> {
+        None
+    }
+
     /// The evidence that proxies share there; none where they share none.
     fn evidence(&self) -> Option<&Evidence>;
 
@@ -103,26 +121,30 @@ trait Remote: Send + Sync + std::fmt::Debug {
 }
 
 impl RedisStore {
-    /// The store at this URL. Succeeds also while it can't be reached: it is tried again with
+    /// The store there. Succeeds also while it can't be reached: it is tried again with
     /// each read and write. To be called inside a tokio runtime.
     ///
     /// # Errors
-    /// [`StoreError::Settings`] when the URL or the namespace makes no sense, and
+    /// [`StoreError::Settings`] when a login's or a certificate's file can't be used or the namespace makes no sense, and
     /// [`StoreError::StateFile`] when the file can't be used, is in use, or makes no sense.
-    pub fn connect(url: &str, namespace: &str, state_file: &Path) -> Result<Self, StoreError> {
+    pub fn connect(spec: &RedisSpec, namespace: &str, state_file: &Path) -> Result<Self, StoreError> {
         let keys = Keys::of(namespace)?;
-        let server = Arc::new(Server::new(url)?);
+        dial::check_all_files(spec)?;
+        let primary = Arc::new(Server::primary(spec, &keys));
         let kept = Kept::open(state_file)?;
         let journal = Journal::open(state_file, |episode| kept.peek(|saved| runs(&saved.services, episode)));
         let bell = Arc::new(Bell::default());
+        let mirror = spec.mirror.as_ref().map(|mirror| Mirror::start(mirror, &primary, &keys, &bell));
         let remote = Redis {
-            reader: Line::new(Arc::clone(&server)),
-            writer: Writer::new(keys.clone(), Line::new(Arc::clone(&server))),
-            evidence: Evidence::new(keys.clone(), Line::new(Arc::clone(&server)), journal),
-            audit: AuditLog::new(Audit::new(keys.audit(), Line::new(Arc::clone(&server)))),
-            flags: Flags::new(&keys, Line::new(Arc::clone(&server))),
-            _watch: Watch::start(server, keys.changes(), Arc::clone(&bell)),
-            keys,
+            looker: Looker::new(keys.clone(), Line::new(Arc::clone(&primary)), mirror, Arc::clone(&bell)),
+            writer: Writer::new(keys.clone(), Line::new(Arc::clone(&primary))),
+            evidence: Evidence::new(keys.clone(), Line::new(Arc::clone(&primary)), journal),
+            audit: AuditLog::new(Audit::new(keys.audit(), Line::new(Arc::clone(&primary)))),
+            flags: Flags::new(&keys, Line::new(Arc::clone(&primary))),
+            _watch: Watch::primary(Arc::clone(&primary), keys.changes(), Arc::clone(&bell)),
+            _sentinels: Watch::sentinels(&primary),
+            primary,
+            bell: Arc::clone(&bell),
         };
         Ok(Self { remote, kept, bell, flags: Known::default(), met: Mutex::default() })
     }
@@ -130,28 +152,27 @@ impl RedisStore {
 
 impl Remote for Redis {
     async fn read(&self, services: &[String], last_good: &State) -> Result<Vec<Decoded>, Down> {
-        let mut held = self.reader.take().await?;
-        let found = match read::services(&mut held.connection, &self.keys, services, last_good).await {
-            Ok(found) => found,
-            Err(error) => {
-                held.renew_after(error).await?;
-                read::services(&mut held.connection, &self.keys, services, last_good).await?
-            }
-        };
-        held.keep();
-        Ok(found)
+        self.looker.look(services, last_good).await
     }
 
     async fn change(&self, wish: &Wish<'_>) -> Result<ServiceState, StoreError> {
-        self.writer.change(wish).await
+        let outcome = self.primary.follow(|| self.writer.change(wish)).await;
+        self.bell.note(wish.service.to_owned(), Teller::Primary);
+        outcome
     }
 
     async fn lead(&self, holder: &str, ttl: Duration, known: Fence) -> Result<Option<Fence>, StoreError> {
-        self.writer.lead(holder, ttl, known).await
+        self.primary.follow(|| self.writer.lead(holder, ttl, known)).await
     }
 
     async fn restore(&self, service: &str, state: &ServiceState) -> Result<(), StoreError> {
-        self.writer.restore(service, state).await
+        let outcome = self.primary.follow(|| self.writer.restore(service, state)).await;
+        self.bell.note(service.to_owned(), Teller::Primary);
+        outcome
+    }
+
+    fn mirror(&self) -> Option<Mirrored> {
+        self.looker.mirror()
     }
 
     fn evidence(&self) -> Option<&Evidence> {
@@ -182,7 +203,7 @@ impl<R: Remote> Store for RedisStore<R> {
             loaded.poisoned.extend(self.look_at_flags().await);
         }
         self.add_flags(&mut loaded);
-        loaded
+        Loaded { mirror: self.remote.mirror(), ..loaded }
     }
 
     async fn apply(&self, service: &str, change: &Change, expected: Option<u64>) -> Result<ServiceState, StoreError> {
@@ -243,11 +264,8 @@ impl<R: Remote> Store for RedisStore<R> {
         }
     }
 
-    async fn changed(&self) {
-        tokio::select! {
-            () = self.bell.heard() => {}
-            () = tokio::time::sleep(LOOK) => {}
-        }
+    async fn changed(&self) -> Changed {
+        self.bell.heard().await
     }
 
     async fn restore(&self, state: &State) -> Result<(), StoreError> {
@@ -279,7 +297,10 @@ impl<R: Remote> RedisStore<R> {
     }
 
     async fn read(&self, services: &[String]) -> Result<Vec<Decoded>, Down> {
-        let last_good = self.kept.peek(|saved| saved.services.clone());
+        let last_good = self.kept.peek(|saved| {
+            let known = services.iter().filter_map(|name| saved.services.get_key_value(name));
+            known.map(|(name, state)| (name.clone(), state.clone())).collect()
+        });
         self.remote.read(services, &last_good).await
     }
 
@@ -295,11 +316,13 @@ impl<R: Remote> RedisStore<R> {
         {
             let mut met = self.met.lock().unwrap_or_else(PoisonError::into_inner);
             for (name, decoded) in services.iter().zip(&found) {
-                let last_good = self.last_good_of(name);
                 if decoded.known {
                     met.insert(name.clone());
-                } else if last_good.revision > 0 && !met.contains(name) {
-                    lost.insert(name.clone(), last_good);
+                } else if !met.contains(name) {
+                    let last_good = self.last_good_of(name);
+                    if last_good.revision > 0 {
+                        lost.insert(name.clone(), last_good);
+                    }
                 }
             }
         }
@@ -361,22 +384,32 @@ impl<R: Remote> RedisStore<R> {
     }
 
     /// Takes states read from Redis as the last good ones. Redis has them: a file that can't be
-    /// written is worth a word, and no reason to go without them.
-    async fn remember(&self, news: State) {
+    /// written is worth a word, and no reason to go without them. What keeps a canary stopped is on disk before this
+    /// returns, the rest soon after.
+    async fn remember(&self, mut news: State) {
         let read_at = telemetry::now();
-        let same = self.kept.peek(|saved| {
-            let mut after = saved.clone();
-            absorb(&mut after, &news);
-            after.services == saved.services
+        let matters = self.kept.peek(|saved| {
+            let mut matters = false;
+            news.retain(|name, state| {
+                let known = saved.services.get(name);
+                known.into_iter().for_each(|known| state.keep_stopped(known));
+                let nothing = ServiceState::default();
+                let known = known.unwrap_or(&nothing);
+                matters |= known.circuit != state.circuit || known.rollout != state.rollout;
+                known != state
+            });
+            matters
         });
-        if same {
+        if news.is_empty() {
             return self.kept.touch(read_at);
         }
-        let kept = self.kept.change(OnFailure::Hold, move |saved| {
-            absorb(saved, &news);
+        let alter = move |saved: &mut Saved| {
+            absorb(saved, news);
             saved.read_at = Some(read_at);
-        });
-        if let Err(error) = kept.await {
+        };
+        if !matters {
+            self.kept.change_soon(alter);
+        } else if let Err(error) = self.kept.change(OnFailure::Hold, alter).await {
             tracing::warn!(%error, "The last good state is not on disk");
         }
         self.forget_evidence_of_the_past().await;
@@ -397,16 +430,11 @@ impl<R: Remote> RedisStore<R> {
     }
 }
 
-fn absorb(saved: &mut Saved, news: &State) {
-    for (name, state) in news {
-        let mut state = state.clone();
-        let known = saved.services.get(name);
-        if known.is_none() && state == ServiceState::default() {
-            continue;
-        }
-        if let Some(known) = known {
+fn absorb(saved: &mut Saved, news: State) {
+    for (name, mut state) in news {
+        if let Some(known) = saved.services.get(&name) {
             state.keep_stopped(known);
         }
-        saved.services.insert(name.clone(), state);
+        saved.services.insert(name, state);
     }
 }

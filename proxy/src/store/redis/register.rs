@@ -9,10 +9,11 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use redis::Pipeline;
 
-use super::codec;
 use super::connection::{Down, Held, Line, Server};
 use super::keys::Keys;
 use super::write::{execute, in_time, watch};
+use super::{codec, dial};
+use crate::model::redis::RedisSpec;
 use crate::model::state::{Member, MemberSpec};
 use crate::store::registry::{Beat, Entry, Registry, is_leaving, leaving};
 use crate::store::{StoreError, lease};
@@ -27,6 +28,7 @@ pub(crate) struct RedisRegistry {
     pool: String,
     lease: String,
     changes: String,
+    server: Arc<Server>,
     line: Line,
 }
 
@@ -39,42 +41,47 @@ struct Found {
 }
 
 impl RedisRegistry {
-    pub(crate) fn connect(url: &str, namespace: &str, entry: Entry) -> Result<Self, StoreError> {
+    pub(crate) fn connect(spec: &RedisSpec, namespace: &str, entry: Entry) -> Result<Self, StoreError> {
         let keys = Keys::of(namespace)?;
+        dial::check_all_files(spec)?;
         let pools = keys.service(&entry.service).pools;
         let pool = pools.get(entry.arm).clone();
         let lease = keys.lease(&entry.service, entry.arm, &entry.id);
-        let line = Line::new(Arc::new(Server::new(url)?));
-        Ok(Self { pool, lease, changes: keys.changes(), line, entry })
+        let server = Arc::new(Server::primary(spec, &keys));
+        let line = Line::new(Arc::clone(&server));
+        Ok(Self { pool, lease, changes: keys.changes(), server, line, entry })
     }
 
     /// Reads, decides and writes, until nobody else wrote in between. What is decided is what to write, and the answer.
     async fn exchange<T: Send>(
         &self,
-        decide: impl Fn(&Found) -> (Option<Pipeline>, T) + Send,
+        decide: impl Fn(&Found) -> (Option<Pipeline>, T) + Send + Sync,
     ) -> Result<T, StoreError> {
-        in_time(async move {
-            let mut held = self.line.take().await?;
-            for _ in 0..ROUNDS {
-                let found = self.look(&mut held).await?;
-                let (writes, answer) = decide(&found);
-                let done = match writes {
-                    Some(writes) => execute(&mut held, &writes).await?,
-                    None => redis::cmd("UNWATCH")
-                        .exec_async(&mut held.connection)
-                        .await
-                        .map(|()| true)
-                        .map_err(Down::from)?,
-                };
-                if done {
-                    held.keep();
-                    return Ok(answer);
+        let decide = &decide;
+        let once = || {
+            in_time(async move {
+                let mut held = self.line.take().await?;
+                for _ in 0..ROUNDS {
+                    let found = self.look(&mut held).await?;
+                    let (writes, answer) = decide(&found);
+                    let done = match writes {
+                        Some(writes) => execute(&mut held, &writes).await?,
+                        None => redis::cmd("UNWATCH")
+                            .exec_async(&mut held.connection)
+                            .await
+                            .map(|()| true)
+                            .map_err(Down::from)?,
+                    };
+                    if done {
+                        held.keep();
+                        return Ok(answer);
+                    }
                 }
-            }
-            held.keep();
-            Err(StoreError::Unavailable("others keep changing the pool: try again".to_owned()))
-        })
-        .await
+                held.keep();
+                Err(StoreError::Unavailable("others keep changing the pool: try again".to_owned()))
+            })
+        };
+        self.server.follow(once).await
     }
 
     async fn look(&self, held: &mut Held<'_>) -> Result<Found, Down> {

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use redis::{Pipeline, Value};
+use redis::{Pipeline, RedisError, Value};
 
 use super::codec::{self, Decoded, Write};
 use super::connection::{Down, Held, Line};
@@ -241,7 +241,8 @@ pub(super) async fn watch(held: &mut Held<'_>, keys: &[&String]) -> Result<(), D
 
 /// Whether the transaction went through: it doesn't if something watched was written meanwhile.
 pub(super) async fn execute(held: &mut Held<'_>, transaction: &Pipeline) -> Result<bool, Down> {
-    let answer: Value = transaction.query_async(&mut held.connection).await?;
+    let answer: Result<Value, RedisError> = transaction.query_async(&mut held.connection).await;
+    let answer = answer.map_err(|error| held.explain(error))?;
     Ok(!matches!(answer, Value::Nil))
 }
 
