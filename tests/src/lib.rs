@@ -13,7 +13,6 @@
 //! understood; tests unwrap them.
 
 pub mod agent;
-pub mod authority;
 pub mod cable;
 pub mod callgrind;
 pub mod checkbox;

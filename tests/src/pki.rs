@@ -75,19 +75,26 @@ impl Pki {
         self.folder.path()
     }
 
-    /// A certificate for this name or address, in files that begin with `file`.
+    /// A certificate for these names or addresses, in files that begin with `file`; those that are there are
+    /// replaced, as a tool that renews certificates does it: each whole.
     ///
     /// # Errors
     /// When the files can't be written.
-    pub fn issue(&self, file: &str, name: &str, valid: Valid) -> anyhow::Result<Identity> {
-        let mut params = CertificateParams::new(vec![name.to_owned()])?;
+    pub fn issue(&self, file: &str, names: &[&str], valid: Valid) -> anyhow::Result<Identity> {
+        let mut params = CertificateParams::new(names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>())?;
         valid.limit(&mut params);
         params.distinguished_name.push(DnType::CommonName, file);
         let key = KeyPair::generate()?;
         let path = |what: &str| self.folder.path().join(format!("{file}-{what}.pem"));
         let identity = Identity { certificate: path("cert"), key: path("key") };
-        fs::write(&identity.certificate, params.signed_by(&key, &self.issuer)?.pem())?;
-        fs::write(&identity.key, key.serialize_pem())?;
+        replace(&identity.certificate, &params.signed_by(&key, &self.issuer)?.pem())?;
+        replace(&identity.key, &key.serialize_pem())?;
         Ok(identity)
     }
+}
+
+fn replace(path: &Path, text: &str) -> std::io::Result<()> {
+    let new = path.with_extension("new");
+    fs::write(&new, text)?;
+    fs::rename(&new, path)
 }

@@ -7,9 +7,9 @@ use std::path::Path;
 use std::process::{Output, Stdio};
 use std::time::Duration;
 
-use serin_tests::authority::{Authority, Files};
 use serin_tests::eventually::eventually;
 use serin_tests::origin::{Origin, Played, ok};
+use serin_tests::pki::{Identity, Pki, Valid};
 use serin_tests::serin::Serin;
 use serin_tests::wire::{Message, Wire};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -20,13 +20,13 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// A daemon with a TLS listener in front of an application that answers with the request as it came.
 struct Scene {
     serin: Serin,
-    authority: Authority,
+    authority: Pki,
     _origin: Played,
 }
 
 /// `cert_file` and `key_file` of a certificate.
-fn entry(files: &Files) -> String {
-    format!("{{ cert_file = {:?}, key_file = {:?} }}", files.chain, files.key)
+fn entry(files: &Identity) -> String {
+    format!("{{ cert_file = {:?}, key_file = {:?} }}", files.certificate, files.key)
 }
 
 /// A request, as it came to the application.
@@ -38,9 +38,10 @@ fn told(request: &Message) -> Vec<u8> {
 impl Scene {
     /// With a certificate for each group of names, in files `0`, `1`, …, and further lines in the listener.
     async fn start(names: &[&[&str]], lines: &str) -> Self {
-        let authority = Authority::new().unwrap();
-        let lines = lines.replace("@ca@", authority.file().to_str().unwrap());
-        let issue = |(index, names): (usize, &&[&str])| entry(&authority.issue(&index.to_string(), names).unwrap());
+        let authority = Pki::new().unwrap();
+        let lines = lines.replace("@ca@", authority.ca().to_str().unwrap());
+        let issue =
+            |(index, names): (usize, &&[&str])| entry(&authority.issue(&index.to_string(), names, Valid::Now).unwrap());
         let certificates: Vec<String> = names.iter().enumerate().map(issue).collect();
         let origin = Origin::bind().await.unwrap().play(|request| ok(told(request)));
         let config = format!(
@@ -57,7 +58,7 @@ impl Scene {
         let port = self.serin.http().port();
         let mut command = Command::new("curl");
         command.args(["--silent", "--show-error", "--include", "--max-time", "20", "--cacert"]);
-        command.arg(self.authority.file()).arg("--resolve").arg(format!("{host}:{port}:127.0.0.1")).args(arguments);
+        command.arg(self.authority.ca()).arg("--resolve").arg(format!("{host}:{port}:127.0.0.1")).args(arguments);
         command.arg(format!("https://{host}:{port}/page?x=1")).output().await.expect("curl is installed")
     }
 
@@ -72,7 +73,7 @@ impl Scene {
     fn openssl(&self, arguments: &[&str]) -> Child {
         let mut command = Command::new("openssl");
         command.arg("s_client").arg("-connect").arg(self.serin.http().to_string()).args(arguments);
-        command.arg("-CAfile").arg(self.authority.file()).kill_on_drop(true);
+        command.arg("-CAfile").arg(self.authority.ca()).kill_on_drop(true);
         command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -161,7 +162,7 @@ async fn a_session_is_resumed_also_after_its_certificate_was_renewed() {
 /// Renews the first certificate and waits until it is shown.
 async fn renew(scene: &Scene) {
     let before = shown(scene).await;
-    scene.authority.issue("0", &["a.example"]).unwrap();
+    scene.authority.issue("0", &["a.example"], Valid::Now).unwrap();
     eventually(PATIENCE, "the new certificate", async || (shown(scene).await != before).then_some(())).await;
 }
 
@@ -196,12 +197,12 @@ async fn a_renewed_certificate_is_shown_and_open_connections_stay() {
 async fn a_certificate_without_its_key_replaces_nothing_until_the_key_is_there_too() {
     let scene = Scene::start(&[&["a.example"]], "").await;
     let before = shown(&scene).await;
-    let (dir, old_key) = (scene.authority.file(), "0.key");
-    let key = dir.with_file_name(old_key);
+    let dir = scene.authority.ca();
+    let key = dir.with_file_name("0-key.pem");
     let kept = std::fs::read(&key).unwrap();
     // given a renewal of which only the certificate has arrived
-    let files = scene.authority.issue("new", &["a.example"]).unwrap();
-    std::fs::copy(&files.chain, dir.with_file_name("0.pem")).unwrap();
+    let files = scene.authority.issue("new", &["a.example"], Valid::Now).unwrap();
+    std::fs::copy(&files.certificate, dir.with_file_name("0-cert.pem")).unwrap();
     eventually(PATIENCE, "the refusal", async || scene.serin.logs().contains("the old ones stay").then_some(())).await;
     assert!(scene.serin.logs().contains("isn't that of the certificate"), "{}", scene.serin.logs());
     assert_eq!((shown(&scene).await, std::fs::read(&key).unwrap()), (before.clone(), kept));
@@ -213,29 +214,18 @@ async fn a_certificate_without_its_key_replaces_nothing_until_the_key_is_there_t
 #[tokio::test]
 async fn only_clients_with_a_certificate_of_the_authority_get_in_where_that_is_required() {
     let scene = Scene::start(&[&["a.example"]], "tls.client_ca_file = \"@ca@\"").await;
-    let own = scene.authority.issue("client", &["client.example"]).unwrap();
-    let stranger = Authority::new().unwrap().issue("client", &["client.example"]).map(|files| keep(&files)).unwrap();
-    let with = |files: &Files| ["--cert", text(&files.chain), "--key", text(&files.key)].map(str::to_owned);
+    let own = scene.authority.issue("client", &["client.example"], Valid::Now).unwrap();
+    let strangers = Pki::new().unwrap();
+    let stranger = strangers.issue("client", &["client.example"], Valid::Now).unwrap();
+    let with = |files: &Identity| ["--cert", text(&files.certificate), "--key", text(&files.key)].map(str::to_owned);
     let page = scene.page("a.example", &with(&own).each_ref().map(String::as_str)).await;
     assert!(page.starts_with("HTTP/1.1 200"), "{page}");
     for refused in [
         scene.curl("a.example", &[]).await,
-        scene.curl("a.example", &with(&stranger.1).each_ref().map(String::as_str)).await,
+        scene.curl("a.example", &with(&stranger).each_ref().map(String::as_str)).await,
     ] {
         assert!(!refused.status.success(), "{}", String::from_utf8_lossy(&refused.stdout));
     }
-}
-
-/// Copies of files that outlive their authority.
-fn keep(files: &Files) -> (tempfile::TempDir, Files) {
-    let dir = tempfile::tempdir().unwrap();
-    let copy = |path: &Path| {
-        let to = dir.path().join(path.file_name().unwrap());
-        std::fs::copy(path, &to).unwrap();
-        to
-    };
-    let kept = Files { chain: copy(&files.chain), key: copy(&files.key) };
-    (dir, kept)
 }
 
 fn text(path: &Path) -> &str {

@@ -20,7 +20,7 @@ struct Protected {
 impl Protected {
     async fn start(name: &str, valid: Valid, asks_clients: &str) -> Self {
         let pki = Pki::new().expect("a CA");
-        let own = pki.issue("server", name, valid).expect("a certificate");
+        let own = pki.issue("server", &[name], valid).expect("a certificate");
         let port = free_port().expect("a port");
         let words = [
             ("--tls-port", port.to_string()),
@@ -88,7 +88,7 @@ async fn a_server_that_cannot_prove_who_it_is_is_not_spoken_to() {
 #[tokio::test]
 async fn a_client_certificate_is_shown_and_missed_with_the_next_step() {
     let redis = Protected::start("127.0.0.1", Valid::Now, "yes").await;
-    let own = redis.pki.issue("serin", "serin", Valid::Now).expect("a certificate");
+    let own = redis.pki.issue("serin", &["serin"], Valid::Now).expect("a certificate");
     let ca = redis.pki.ca();
     let store = redis.open("a", &[("ca_file", &ca), ("certificate_file", &own.certificate), ("key_file", &own.key)]);
     apply(&*store, &set_weight(10.0)).await;
@@ -119,8 +119,8 @@ async fn a_renewed_ca_counts_without_a_restart() {
 #[tokio::test]
 async fn files_that_cannot_be_used_are_refused_at_the_start_by_key_and_path() {
     let redis = Protected::start("127.0.0.1", Valid::Now, "no").await;
-    let own = redis.pki.issue("serin", "serin", Valid::Now).expect("a certificate");
-    let other = redis.pki.issue("other", "other", Valid::Now).expect("a certificate");
+    let own = redis.pki.issue("serin", &["serin"], Valid::Now).expect("a certificate");
+    let other = redis.pki.issue("other", &["other"], Valid::Now).expect("a certificate");
     let (ca, absent) = (redis.pki.ca(), redis.pki.folder().join("absent.pem"));
     for (files, reason) in [
         (vec![("ca_file", &absent)], "`ca_file` in [store.tls]: "),
