@@ -3,9 +3,8 @@
 //! Keys are made in `keys`, fields are understood in `codec`. `dial` and `tls` make connections, `connection` keeps
 //! lines to the server, which `sentinel` finds where sentinels watch it; `read`, `write`, `register`, `evidence`,
 //! `audit` and `flags` use them. `look` says what is read where, `mirror` keeps an eye on a replica, `watch` hears of
-//! changes. Here they
-//! meet the last good state, which lives in the state file: it answers while Redis is
-//! away, and it keeps an open circuit open whatever Redis forgot.
+//! changes, and `remote` is all of these. Here it meets the last good state, which lives in the state file: it
+//! answers while Redis is away, and it keeps an open circuit open whatever Redis forgot.
 //! May know: model, telemetry.
 
 mod audit;
@@ -20,6 +19,7 @@ mod look;
 mod mirror;
 mod read;
 mod register;
+mod remote;
 mod schema;
 mod sentinel;
 #[cfg(test)]
@@ -36,25 +36,22 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use self::audit::Audit;
-use self::bell::{Bell, Teller};
+use self::bell::Bell;
 use self::codec::Decoded;
-use self::connection::{Down, Line, Server};
-use self::evidence::Evidence;
-use self::flags::{Flags, Known};
+use self::connection::Down;
+use self::flags::Known;
 use self::keys::Keys;
-use self::look::Looker;
-use self::mirror::Mirror;
 pub(super) use self::register::RedisRegistry;
-use self::watch::Watch;
-use self::write::{Wish, Writer};
-use super::audit::{AuditLog, Noted};
+pub use self::remote::Redis;
+use self::remote::Remote;
+use self::write::Wish;
+use super::audit::Noted;
 use super::evidence::Journal;
 use super::state_file::{Kept, OnFailure, Saved};
 use super::{Changed, Freshness, Loaded, Place, Posted, Store, StoreError, runs, stops_a_canary};
 use crate::model::audit::Entry;
 use crate::model::flag::{Definitions, FlagChange};
-use crate::model::redis::{Mirrored, RedisSpec};
+use crate::model::redis::RedisSpec;
 use crate::model::rollout::Fence;
 use crate::model::split::EpisodeId;
 use crate::model::state::{Change, ServiceState, State};
@@ -72,54 +69,6 @@ pub struct RedisStore<R = Redis> {
     met: Mutex<BTreeSet<String>>,
 }
 
-/// The server itself, as it is asked.
-#[derive(Debug)]
-pub struct Redis {
-    looker: Looker,
-    writer: Writer,
-    evidence: Evidence,
-    audit: Arc<AuditLog<Audit>>,
-    flags: Flags,
-    primary: Arc<Server>,
-    bell: Arc<Bell>,
-    _watch: Watch,
-    _sentinels: Option<Watch>,
-}
-
-/// What the last good state stands beside: Redis, or where time is simulated something that fails as Redis may.
-trait Remote: Send + Sync + std::fmt::Debug {
-    /// What it holds of these services, in their order.
-    fn read(&self, services: &[String], last_good: &State) -> impl Future<Output = Result<Vec<Decoded>, Down>> + Send;
-
-    /// Makes a change, atomically, and returns the state after it.
-    fn change(&self, wish: &Wish<'_>) -> impl Future<Output = Result<ServiceState, StoreError>> + Send;
-
-    /// As [`Store::lead`]; the fence is no lower than the highest that is known of a rollout.
-    fn lead(
-        &self,
-        holder: &str,
-        ttl: Duration,
-        known: Fence,
-    ) -> impl Future<Output = Result<Option<Fence>, StoreError>> + Send;
-
-    /// Writes a service back if nothing is known of it there.
-    fn restore(&self, service: &str, state: &ServiceState) -> impl Future<Output = Result<(), StoreError>> + Send;
-
-    /// How its mirror is doing; none where it has none.
-    fn mirror(&self) -> Option<Mirrored> {
-        None
-    }
-
-    /// The evidence that proxies share there; none where they share none.
-    fn evidence(&self) -> Option<&Evidence>;
-
-    /// The audit log that proxies share there; none where they share none.
-    fn audit(&self) -> Option<&Arc<AuditLog<Audit>>>;
-
-    /// The flags that it holds; none where it holds none.
-    fn flags(&self) -> Option<&Flags>;
-}
-
 impl RedisStore {
     /// The store there. Succeeds also while it can't be reached: it is tried again with
     /// each read and write. To be called inside a tokio runtime.
@@ -130,61 +79,11 @@ impl RedisStore {
     pub fn connect(spec: &RedisSpec, namespace: &str, state_file: &Path) -> Result<Self, StoreError> {
         let keys = Keys::of(namespace)?;
         dial::check_all_files(spec)?;
-        let primary = Arc::new(Server::primary(spec, &keys));
         let kept = Kept::open(state_file)?;
         let journal = Journal::open(state_file, |episode| kept.peek(|saved| runs(&saved.services, episode)));
         let bell = Arc::new(Bell::default());
-        let mirror = spec.mirror.as_ref().map(|mirror| Mirror::start(mirror, &primary, &keys, &bell));
-        let remote = Redis {
-            looker: Looker::new(keys.clone(), Line::new(Arc::clone(&primary)), mirror, Arc::clone(&bell)),
-            writer: Writer::new(keys.clone(), Line::new(Arc::clone(&primary))),
-            evidence: Evidence::new(keys.clone(), Line::new(Arc::clone(&primary)), journal),
-            audit: AuditLog::new(Audit::new(keys.audit(), Line::new(Arc::clone(&primary)))),
-            flags: Flags::new(&keys, Line::new(Arc::clone(&primary))),
-            _watch: Watch::primary(Arc::clone(&primary), keys.changes(), Arc::clone(&bell)),
-            _sentinels: Watch::sentinels(&primary),
-            primary,
-            bell: Arc::clone(&bell),
-        };
+        let remote = Redis::connect(spec, &keys, journal, Arc::clone(&bell));
         Ok(Self { remote, kept, bell, flags: Known::default(), met: Mutex::default() })
-    }
-}
-
-impl Remote for Redis {
-    async fn read(&self, services: &[String], last_good: &State) -> Result<Vec<Decoded>, Down> {
-        self.looker.look(services, last_good).await
-    }
-
-    async fn change(&self, wish: &Wish<'_>) -> Result<ServiceState, StoreError> {
-        let outcome = self.primary.follow(|| self.writer.change(wish)).await;
-        self.bell.note(wish.service.to_owned(), Teller::Primary);
-        outcome
-    }
-
-    async fn lead(&self, holder: &str, ttl: Duration, known: Fence) -> Result<Option<Fence>, StoreError> {
-        self.primary.follow(|| self.writer.lead(holder, ttl, known)).await
-    }
-
-    async fn restore(&self, service: &str, state: &ServiceState) -> Result<(), StoreError> {
-        let outcome = self.primary.follow(|| self.writer.restore(service, state)).await;
-        self.bell.note(service.to_owned(), Teller::Primary);
-        outcome
-    }
-
-    fn mirror(&self) -> Option<Mirrored> {
-        self.looker.mirror()
-    }
-
-    fn evidence(&self) -> Option<&Evidence> {
-        Some(&self.evidence)
-    }
-
-    fn audit(&self) -> Option<&Arc<AuditLog<Audit>>> {
-        Some(&self.audit)
-    }
-
-    fn flags(&self) -> Option<&Flags> {
-        Some(&self.flags)
     }
 }
 
