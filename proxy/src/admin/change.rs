@@ -17,7 +17,7 @@ use crate::model::state::{Change, ServiceState};
 use crate::store::StoreError;
 
 /// How long an answer waits for control to take a stored change in.
-const PATIENCE: Duration = Duration::from_secs(1);
+const PATIENCE: Duration = Duration::from_secs(2);
 /// How often it looks meanwhile.
 const LOOK: Duration = Duration::from_millis(5);
 

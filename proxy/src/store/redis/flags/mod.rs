@@ -62,7 +62,8 @@ pub(super) struct FlagWish<'a> {
 impl Sight {
     /// Whether it is time for a full look though nothing says that anything changed.
     fn is_due(&self) -> bool {
-        self.bytes <= SMALL || self.at.elapsed() >= FULL_LOOK
+        // Where there was nothing, the number tells of the first.
+        self.bytes > 0 && (self.bytes <= SMALL || self.at.elapsed() >= FULL_LOOK)
     }
 }
 
