@@ -209,7 +209,9 @@ impl Sync {
             let [proxy, who] = [&self.proxy_name, &trip.by].map(String::clone);
             let [what, from, to] = ["trip", "closed", "open"].map(str::to_owned);
             let (service, why) = (Some(name.to_owned()), Some(trip.reason.clone()));
-            self.store.note(Entry { proxy, who, what, service, from, to, why, ..Entry::default() });
+            // Two proxies that trip in the same moment may both believe to be the first: it is one trip.
+            let id = format!("trip-{name}-{}", circuit.epoch);
+            self.store.note(Entry { id, proxy, who, what, service, from, to, why, ..Entry::default() });
         }
         let version = |arm: Arm| {
             let members = state.pools.get(arm).values();

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 pub struct Entry {
     /// When, RFC 3339 in UTC to the millisecond, so that entries sort by it as text.
     pub at: String,
-    /// Names it: an entry that was stored twice is one entry.
+    /// Names it: an entry that was stored twice is one entry. Who notes it may leave it empty.
     #[serde(default)]
     pub id: String,
     /// The proxy that made the change.

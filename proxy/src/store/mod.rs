@@ -193,7 +193,7 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// When the store can't be reached.
     async fn posted(&self, service: &str, episode: EpisodeId, after: Place) -> Result<Posted, StoreError>;
 
-    /// Keeps an entry of the audit log, of which the caller says all but the time and the id: at once in
+    /// Keeps an entry of the audit log, of which the caller says all but the time, and the id only where others may note the same: at once in
     /// memory, and in the store as soon as it can be reached. Never waits. To be called inside a tokio runtime.
     fn note(&self, entry: Entry);
 

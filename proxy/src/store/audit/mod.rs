@@ -6,7 +6,7 @@
 
 mod file;
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -68,7 +68,7 @@ impl<S: Shelf> AuditLog<S> {
 
     /// Notes a change that was made just now. To be called inside a tokio runtime.
     pub(super) fn note(self: &Arc<Self>, entry: Entry) {
-        let id = format!("{:016x}", random::<u64>());
+        let id = if entry.id.is_empty() { format!("{:016x}", random::<u64>()) } else { entry.id.clone() };
         self.keep(Entry { at: telemetry::now().to_string(), id, ..entry });
     }
 
@@ -90,9 +90,10 @@ impl<S: Shelf> AuditLog<S> {
         let because = shelved.as_ref().err().map(ToString::to_string);
         let mut entries = shelved.unwrap_or_default();
         entries.extend(self.memory().noted.iter().cloned());
-        // What is here and there is the same text, and so side by side.
         entries.sort_by(|one, other| (&other.at, &other.id).cmp(&(&one.at, &one.id)));
-        entries.dedup();
+        // What is here and there is one entry, and so is what several proxies did in the same moment.
+        let mut known = HashSet::new();
+        entries.retain(|entry| known.insert(entry.id.clone()));
         entries.truncate(most);
         Noted { entries, because }
     }
@@ -203,6 +204,21 @@ mod tests {
         while log.memory().is_posting {
             tokio::time::sleep(AGAIN).await;
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_two_proxies_note_by_one_name_is_one_entry() {
+        // given what another proxy noted a moment ago, and one that believes to be the first too
+        let log = AuditLog::new(Memo::default());
+        log.shelf.put(&[entry(1), Entry { id: "trip-shop-1".into(), ..entry(2) }]).await.expect("it is there");
+        log.note(Entry { id: "trip-shop-1".into(), to: "open".into(), ..Entry::default() });
+        posted(&log).await;
+        // then it is there once, beside what has another name
+        assert_eq!(told(&log.newest(10).await), ["open", "1"]);
+        // and what is noted without a name is given one
+        log.note(Entry { to: "a".into(), ..Entry::default() });
+        log.note(Entry { to: "b".into(), ..Entry::default() });
+        assert_eq!(log.newest(10).await.entries.len(), 4);
     }
 
     #[tokio::test(start_paused = true)]
