@@ -9,6 +9,7 @@ use serin_tests::redis::Redis;
 use serin_tests::scene::{self, PROBED, SERVICE, config};
 use serin_tests::serin::Serin;
 use serin_tests::wire::Wire;
+use tokio::time::{Instant, timeout_at};
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -30,10 +31,12 @@ impl Listener {
         listener
     }
 
-    /// Listens until all of this was heard, in any order.
+    /// Listens until all of this was heard, in any order. The stream says now and then that it is still there, so
+    /// that its silence alone ends nothing.
     async fn hears(&mut self, texts: &[&str]) {
+        let end = Instant::now() + SOON;
         while !texts.iter().all(|text| self.heard.contains(text)) {
-            let more = self.wire.some().await;
+            let more = timeout_at(end, self.wire.some()).await.unwrap_or_else(|late| Err(late.into()));
             let more = more.unwrap_or_else(|problem| panic!("{problem}: not all of {texts:?} in {}", self.heard));
             self.heard += &String::from_utf8_lossy(&more);
         }
