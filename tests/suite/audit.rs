@@ -41,8 +41,17 @@ async fn every_change_is_in_the_log_of_all_proxies_once_whoever_made_it() {
     let put = other.operator().put_json("/v1/flags/new-editor?reason=first", &flag).await.unwrap();
     assert_eq!(put.status, 200, "{}", put.text());
     shows(&one, &["weight", "flag.put"]).await;
-    // when the canary dies, which both of them see
+    // when the canary dies, which both of them see: who hears of it only after the reset has nothing to close, or
+    // pulls the canary anew
     canary.kill().await.unwrap();
+    for serin in [&one, &other] {
+        eventually(SOON, "the canary is down, and the circuit open", async || {
+            let service = serin.service(SERVICE).await.ok()?;
+            let is_down = service["pools"]["canary"]["endpoints"][0]["state"] == "down";
+            (is_down && service["circuit"]["state"] == "open").then_some(())
+        })
+        .await;
+    }
     let tripped = ["weight", "flag.put", "trip"];
     shows(&one, &tripped).await;
     shows(&other, &tripped).await;
