@@ -1,7 +1,9 @@
 //! Weights, trips and resets.
 
 use super::*;
-use crate::model::circuit::CircuitState;
+use crate::model::circuit::{Cause, CircuitState, Trip};
+use crate::model::time::Timestamp;
+use crate::model::weight::Weight;
 
 #[tokio::test]
 async fn a_weight_is_in_force_when_the_answer_comes() {
@@ -125,6 +127,26 @@ async fn a_reset_closes_a_circuit_that_the_store_never_heard_of() {
     assert_eq!(circuit.state, CircuitState::Closed);
     assert_eq!(circuit.reset.expect("a record").reason, "fixed in 1.4.2");
     assert!(!world.live.service("checkbox").is_open());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reset_of_a_trip_that_is_not_known_here_yet_is_a_reset_all_the_same() {
+    // given a trip that another proxy brought into the store, and control here has yet to read
+    let world = World::with(Setup { unix: true, without_control: true, ..Setup::default() }).await;
+    let (at, by) = (Timestamp::from_millis(1), "another proxy".to_owned());
+    let (cause, reason) = (Cause::Evidence, "it is worse".to_owned());
+    let trip = Trip { cause, reason, by, at, weight_before: Weight::FULL, evidence: None };
+    world.store.apply("checkbox", &Change::Trip { episode: None, trip }, None).await.expect("stored");
+    // when a person resets it
+    let service = world.post(RESET, r#"{"reason":"fixed"}"#).await.ok();
+    // then it is closed, nobody is told that it was so before, and the log says who did it
+    assert_eq!(world.store.held("checkbox").circuit.state, CircuitState::Closed);
+    assert_ne!(service["note"], "it was closed already");
+    let audit = world.get("/v1/audit").await.ok();
+    assert_eq!((&audit["entries"][0]["what"], &audit["entries"][0]["why"]), (&"reset".into(), &"fixed".into()));
+    // and the next one finds nothing to close
+    assert_eq!(world.post(RESET, r#"{"reason":"again"}"#).await.ok()["note"], "it was closed already");
+    assert_eq!(world.get("/v1/audit").await.ok()["entries"].as_array().map(Vec::len), Some(1));
 }
 
 #[tokio::test(start_paused = true)]
