@@ -10,6 +10,7 @@ use http_body::{Frame, SizeHint};
 use super::connection::Downstream;
 use super::matcher::{BodyMatcher, Look};
 use super::record::Record;
+use super::splice::Bypass;
 use super::upstream::{BodyError, ResponseBody};
 use crate::model::outcome::BadReason;
 
@@ -54,8 +55,14 @@ impl Body {
 }
 
 impl Relay {
-    fn poll_piece(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
-        let piece = std::task::ready!(self.upstream.poll_piece(context));
+    fn poll_piece(
+        &mut self,
+        context: &mut Context<'_>,
+        bypass: Option<&Bypass>,
+    ) -> Poll<Option<Result<Bytes, BodyError>>> {
+        // What a matcher has to see comes through serin's memory.
+        let bypass = bypass.filter(|_| self.matcher.is_none());
+        let piece = std::task::ready!(self.upstream.poll_piece(context, bypass));
         match &piece {
             Some(Ok(bytes)) => self.look(bytes),
             Some(Err(error)) => {
@@ -101,9 +108,10 @@ impl http_body::Body for Body {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let piece = match &mut self.content {
+        let Self { content, downstream } = &mut *self;
+        let piece = match content {
             Content::Whole(bytes) => bytes.take().map(Ok),
-            Content::Relay(relay) => std::task::ready!(relay.poll_piece(context)),
+            Content::Relay(relay) => std::task::ready!(relay.poll_piece(context, downstream.bypass.as_ref())),
         };
         Poll::Ready(piece.map(|piece| piece.map(Frame::data)))
     }

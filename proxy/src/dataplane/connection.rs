@@ -23,6 +23,7 @@ use super::handle::handle;
 use super::listen::OpenConnection;
 use super::record::Met;
 use super::socket::{Socket, Woken};
+use super::splice::Bypass;
 use super::tls::Acceptor;
 use super::transport::Transport;
 use crate::live::counters;
@@ -60,6 +61,8 @@ pub(crate) struct Downstream {
     pub(crate) met: Met,
     /// Whether the last request came soon after the one before.
     brisk: Cell<bool>,
+    /// The way of long bodies past serin's memory; none where they have to be encrypted.
+    pub(crate) bypass: Option<Bypass>,
 }
 
 /// What a connection waits for, and since when.
@@ -89,6 +92,7 @@ impl Downstream {
             served: Cell::new(false),
             met: Met::default(),
             brisk: Cell::new(false),
+            bypass: listener.tls.is_none().then(|| Bypass::new(&core.pipes)),
         })
     }
 

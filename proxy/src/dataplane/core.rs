@@ -13,6 +13,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 
 use super::clock::Clock;
+use super::splice::Pipes;
 use super::upstream::Pool;
 use crate::live::{Live, ServiceView, Snapshot};
 
@@ -33,6 +34,8 @@ pub(crate) struct Core {
     pub(crate) scratch: RefCell<Vec<u8>>,
     /// Where parked connections read the first bytes of a request.
     pub(crate) first_bytes: RefCell<BytesMut>,
+    /// Pipes of the kernel, for long bodies.
+    pub(crate) pipes: Rc<Pipes>,
     snapshots: RefCell<SnapshotReader>,
     rng: RefCell<StdRng>,
     heads: RefCell<Vec<Vec<u8>>>,
@@ -50,6 +53,7 @@ impl Core {
             draining: Cell::new(false),
             scratch: RefCell::default(),
             first_bytes: RefCell::default(),
+            pipes: Rc::default(),
             snapshots: RefCell::new(reader),
             rng: RefCell::new(StdRng::from_rng(&mut rand::rng())),
             heads: RefCell::default(),

@@ -23,6 +23,7 @@ mod record;
 mod respond;
 mod session;
 mod socket;
+mod splice;
 mod sticky;
 pub mod tls;
 mod transport;

@@ -16,6 +16,7 @@ use tokio::time::Instant;
 
 use super::clock::deadline;
 use super::connection::Downstream;
+use super::splice;
 use super::transport::Transport;
 
 /// What the first read of a request has room for: its head, and mostly its body.
@@ -107,6 +108,22 @@ impl Socket {
         }
     }
 
+    /// Writes what such bytes stand for, up to so many.
+    fn poll_splice(&mut self, context: &mut Context<'_>, most: usize) -> Poll<io::Result<usize>> {
+        let downstream = &self.downstream;
+        let result = match (self.stream.inner(), &downstream.bypass) {
+            (Transport::Plain(stream), Some(bypass)) => {
+                let result = bypass.poll_drain(stream, most, context);
+                if bypass.lets_on() {
+                    downstream.alarm.ring();
+                }
+                result
+            }
+            _ => Poll::Ready(Err(io::Error::other("a stand-in where nothing can be spliced"))),
+        };
+        self.written(context, result)
+    }
+
     /// Takes and drops what the client still sends. A socket that is closed with bytes unread
     /// resets the connection, and the reset may overtake the answer that says why.
     fn poll_linger(&mut self, until: Instant, context: &mut Context<'_>) -> Poll<()> {
@@ -149,9 +166,8 @@ impl Read for Socket {
 }
 
 impl Write for Socket {
-    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let result = Pin::new(&mut self.stream).poll_write(context, bytes);
-        self.written(context, result)
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_write_vectored(context, &[IoSlice::new(bytes)])
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -188,6 +204,12 @@ impl Write for Socket {
         context: &mut Context<'_>,
         parts: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        let stand_in = parts.iter().position(|part| splice::stands_in(part));
+        if stand_in == Some(0) {
+            return self.poll_splice(context, parts[0].len());
+        }
+        // What stands for something else is written by itself.
+        let parts = &parts[..stand_in.unwrap_or(parts.len())];
         let length: usize = parts.iter().map(|part| part.len()).sum();
         let result = if parts.len() > 1 && length <= JOINED {
             // One plain send of a copy costs less than a vectored one of the parts.

@@ -11,6 +11,7 @@ mod fields;
 mod given;
 mod leaving;
 mod limits;
+mod long;
 mod misbehaviour;
 mod retries;
 mod reuse;

@@ -43,6 +43,13 @@ impl BodyDecoder {
         }
     }
 
+    /// So many bytes of the body went another way.
+    pub(super) fn pass(&mut self, passed: usize) {
+        if let Self::Length(left) = self {
+            *left = left.saturating_sub(passed as u64);
+        }
+    }
+
     /// Whether the end was found. Never true of a body that ends with its connection.
     pub(super) const fn is_complete(&self) -> bool {
         matches!(self, Self::Length(0) | Self::Chunked(ChunkDecoder::Done))

@@ -9,10 +9,12 @@ use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
+
+use crate::dataplane::splice::Bypass;
 
 /// Idle connections kept for one endpoint on one core.
 const MAX_IDLE: usize = 1_024;
@@ -40,6 +42,16 @@ impl Connection {
     pub(crate) fn poll_fill(&mut self, context: &mut Context<'_>, want: usize) -> Poll<io::Result<usize>> {
         self.input.reserve((want + 1).max(MIN_READ));
         pin!(self.stream.read_buf(&mut self.input)).poll(context)
+    }
+
+    /// Takes up to `left` bytes past serin's memory: see [`Bypass::poll_fill`].
+    pub(crate) fn poll_bypass(
+        &self,
+        context: &mut Context<'_>,
+        bypass: &Bypass,
+        left: u64,
+    ) -> Poll<io::Result<Option<Bytes>>> {
+        bypass.poll_fill(&self.stream, left, context)
     }
 
     /// Whether nothing arrived that was not asked for, a close included. A system call only where

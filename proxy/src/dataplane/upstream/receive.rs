@@ -4,7 +4,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,6 +17,7 @@ use super::pool::{Connection, Pool};
 use super::send::{SendError, Sender};
 use super::{Alarm, Terms};
 use crate::dataplane::clock::{deadline, earlier};
+use crate::dataplane::splice::{self, Bypass};
 
 /// The most one read of a long body asks for.
 const MAX_READ: usize = 64 * 1024;
@@ -52,6 +53,16 @@ enum State {
     Relay(Box<Relay>),
     /// Nothing is left.
     Done,
+}
+
+/// What came of looking for more.
+enum More {
+    /// The endpoint closed.
+    Nothing,
+    /// There is more in the connection's buffer.
+    Read,
+    /// So much went past it.
+    Passed(Bytes),
 }
 
 #[derive(Debug)]
@@ -142,12 +153,17 @@ impl ResponseBody {
         }
     }
 
-    /// The next piece; none at the end.
-    pub(crate) fn poll_piece(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
+    /// The next piece; none at the end. By the `bypass`, if there is one and it is worth it: then what it
+    /// gives stands for bytes that serin never sees.
+    pub(crate) fn poll_piece(
+        &mut self,
+        context: &mut Context<'_>,
+        bypass: Option<&Bypass>,
+    ) -> Poll<Option<Result<Bytes, BodyError>>> {
         let piece = match &mut self.state {
             State::Done => return Poll::Ready(None),
             State::Whole(_) => return Poll::Ready(self.take_whole().filter(|bytes| !bytes.is_empty()).map(Ok)),
-            State::Relay(relay) => std::task::ready!(relay.poll_piece(context)),
+            State::Relay(relay) => ready!(relay.poll_piece(context, bypass)),
         };
         let finished = match &piece {
             Err(_) | Ok(None) => true,
@@ -166,8 +182,15 @@ impl ResponseBody {
 }
 
 impl Relay {
-    fn poll_piece(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<Bytes>, BodyError>> {
+    fn poll_piece(
+        &mut self,
+        context: &mut Context<'_>,
+        bypass: Option<&Bypass>,
+    ) -> Poll<Result<Option<Bytes>, BodyError>> {
         self.poll_unsent(context)?;
+        if bypass.is_some_and(Bypass::is_busy) {
+            return Poll::Pending;
+        }
         loop {
             if let Some(piece) = self.decoder.take(&mut self.connection.input).map_err(BodyError::Malformed)? {
                 self.quiet_until = deadline(self.alarm.clock().now(), self.idle);
@@ -176,12 +199,17 @@ impl Relay {
             if self.decoder.is_complete() {
                 return Poll::Ready(Ok(None));
             }
-            let left = self.decoder.remaining().unwrap_or(0);
-            let want = usize::try_from(left).unwrap_or(MAX_READ).min(MAX_READ);
-            match self.connection.poll_fill(context, want) {
-                Poll::Ready(Ok(0)) if matches!(self.decoder, BodyDecoder::Close) => return Poll::Ready(Ok(None)),
-                Poll::Ready(Ok(0)) => return Poll::Ready(Err(BodyError::Truncated(None))),
-                Poll::Ready(Ok(_)) => {}
+            match self.poll_more(context, bypass) {
+                Poll::Ready(Ok(More::Nothing)) if matches!(self.decoder, BodyDecoder::Close) => {
+                    return Poll::Ready(Ok(None));
+                }
+                Poll::Ready(Ok(More::Nothing)) => return Poll::Ready(Err(BodyError::Truncated(None))),
+                Poll::Ready(Ok(More::Read)) => {}
+                Poll::Ready(Ok(More::Passed(stand_in))) => {
+                    self.decoder.pass(stand_in.len());
+                    self.quiet_until = deadline(self.alarm.clock().now(), self.idle);
+                    return Poll::Ready(Ok(Some(stand_in)));
+                }
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(BodyError::Truncated(Some(error)))),
                 Poll::Pending if self.alarm.passed(earlier(self.quiet_until, self.total), context) => {
                     let slow_client = self.unsent.as_ref().is_some_and(Sender::waits_for_client);
@@ -191,6 +219,19 @@ impl Relay {
                 Poll::Pending => return Poll::Pending,
             }
         }
+    }
+
+    /// Takes more off the connection: past serin's memory where there is a way and enough to come.
+    fn poll_more(&mut self, context: &mut Context<'_>, bypass: Option<&Bypass>) -> Poll<io::Result<More>> {
+        let left = self.decoder.remaining().unwrap_or(0);
+        if let Some(bypass) = bypass.filter(|_| left >= splice::WORTH_IT)
+            && let Some(passed) = ready!(self.connection.poll_bypass(context, bypass, left))?
+        {
+            return Poll::Ready(Ok(if passed.is_empty() { More::Nothing } else { More::Passed(passed) }));
+        }
+        let want = usize::try_from(left).unwrap_or(MAX_READ).min(MAX_READ);
+        let read = ready!(self.connection.poll_fill(context, want))?;
+        Poll::Ready(Ok(if read == 0 { More::Nothing } else { More::Read }))
     }
 
     /// Goes on with the rest of the request. If the endpoint takes no more of it, the response
