@@ -77,6 +77,11 @@ impl Bell {
         self.flags.swap(false, Ordering::Relaxed)
     }
 
+    /// Whether a flag may have changed since it was last looked at.
+    pub(super) fn expects_flags(&self) -> bool {
+        self.flags.load(Ordering::Relaxed)
+    }
+
     /// A service may have changed; that is no reason to wake anybody.
     pub(super) fn note(&self, service: String, teller: Teller) {
         let mut news = self.news();
@@ -95,7 +100,8 @@ impl Bell {
         let mut news = self.news();
         let services = std::mem::take(&mut news.services);
         let is_time = news.looked.is_none_or(|looked| looked.elapsed() >= LOOK);
-        if std::mem::take(&mut news.all) || services.is_empty() || is_time {
+        let is_about_nothing = services.is_empty() && !self.expects_flags();
+        if std::mem::take(&mut news.all) || is_about_nothing || is_time {
             news.looked = Some(Instant::now());
             return Changed::Anything;
         }
@@ -139,6 +145,16 @@ mod tests {
             }
         }
         panic!("nobody looks at what nobody rings for");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_bell_that_rang_for_flags_sends_nobody_to_services() {
+        let bell = Bell::default();
+        bell.heard().await;
+        bell.ring_for(FLAGS_CHANGED.to_owned(), Teller::Primary);
+        assert_eq!((bell.heard().await, bell.take_flags()), (Changed::Services(services(&[])), true));
+        bell.ring();
+        assert_eq!(bell.heard().await, Changed::Anything, "it said nothing of what");
     }
 
     #[tokio::test(start_paused = true)]

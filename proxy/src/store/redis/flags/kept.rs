@@ -5,7 +5,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::codec::decode;
 use super::{FlagWish, Flags, Sight};
 use crate::model::flag::{Definitions, FlagChange, Refusal};
+use crate::store::redis::bell::Teller;
 use crate::store::redis::connection::Down;
+use crate::store::redis::keys::FLAGS_CHANGED;
 use crate::store::redis::{RedisStore, Remote};
 use crate::store::state_file::OnFailure;
 use crate::store::{Loaded, Poison, StoreError};
@@ -116,7 +118,7 @@ impl<R: Remote> RedisStore<R> {
                 Err(error) => Err(error),
             }
         };
-        self.bell.ring_for_all();
+        self.bell.ring_for(FLAGS_CHANGED.to_owned(), Teller::Primary);
         outcome
     }
 
