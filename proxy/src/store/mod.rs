@@ -5,6 +5,7 @@
 //! May know: model, telemetry. Never: planes, admin.
 
 mod audit;
+mod checksum;
 pub mod embedded;
 mod evidence;
 mod lease;

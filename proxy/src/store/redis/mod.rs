@@ -2,7 +2,7 @@
 //!
 //! Keys are made in `keys`, fields are understood in `codec`. `dial` and `tls` make connections, `connection` keeps
 //! lines to the server, which `sentinel` finds where sentinels watch it; `read`, `write`, `register`, `evidence`,
-//! `audit` and `flags` use them. `look` says what is read where, `mirror` keeps an eye on a replica, `watch` hears of
+//! `audit` and `flags` use them, by `rounds` where nobody else's write may be lost. `look` says what is read where, `mirror` keeps an eye on a replica, `watch` hears of
 //! changes, and `remote` is all of these. Here it meets the last good state, which lives in the state file: it
 //! answers while Redis is away, and it keeps an open circuit open whatever Redis forgot.
 //! May know: model, telemetry.
@@ -20,6 +20,7 @@ mod mirror;
 mod read;
 mod register;
 mod remote;
+mod rounds;
 mod schema;
 mod sentinel;
 #[cfg(test)]

@@ -20,7 +20,8 @@ use super::codec::{Fields, REVISION};
 use super::connection::{Down, Held, Line};
 use super::keys::{FLAGS_CHANGED, FlagKeys, Keys};
 use super::read::only_wrong_types_pass;
-use super::write::{ROUNDS, STEP_BACK, execute, in_time, watch, write_hash};
+use super::rounds::{Round, execute, in_time, rounds, unwatch, watch};
+use super::write::write_hash;
 use crate::model::flag::{Definitions, FlagChange};
 use crate::store::{StoreError, check_revision};
 
@@ -124,42 +125,7 @@ impl Flags {
 
     /// Makes a change, and returns the definitions after it, as Redis holds them.
     async fn change(&self, wish: &FlagWish<'_>) -> Result<Definitions, StoreError> {
-        in_time(async {
-            let mut held = self.line.take().await?;
-            for round in 1..=ROUNDS {
-                match self.try_once(&mut held, wish).await {
-                    Ok(None) => tokio::time::sleep((STEP_BACK * round).mul_f64(rand::random())).await,
-                    // A conflict is an answer as good as any: the connection is sound.
-                    done @ (Ok(_) | Err(StoreError::Conflict { .. })) => {
-                        held.keep();
-                        return done.map(Option::unwrap_or_default);
-                    }
-                    Err(error) => return Err(error),
-                }
-            }
-            held.keep();
-            Err(StoreError::Unavailable("others keep changing the flags: try again".to_owned()))
-        })
-        .await
-    }
-
-    /// One round; none if another writer won it.
-    async fn try_once(&self, held: &mut Held<'_>, wish: &FlagWish<'_>) -> Result<Option<Definitions>, StoreError> {
-        let FlagKeys { set, flags, evaluators } = &self.keys;
-        watch(held, &[set, flags, evaluators]).await?;
-        let raw = self.read(&mut held.connection).await.map_err(Down::from)?;
-        let found = decode(&self.keys, &raw, wish.last_good);
-        let before = found.with_what_was_lost(wish.last_good);
-        let after = check_revision(before.revision, wish.expected).map(|()| before.apply(wish.change));
-        match after {
-            Ok(after) if after.revision != before.revision => {
-                Ok(execute(held, &self.transaction(&found, &after)).await?.then_some(after))
-            }
-            settled => {
-                redis::cmd("UNWATCH").exec_async(&mut held.connection).await.map_err(Down::from)?;
-                settled.map(Some)
-            }
-        }
+        rounds(&self.line, "the flags", &Attempt { flags: self, wish }).await
     }
 
     /// Gives flags without a revision one: what was lost is put back beneath what is there, and
@@ -172,7 +138,7 @@ impl Flags {
             let raw = self.read(&mut held.connection).await.map_err(Down::from)?;
             let found = decode(&self.keys, &raw, last_good);
             if found.has_revision {
-                redis::cmd("UNWATCH").exec_async(&mut held.connection).await.map_err(Down::from)?;
+                unwatch(&mut held).await?;
             } else {
                 let mut after = found.with_what_was_lost(last_good);
                 after.revision += 1;
@@ -199,6 +165,34 @@ impl Flags {
         }
         pipe.publish(&self.changes, FLAGS_CHANGED).ignore();
         pipe
+    }
+}
+
+/// A wish, as it is tried.
+struct Attempt<'a> {
+    flags: &'a Flags,
+    wish: &'a FlagWish<'a>,
+}
+
+impl Round for Attempt<'_> {
+    type Outcome = Definitions;
+
+    async fn try_once(&self, held: &mut Held<'_>) -> Result<Option<Definitions>, StoreError> {
+        let Self { flags: Flags { keys, .. }, wish } = *self;
+        watch(held, &[&keys.set, &keys.flags, &keys.evaluators]).await?;
+        let raw = self.flags.read(&mut held.connection).await.map_err(Down::from)?;
+        let found = decode(keys, &raw, wish.last_good);
+        let before = found.with_what_was_lost(wish.last_good);
+        let after = check_revision(before.revision, wish.expected).map(|()| before.apply(wish.change));
+        match after {
+            Ok(after) if after.revision != before.revision => {
+                Ok(execute(held, &self.flags.transaction(&found, &after)).await?.then_some(after))
+            }
+            settled => {
+                unwatch(held).await?;
+                settled.map(Some)
+            }
+        }
     }
 }
 
