@@ -137,7 +137,10 @@ impl Sync {
 
     /// Mends what was loaded, and publishes what came of it.
     async fn take_in(&mut self, sight: Sight) {
-        let Sight { spec, services, scope, loaded, reading } = sight;
+        let Sight { spec, services, scope, mut loaded, reading } = sight;
+        if let Some(file) = &spec.flag_file {
+            self.seed_flags(file, &mut loaded).await;
+        }
         self.take_in_flags(&loaded);
         self.report_health(&loaded);
         let is_fresh = loaded.freshness == Freshness::Fresh;

@@ -301,8 +301,13 @@ fn read(path: &Path) -> Result<Saved, StoreError> {
             )));
         }
     };
-    let parsed = serde_json::from_slice(&text);
-    if parsed.is_ok() && !seal::is_whole(&text) {
+    understand(path, &text)
+}
+
+/// What the text of the file says.
+fn understand(path: &Path, text: &[u8]) -> Result<Saved, StoreError> {
+    let parsed = serde_json::from_slice(text);
+    if parsed.is_ok() && !seal::is_whole(text) {
         let path = path.display();
         return Err(StoreError::StateFile(format!(
             "the state file {path} is damaged: its checksum is of something else. It was left as it is: restore it from \

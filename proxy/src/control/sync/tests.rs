@@ -22,16 +22,16 @@ const SEEDS: u64 = 40;
 const EVENTS: usize = 80;
 
 /// One proxy: what it knows, and its sync.
-struct Proxy {
-    live: Arc<Live>,
+pub(super) struct Proxy {
+    pub(super) live: Arc<Live>,
     sync: Sync,
 }
 
 /// Two proxies on one store. One looks at what changed, the other at everything.
-struct World {
-    store: Arc<EmbeddedStore>,
-    spec: watch::Sender<Arc<Spec>>,
-    by_part: Proxy,
+pub(super) struct World {
+    pub(super) store: Arc<EmbeddedStore>,
+    pub(super) spec: watch::Sender<Arc<Spec>>,
+    pub(super) by_part: Proxy,
     by_whole: Proxy,
     draws: StdRng,
 }
@@ -87,7 +87,7 @@ impl Proxy {
 }
 
 impl World {
-    async fn new(services: usize, seed: u64) -> Self {
+    pub(super) async fn new(services: usize, seed: u64) -> Self {
         let store = Arc::new(EmbeddedStore::simulated());
         let (spec, watching) = watch::channel(Arc::new(spec(services)));
         let [by_part, by_whole] = [Proxy::new(&store, watching.clone()), Proxy::new(&store, watching)];
@@ -97,7 +97,7 @@ impl World {
         world
     }
 
-    async fn take_in(&mut self, changed: &Changed) {
+    pub(super) async fn take_in(&mut self, changed: &Changed) {
         self.by_part.sync.follow(changed).await;
         self.by_whole.sync.step().await;
     }
