@@ -9,6 +9,7 @@ mod agent;
 mod build;
 mod explain;
 mod findings;
+mod flags;
 mod raw;
 mod redis_url;
 mod secrets;
@@ -88,6 +89,9 @@ pub fn load(path: &Path) -> Result<(Spec, Vec<Note>), ConfigError> {
     let (mut spec, notes) = parse(&text, &name)?;
     for tls in spec.listeners.iter_mut().filter_map(|listener| listener.tls.as_mut()) {
         read_all(tls.files_mut())?;
+    }
+    if let Some(flags) = &mut spec.flag_file {
+        flags.definitions = Arc::new(flags::read(&flags.file)?);
     }
     for service in &mut spec.services {
         let mut with_secret = ServiceSpec::clone(service);

@@ -35,6 +35,7 @@ pub(super) struct RawConfig {
     pub(super) admin: RawAdmin,
     pub(super) store: RawStore,
     pub(super) discovery: RawDiscovery,
+    pub(super) flags: RawFlagFile,
     pub(super) listener: Vec<RawListener>,
     pub(super) service: BTreeMap<Spanned<String>, RawService>,
     pub(super) alert: RawAlert,
@@ -78,6 +79,13 @@ pub(super) struct RawStore {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct RawDiscovery {
     pub(super) mass_expiry_share: Value,
+}
+
+/// `[flags]`
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawFlagFile {
+    pub(super) file: Text,
 }
 
 /// `[store.tls]`

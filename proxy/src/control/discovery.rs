@@ -3,6 +3,7 @@
 //! What follows from a lease that ran out is [`Roster`]'s to say. Here it gets its clock, its active checks, and the
 //! last word on who serves: a member that must still prove itself is better than none.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use tokio::time::Instant;
@@ -11,7 +12,7 @@ use super::alert::{Alert, Mailer, SilenceAlert};
 use crate::live::{DiscoveryStatus, Health, Live, Snapshot, Standings};
 use crate::model::discovery::{Checks, Key, Look, News, Reading, Roster, Standing};
 use crate::model::spec::Spec;
-use crate::model::state::State;
+use crate::model::state::{Scope, ServiceState, State};
 use crate::model::time::Timestamp;
 use crate::telemetry;
 
@@ -34,19 +35,23 @@ impl Discovery {
         Self { live, mailer, proxy_name, roster: Roster::default(), begin, told: None }
     }
 
-    /// Puts members that serve on without a lease back into the state, and says how all stand.
-    pub(super) fn settle(&mut self, spec: &Spec, state: &mut State, reading: Reading) -> Standings {
+    /// Takes in what was read of services, and says how the members of all of them stand.
+    pub(super) fn settle(&mut self, spec: &Spec, state: &State, scope: Scope, reading: Reading) -> Standings {
         let snapshot = self.live.snapshot();
         let (start, wall) = self.begin;
         let now = wall + start.elapsed();
-        let look = Look { now, state, reading, mass_share: spec.mass_expiry_share };
+        let look = Look { now, state, scope, reading, mass_share: spec.mass_expiry_share };
         let news = self.roster.look(&look, |key| checks(&self.live, &snapshot, key));
         self.tell(&news);
-        self.roster.fill(state);
         let unsteady = self.roster.unsteady();
         let counts = unsteady
             .filter(|(key, standing)| *standing != Standing::Returning || has_others(&self.roster, &snapshot, key));
         counts.map(|(key, standing)| (key.clone(), standing)).collect()
+    }
+
+    /// The state that requests are served by: with the members that serve on without a lease.
+    pub(super) fn fill<'a>(&self, service: &str, state: &'a ServiceState) -> Cow<'a, ServiceState> {
+        self.roster.fill(service, state)
     }
 
     fn tell(&mut self, news: &[News]) {
@@ -185,10 +190,10 @@ mod tests {
         }
 
         fn look(&mut self) {
-            let mut state = self.state.clone();
-            let standings = self.discovery.settle(&self.spec, &mut state, Reading::Fresh);
+            let standings = self.discovery.settle(&self.spec, &self.state, Scope::Whole, Reading::Fresh);
             let service = &self.spec.services[0];
-            let view = compile::service(&self.live, service, &state[&service.name], &standings, &FlagSet::default());
+            let state = self.discovery.fill(&service.name, &self.state[&service.name]);
+            let view = compile::service(&self.live, service, &state, &standings, &FlagSet::default());
             let revision = self.live.snapshot().revision + 1;
             self.live.snapshot_cell().store(Arc::new(Snapshot::new(revision, vec![view], Arc::default())));
         }

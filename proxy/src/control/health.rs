@@ -5,9 +5,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 
-use crate::live::{EndpointLive, Health, Live};
+use crate::live::{EndpointLive, Health, Live, ServiceView};
 use crate::model::split::Arm;
 use crate::probe::{self, Target};
 
@@ -24,27 +24,37 @@ impl Watched {
     }
 }
 
-type Key = (String, Arm, Arc<str>);
+type Key = (Arm, Arc<str>);
+
+/// The checks of a service.
+#[derive(Default)]
+struct Checked {
+    /// What they follow from.
+    view: Option<Arc<ServiceView>>,
+    running: HashMap<Key, (Watched, AbortHandle)>,
+}
 
 /// Probes whatever the snapshots name, for ever.
 pub async fn run(live: Arc<Live>, mut published: watch::Receiver<u64>) {
-    let mut running: HashMap<Key, (Watched, tokio::task::AbortHandle)> = HashMap::new();
+    let mut services: HashMap<String, Checked> = HashMap::new();
     let mut tasks = JoinSet::new();
     loop {
-        let wanted = wanted(&live);
-        running.retain(|key, (watched, task)| {
-            let keep = wanted.get(key).is_some_and(|wanted| watched.is(wanted));
+        let snapshot = live.snapshot();
+        services.retain(|name, checked| {
+            let keep = snapshot.service(name).is_some();
             if !keep {
-                task.abort();
+                checked.follow(HashMap::new(), name, &mut tasks);
             }
             keep
         });
-        for (key, watched) in wanted {
-            let name = format!("{}/{}/{}", key.0, key.1, key.2);
-            running.entry(key).or_insert_with(|| {
-                let task = tasks.spawn(watch_endpoint(name, watched.target.clone(), Arc::clone(&watched.endpoint)));
-                (watched, task)
-            });
+        for view in snapshot.services() {
+            let name = &view.spec.name;
+            let is_same = |checked: &Checked| checked.view.as_ref().is_some_and(|before| Arc::ptr_eq(before, view));
+            if !services.get(name).is_some_and(is_same) {
+                let checked = services.entry(name.clone()).or_default();
+                checked.follow(wanted(view), name, &mut tasks);
+                checked.view = Some(Arc::clone(view));
+            }
         }
         while tasks.try_join_next().is_some() {}
         if published.changed().await.is_err() {
@@ -53,18 +63,36 @@ pub async fn run(live: Arc<Live>, mut published: watch::Receiver<u64>) {
     }
 }
 
-fn wanted(live: &Live) -> HashMap<Key, Watched> {
-    let mut all = HashMap::new();
-    for service in live.snapshot().services() {
-        let Some(spec) = &service.spec.health else { continue };
-        let host = service.spec.hosts.iter().find(|host| !host.contains('*')).cloned();
-        for arm in Arm::BOTH {
-            for endpoint in service.pools.get(arm) {
-                let host = host.clone().unwrap_or_else(|| endpoint.address.to_string());
-                let target = Target { address: endpoint.address, host, spec: spec.clone() };
-                let key = (service.spec.name.clone(), arm, Arc::clone(&endpoint.id));
-                all.insert(key, Watched { target, endpoint: Arc::clone(&endpoint.live) });
+impl Checked {
+    /// Ends what isn't wanted any more, and begins what is.
+    fn follow(&mut self, wanted: HashMap<Key, Watched>, service: &str, tasks: &mut JoinSet<()>) {
+        self.running.retain(|key, (watched, task)| {
+            let keep = wanted.get(key).is_some_and(|wanted| watched.is(wanted));
+            if !keep {
+                task.abort();
             }
+            keep
+        });
+        for (key, watched) in wanted {
+            let name = format!("{service}/{}/{}", key.0, key.1);
+            self.running.entry(key).or_insert_with(|| {
+                let task = tasks.spawn(watch_endpoint(name, watched.target.clone(), Arc::clone(&watched.endpoint)));
+                (watched, task)
+            });
+        }
+    }
+}
+
+fn wanted(service: &ServiceView) -> HashMap<Key, Watched> {
+    let mut all = HashMap::new();
+    let Some(spec) = &service.spec.health else { return all };
+    let host = service.spec.hosts.iter().find(|host| !host.contains('*')).cloned();
+    for arm in Arm::BOTH {
+        for endpoint in service.pools.get(arm) {
+            let host = host.clone().unwrap_or_else(|| endpoint.address.to_string());
+            let target = Target { address: endpoint.address, host, spec: spec.clone() };
+            let watched = Watched { target, endpoint: Arc::clone(&endpoint.live) };
+            all.insert((arm, Arc::clone(&endpoint.id)), watched);
         }
     }
     all

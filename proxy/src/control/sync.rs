@@ -2,26 +2,43 @@
 //! store in step with what was latched here.
 //!
 //! A change by API, by command, by another proxy or by `redis-cli` arrives the same way:
-//! the store rings, sync loads, compiles and swaps.
+//! the store rings, sync loads, compiles and swaps. Where the store says which services changed, only these are
+//! loaded, settled and compiled; what is known of the others stays. Twice a second, and whenever there is any doubt,
+//! everything is.
 
-use std::collections::HashMap;
+mod flags;
+mod publish;
+
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use tokio::sync::watch;
 
+use self::flags::Flags;
+use self::publish::InForce;
 use super::alert::{Alert, Mailer, TripAlert};
 use super::discovery::Discovery;
-use crate::live::{FlagFacts, Live, Snapshot, Standings, StoreHealth, compile};
+use crate::live::{Live, StoreHealth, compile};
 use crate::model::audit::Entry;
 use crate::model::circuit::{Cause, Circuit};
 use crate::model::discovery::Reading;
-use crate::model::flag::{Definitions, FlagSet, Refusal};
 use crate::model::rollout::change::RolloutChange;
 use crate::model::spec::{ServiceSpec, Spec};
 use crate::model::split::{Arm, PerArm};
-use crate::model::state::{Change, ServiceState, State};
-use crate::store::{self, Freshness, Loaded, Store, StoreError};
+use crate::model::state::{Change, Scope, ServiceState, State};
+use crate::store::{self, Changed, Freshness, Loaded, Store, StoreError};
 use crate::telemetry;
+
+/// What was loaded, and how.
+struct Sight {
+    spec: Arc<Spec>,
+    /// The services that were asked for.
+    services: Vec<Arc<ServiceSpec>>,
+    /// Whether these are all.
+    scope: Scope,
+    loaded: Loaded,
+    reading: Reading,
+}
 
 /// Keeps store and snapshot in step.
 #[derive(Debug)]
@@ -33,39 +50,11 @@ pub struct Sync {
     spec: watch::Receiver<Arc<Spec>>,
     published: watch::Sender<u64>,
     /// What the snapshot in force was compiled from.
-    in_force: Option<(Arc<Spec>, State, Standings, Arc<FlagSet>)>,
+    in_force: Option<InForce>,
     discovery: Discovery,
     flags: Flags,
     /// The highest revision seen of each service: a lower one means that the store lost something.
     revisions: HashMap<String, u64>,
-}
-
-/// The flags as they were loaded last, and as they were compiled.
-#[derive(Debug, Default)]
-struct Flags {
-    definitions: Arc<Definitions>,
-    refused_in_store: Arc<[Refusal]>,
-    set: Arc<FlagSet>,
-    refusals: Arc<[Refusal]>,
-}
-
-impl Flags {
-    /// Compiles what was loaded, if that is anything new: then this is true.
-    fn take_in(&mut self, loaded: &Loaded) -> bool {
-        if self.definitions == loaded.flags && self.refused_in_store == loaded.refused {
-            return false;
-        }
-        let (set, found) = loaded.flags.compile(&self.set);
-        let mut refusals = loaded.refused.to_vec();
-        refusals.extend(found.into_iter().filter(|refusal| !loaded.refused.contains(refusal)));
-        *self = Self {
-            definitions: Arc::clone(&loaded.flags),
-            refused_in_store: Arc::clone(&loaded.refused),
-            set: Arc::new(set),
-            refusals: refusals.into(),
-        };
-        true
-    }
 }
 
 impl Sync {
@@ -84,7 +73,7 @@ impl Sync {
         (sync, watching)
     }
 
-    /// Loads, mends and publishes once.
+    /// Loads everything, mends it, and publishes.
     pub async fn step(&mut self) {
         let spec = Arc::clone(&self.spec.borrow_and_update());
         let names: Vec<String> = spec.services.iter().map(|service| service.name.clone()).collect();
@@ -93,50 +82,87 @@ impl Sync {
         if emptied {
             loaded = self.store.load(&names).await;
         }
-        self.take_in_flags(&loaded);
-        self.report_health(&loaded);
-        let fresh = loaded.freshness == Freshness::Fresh;
-        let mut state = loaded.state;
-        for service in &spec.services {
-            let entry = state.entry(service.name.clone()).or_default();
-            self.settle_circuit(&service.name, entry).await;
-            self.settle_abort(&service.name, entry).await;
-            if fresh {
-                self.settle_episode(service, entry).await;
-                let seen = self.revisions.entry(service.name.clone()).or_default();
-                *seen = entry.revision.max(*seen);
-            }
-        }
-        let reading = match (fresh, emptied) {
-            (false, _) => Reading::Stale,
-            (true, true) => Reading::Emptied,
-            (true, false) => Reading::Fresh,
+        let reading = match (&loaded.freshness, emptied) {
+            (Freshness::LastGood { .. }, _) => Reading::Stale,
+            (Freshness::Fresh, true) => Reading::Emptied,
+            (Freshness::Fresh, false) => Reading::Fresh,
         };
-        let standings = self.discovery.settle(&spec, &mut state, reading);
-        self.publish(spec, state, standings);
+        let services = spec.services.clone();
+        self.take_in(Sight { spec, services, scope: Scope::Whole, loaded, reading }).await;
     }
 
     /// Goes on for ever: at each ring of the store, each local trip, each reload.
     pub async fn run(mut self) {
         loop {
-            tokio::select! {
-                // Whatever rang: what becomes of leases and flags is said of all of them together.
-                _changed = self.store.changed() => {}
-                () = self.live.latched.notified() => {}
-                changed = self.spec.changed() => if changed.is_err() { return },
-            }
-            self.step().await;
+            let changed = tokio::select! {
+                changed = self.store.changed() => changed,
+                () = self.live.latched.notified() => Changed::Anything,
+                changed = self.spec.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    Changed::Anything
+                }
+            };
+            self.follow(&changed).await;
         }
+    }
+
+    /// Loads what may have changed, mends it, and publishes.
+    pub(super) async fn follow(&mut self, changed: &Changed) {
+        if let Changed::Services(names) = changed
+            && let Some(sight) = self.look_at(names).await
+        {
+            return self.take_in(sight).await;
+        }
+        self.step().await;
+    }
+
+    /// What the store holds of these services; none where that isn't all there is to know: where anything is new, lost,
+    /// or was last read from somewhere else than the store.
+    async fn look_at(&self, names: &BTreeSet<String>) -> Option<Sight> {
+        let in_force = self.in_force.as_ref().filter(|in_force| in_force.is_fresh)?;
+        let spec = Arc::clone(&in_force.spec);
+        if !Arc::ptr_eq(&spec, &self.spec.borrow()) {
+            return None;
+        }
+        let snapshot = self.live.snapshot();
+        let views = names.iter().filter_map(|name| snapshot.service(name));
+        let services: Vec<_> = views.map(|view| Arc::clone(&view.spec)).collect();
+        let names: Vec<String> = services.iter().map(|service| service.name.clone()).collect();
+        let loaded = self.store.load_some(&names).await;
+        let is_whole = loaded.freshness == Freshness::Fresh && self.lost(&loaded.state).next().is_none();
+        is_whole.then_some(Sight { spec, services, scope: Scope::Part, loaded, reading: Reading::Fresh })
+    }
+
+    /// Mends what was loaded, and publishes what came of it.
+    async fn take_in(&mut self, sight: Sight) {
+        let Sight { spec, services, scope, mut loaded, reading } = sight;
+        if let Some(file) = &spec.flag_file {
+            self.seed_flags(file, &mut loaded).await;
+        }
+        self.take_in_flags(&loaded);
+        self.report_health(&loaded);
+        let is_fresh = loaded.freshness == Freshness::Fresh;
+        let mut state = loaded.state;
+        for service in &services {
+            let entry = state.entry(service.name.clone()).or_default();
+            self.settle_circuit(&service.name, entry).await;
+            self.settle_abort(&service.name, entry).await;
+            if is_fresh {
+                self.settle_episode(service, entry).await;
+                let seen = self.revisions.entry(service.name.clone()).or_default();
+                *seen = entry.revision.max(*seen);
+            }
+        }
+        let standings = self.discovery.settle(&spec, &state, scope, reading);
+        self.publish(spec, state, standings, is_fresh);
     }
 
     /// Whether a store that forgot services was given them back.
     async fn restore_what_was_lost(&mut self, state: &State) -> bool {
-        let Some((_, known, _, _)) = &self.in_force else { return false };
-        let lost = |name: &String| {
-            let before = self.revisions.get(name).copied().unwrap_or_default();
-            before > 0 && state.get(name).is_none_or(|service| service.revision == 0)
-        };
-        let kept: State = known.iter().filter(|(name, _)| lost(name)).map(|(n, s)| (n.clone(), s.clone())).collect();
+        let Some(InForce { state: known, .. }) = &self.in_force else { return false };
+        let kept: State = self.lost(state).filter_map(|name| Some((name.clone(), known.get(name)?.clone()))).collect();
         if kept.is_empty() {
             return false;
         }
@@ -148,6 +174,12 @@ impl Sync {
                 false
             }
         }
+    }
+
+    /// The services that the store knew once, and has nothing of now.
+    fn lost<'a>(&self, state: &'a State) -> impl Iterator<Item = &'a String> {
+        let was_known = |name: &String| self.revisions.get(name).is_some_and(|before| *before > 0);
+        state.iter().filter(move |(name, service)| service.revision == 0 && was_known(name)).map(|(name, _)| name)
     }
 
     /// Makes this process and the store agree on a circuit, and tells people of a trip made here.
@@ -183,22 +215,6 @@ impl Sync {
             Ok(stored) => stored,
             Err(_) => ServiceState { revision: state.revision, ..state.apply(&abort) },
         };
-    }
-
-    /// An abort needs its latch no longer once requests are served by a snapshot that knows of it. While
-    /// the store is away it stays: what comes back may not know.
-    fn release_halts(&self, state: &State) {
-        if !self.live.store_health().reachable {
-            return;
-        }
-        for (name, service) in state {
-            let live = self.live.service(name);
-            if let Some(halt) = live.halted()
-                && service.live_rollout().is_none_or(|rollout| rollout.plan.id != halt.id)
-            {
-                live.lift_halt(halt.id);
-            }
-        }
     }
 
     fn tell(&self, name: &str, state: &ServiceState, circuit: &Circuit) {
@@ -247,40 +263,6 @@ impl Sync {
         result
     }
 
-    fn publish(&mut self, spec: Arc<Spec>, state: State, standings: Standings) {
-        let flags = Arc::clone(&self.flags.set);
-        if let Some((spec_before, state_before, standings_before, flags_before)) = &self.in_force
-            && Arc::ptr_eq(spec_before, &spec)
-            && Arc::ptr_eq(flags_before, &flags)
-            && *state_before == state
-            && *standings_before == standings
-        {
-            self.release_halts(&state);
-            return;
-        }
-        let compiled = |service: &Arc<ServiceSpec>| {
-            compile::service(&self.live, service, &state[&service.name], &standings, &flags)
-        };
-        let services = spec.services.iter().map(compiled).collect();
-        let revision = self.live.snapshot().revision + 1;
-        self.live.snapshot_cell().store(Arc::new(Snapshot::new(revision, services, Arc::clone(&flags))));
-        tracing::debug!(revision, "Snapshot published");
-        self.release_halts(&state);
-        self.in_force = Some((spec, state, standings, flags));
-        self.published.send_replace(revision);
-    }
-
-    /// Compiles the flags where they changed, for the next snapshot.
-    fn take_in_flags(&mut self, loaded: &Loaded) {
-        if self.flags.take_in(loaded) {
-            let Flags { definitions, set, refusals, .. } = &self.flags;
-            let (definitions, refusals) = (Arc::clone(definitions), Arc::clone(refusals));
-            let facts = FlagFacts { definitions, refusals, set: Arc::clone(set) };
-            self.live.set_flags(facts, set);
-            tracing::info!(flags = set.len(), refused = self.flags.refusals.len(), "Flags changed");
-        }
-    }
-
     fn report_health(&self, loaded: &Loaded) {
         let before = self.live.store_health();
         let mut poisoned: Vec<_> =
@@ -314,34 +296,4 @@ impl Sync {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::model::flag::Context;
-    use crate::model::time::Timestamp;
-
-    /// What a store loads that holds this one flag.
-    fn holding(definition: &str) -> Loaded {
-        let flags = [("kill".to_owned(), Arc::from(definition))].into();
-        let definitions = Definitions { revision: 1, flags, ..Definitions::default() };
-        Loaded { flags: Arc::new(definitions), ..Loaded::of(State::new(), Freshness::Fresh) }
-    }
-
-    #[test]
-    fn flags_are_compiled_when_they_change_and_a_refused_one_stays_what_it_was() {
-        let off = r#"{"state": "ENABLED", "variants": {"on": true, "off": false}, "defaultVariant": "off"}"#;
-        let mut flags = Flags::default();
-        let is_off = |flags: &Flags| {
-            let context = Context::empty(Timestamp::from_millis(0));
-            flags.set.evaluate("kill", &context).as_bool() == Some(false)
-        };
-        assert!(flags.take_in(&holding(off)) && is_off(&flags));
-        assert!(!flags.take_in(&holding(off)), "nothing changed");
-        assert!(flags.take_in(&holding("spoiled")) && is_off(&flags));
-        assert_eq!(flags.refusals[0].flag.as_deref(), Some("kill"));
-        // what the store itself refuses is told as well, and once
-        let refused = Arc::clone(&flags.refusals);
-        assert!(flags.take_in(&Loaded { refused: Arc::clone(&refused), ..holding("spoiled") }));
-        assert_eq!(flags.refusals, refused);
-        assert!(flags.take_in(&holding(off)) && flags.refusals.is_empty());
-    }
-}
+mod tests;

@@ -166,6 +166,9 @@ fn serving_arm(service: &ServiceRef, drawn: Arm) -> Arm {
 /// Answers a request that stands before a closed gate: the one at this place in the service's list.
 fn turn_away(downstream: &Rc<Downstream>, mut record: Record, request_id: &str, gate: usize) -> Response<Body> {
     let service = record.service().clone();
+    if let Some(flags) = &service.flags {
+        flags.turned_away[gate].count(downstream.core.id);
+    }
     let gate = &service.spec.gates[gate];
     record.head(gate.answer.status.as_u16(), downstream.core.clock.refresh());
     respond::closed(downstream, request_id, gate)

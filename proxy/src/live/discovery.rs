@@ -19,21 +19,29 @@ pub struct DiscoveryStatus {
 
 /// Members that don't stand as usual. All others are steady.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Standings(BTreeMap<Key, Standing>);
+pub struct Standings(BTreeMap<String, BTreeMap<(Arm, String), Standing>>);
 
 impl FromIterator<(Key, Standing)> for Standings {
     fn from_iter<I: IntoIterator<Item = (Key, Standing)>>(items: I) -> Self {
-        Self(items.into_iter().collect())
+        let mut standings = Self::default();
+        for (Key { service, arm, id }, standing) in items {
+            standings.0.entry(service).or_default().insert((arm, id), standing);
+        }
+        standings
     }
 }
 
 impl Standings {
     /// How a member stands.
     pub fn of(&self, service: &str, arm: Arm, id: &str) -> Standing {
-        if self.0.is_empty() {
-            return Standing::Steady;
-        }
-        let key = Key { service: service.to_owned(), arm, id: id.to_owned() };
-        self.0.get(&key).copied().unwrap_or_default()
+        let Some(members) = self.0.get(service) else { return Standing::Steady };
+        members.get(&(arm, id.to_owned())).copied().unwrap_or_default()
+    }
+
+    /// The services whose members don't all stand as they do by another account.
+    pub fn differing<'a>(&'a self, other: &'a Self) -> impl Iterator<Item = &'a str> {
+        let only_there = other.0.keys().filter(|service| !self.0.contains_key(*service));
+        let differ = |service: &&String| self.0.get(*service) != other.0.get(*service);
+        self.0.keys().filter(differ).chain(only_there).map(String::as_str)
     }
 }

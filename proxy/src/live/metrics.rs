@@ -123,7 +123,7 @@ const SLOW: Named = gauge(
     &["service"],
 );
 
-const ALL: [&Named; 39] = [
+const ALL: [&Named; 40] = [
     &REQUESTS,
     &BAD,
     &HEAD,
@@ -163,6 +163,7 @@ const ALL: [&Named; 39] = [
     &flags::FLAGS,
     &flags::REFUSED,
     &flags::EVALUATIONS,
+    &flags::TURNED_AWAY,
 ];
 
 /// The metrics of a running daemon, to register once.
@@ -222,6 +223,7 @@ impl Scrape {
         }
         self.verdict(service, &verdict);
         self.leases(view);
+        self.gates(view);
         self.number(&RETRIES, &[service], view.live.retries());
         self.value(&WEIGHT, &[service, "asked"], view.asked.percent());
         self.value(&WEIGHT, &[service, "effective"], view.effective().percent());

@@ -12,6 +12,7 @@ pub mod counters;
 pub mod discovery;
 pub mod endpoint;
 pub mod flags;
+pub mod gates;
 pub mod metrics;
 #[cfg(test)]
 pub(crate) mod sample;
@@ -41,6 +42,7 @@ use flags::FlagsLive;
 pub use discovery::{DiscoveryStatus, Standings};
 pub use endpoint::{EndpointLive, Health};
 pub use flags::{FlagFacts, FlagUsage};
+pub use gates::{Gates, TurnedAway};
 pub use seen::{EpisodeLive, StepLive};
 pub use service::{Halt, ServiceLive};
 pub use service_flags::{AskedFlag, ServiceFlags, ToldFlag};

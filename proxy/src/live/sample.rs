@@ -68,6 +68,7 @@ pub(crate) fn spec() -> Spec {
         email: None,
         outbox: PathBuf::new(),
         mass_expiry_share: 0.5,
+        flag_file: None,
         drain: Duration::ZERO,
     }
 }

@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 
 use super::counters::{self, Histogram, HistogramSum, Padded};
 use super::endpoint::{EndpointLive, Health};
+use super::gates::{Gates, TurnedAway};
 use super::seen::{EpisodeLive, StepLive};
 use super::verdict::VerdictStatus;
 use crate::model::circuit::{Circuit, Trip};
@@ -57,6 +58,7 @@ pub struct ServiceLive {
     learned_slow: AtomicU64,
     /// What the rollout waits for, as this proxy sees it.
     rollout_waits: ArcSwap<String>,
+    gates: Gates,
 }
 
 /// An endpoint that is known.
@@ -145,6 +147,7 @@ impl ServiceLive {
             verdict: ArcSwap::default(),
             learned_slow: AtomicU64::new(0),
             rollout_waits: ArcSwap::default(),
+            gates: Gates::default(),
         }
     }
 
@@ -386,6 +389,16 @@ impl ServiceLive {
     /// Retries so far.
     pub fn retries(&self) -> u64 {
         self.cores.iter().map(|core| core.0.retries.load(Ordering::Relaxed)).sum()
+    }
+
+    /// What its gates turned away.
+    pub const fn gates(&self) -> &Gates {
+        &self.gates
+    }
+
+    /// The requests that a flag turns away at a gate of this service.
+    pub fn turned_away_by(&self, flag: &str) -> Arc<TurnedAway> {
+        self.gates.of(flag, self.cores.len())
     }
 
     /// An arm's counters, summed over cores.

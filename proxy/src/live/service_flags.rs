@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::{FlagUsage, Live};
+use super::{FlagUsage, Live, TurnedAway};
 use crate::model::flag::{Context, Evaluation, Flag, FlagSet};
 use crate::model::spec::ServiceSpec;
 use crate::model::time::Timestamp;
@@ -15,6 +15,8 @@ use crate::model::time::Timestamp;
 pub struct ServiceFlags {
     /// The flag of each of the service's gates, in their order; none where it is unknown.
     pub gates: Box<[Option<AskedFlag>]>,
+    /// What each gate turned away, in the same order.
+    pub turned_away: Box<[Arc<TurnedAway>]>,
     /// The flags that the application is told of and that are known, in the order of the file.
     pub told: Box<[ToldFlag]>,
 }
@@ -42,7 +44,10 @@ impl ServiceFlags {
         }
         let asked = |key: &str| AskedFlag::find(live, flags, key);
         let told = spec.told_flags.iter().filter_map(|key| asked(key)).map(ToldFlag::new).collect();
-        Some(Box::new(Self { gates: spec.gates.iter().map(|gate| asked(&gate.flag)).collect(), told }))
+        let gates = spec.gates.iter().map(|gate| asked(&gate.flag)).collect();
+        let facts = live.service(&spec.name);
+        let turned_away = spec.gates.iter().map(|gate| facts.turned_away_by(&gate.flag)).collect();
+        Some(Box::new(Self { gates, turned_away, told }))
     }
 }
 

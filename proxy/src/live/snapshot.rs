@@ -23,39 +23,70 @@ use crate::model::weight::Weight;
 pub struct Snapshot {
     /// Rises by one with each snapshot this process publishes.
     pub revision: u64,
-    by_host: HashMap<String, usize>,
-    any_host: Option<usize>,
+    places: Arc<Places>,
     services: Vec<Arc<ServiceView>>,
     flags: Arc<FlagSet>,
+}
+
+/// Where services stand in a snapshot. It follows from the configuration alone, so snapshots share it.
+#[derive(Debug, Default)]
+struct Places {
+    by_name: HashMap<String, usize>,
+    by_host: HashMap<String, usize>,
+    any_host: Option<usize>,
+}
+
+impl Places {
+    fn of(services: &[Arc<ServiceView>]) -> Self {
+        let mut places = Self::default();
+        for (index, service) in services.iter().enumerate() {
+            places.by_name.entry(service.spec.name.clone()).or_insert(index);
+            for host in &service.spec.hosts {
+                if host == "*" {
+                    places.any_host.get_or_insert(index);
+                } else {
+                    places.by_host.entry(host.clone()).or_insert(index);
+                }
+            }
+        }
+        places
+    }
 }
 
 impl Snapshot {
     /// Compiles the services; of two that claim a host, the first has it (the
     /// configuration refuses such a pair).
     pub fn new(revision: u64, services: Vec<Arc<ServiceView>>, flags: Arc<FlagSet>) -> Self {
-        let mut by_host = HashMap::new();
-        let mut any_host = None;
-        for (index, service) in services.iter().enumerate() {
-            for host in &service.spec.hosts {
-                if host == "*" {
-                    any_host.get_or_insert(index);
-                } else {
-                    by_host.entry(host.clone()).or_insert(index);
-                }
-            }
+        Self { revision, places: Arc::new(Places::of(&services)), services, flags }
+    }
+
+    /// The next snapshot of the same configuration: as this one but for some services, each in the place that it has
+    /// here. It costs a table of pointers, however much the other services hold.
+    #[must_use]
+    pub fn with(&self, changed: impl IntoIterator<Item = (usize, Arc<ServiceView>)>) -> Self {
+        let (places, flags) = (Arc::clone(&self.places), Arc::clone(&self.flags));
+        let mut services = self.services.clone();
+        for (place, service) in changed {
+            services[place] = service;
         }
-        Self { revision, by_host, any_host, services, flags }
+        Self { revision: self.revision + 1, places, services, flags }
     }
 
     /// Which of [`Self::services`] answers for a host: in lower case, without port.
     pub fn route(&self, host: &str) -> Option<usize> {
-        let named = if self.by_host.is_empty() { None } else { self.by_host.get(host).copied() };
-        named.or(self.any_host)
+        let Places { by_host, any_host, .. } = &*self.places;
+        let named = if by_host.is_empty() { None } else { by_host.get(host).copied() };
+        named.or(*any_host)
+    }
+
+    /// Where a service stands among [`Self::services`].
+    pub fn place(&self, name: &str) -> Option<usize> {
+        self.places.by_name.get(name).copied()
     }
 
     /// A service by name.
     pub fn service(&self, name: &str) -> Option<&Arc<ServiceView>> {
-        self.services.iter().find(|service| service.spec.name == name)
+        self.place(name).map(|place| &self.services[place])
     }
 
     /// All services, in the order of the configuration.

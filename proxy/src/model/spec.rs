@@ -12,6 +12,7 @@ use std::time::Duration;
 use http::header::HeaderName;
 
 use super::alert::RuleSpec;
+use super::flag::FlagFile;
 use super::gate::GateSpec;
 use super::outcome::PerSignal;
 use super::redis::RedisSpec;
@@ -40,6 +41,8 @@ pub struct Spec {
     pub outbox: PathBuf,
     /// The share of leased members beyond which falling silent together is no fault of theirs.
     pub mass_expiry_share: f64,
+    /// Flags that the store is given, as far as it never had them; none where no file is named.
+    pub flag_file: Option<FlagFile>,
     /// How long a drain on SIGTERM may take before what is left is cut.
     pub drain: Duration,
 }

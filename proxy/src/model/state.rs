@@ -19,6 +19,15 @@ use super::weight::Weight;
 /// The state of every service, by name.
 pub type State = BTreeMap<String, ServiceState>;
 
+/// Of which services a state tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// Of every service that the proxy has.
+    Whole,
+    /// Of some of them: the others are as they were.
+    Part,
+}
+
 /// The state of one service, as the store holds it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ServiceState {

@@ -3,7 +3,7 @@
 //! Leases are counted by this process' own clock; after a restart they count anew.
 //! May know: model, telemetry.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -33,6 +33,8 @@ pub struct EmbeddedStore {
     audit: Arc<AuditLog<File>>,
     leases: Arc<Leases>,
     bell: Notify,
+    /// Services that changed since somebody last heard of any. Nothing changes them but this process.
+    news: Mutex<BTreeSet<String>>,
     /// Above those of any process that had the state file before.
     fence: Fence,
 }
@@ -43,7 +45,16 @@ impl EmbeddedStore {
     /// # Errors
     /// [`StoreError::StateFile`] when it can't be used, is in use, or makes no sense.
     pub fn open(state_file: &Path) -> Result<Self, StoreError> {
-        let kept = Kept::open(state_file)?;
+        Ok(Self::of(Kept::open(state_file)?, state_file))
+    }
+
+    /// A store that is gone with this process, and takes no time.
+    #[cfg(test)]
+    pub(crate) fn simulated() -> Self {
+        Self::of(Kept::simulated(Arc::default()), Path::new("nowhere/state.json"))
+    }
+
+    fn of(kept: Arc<Kept>, state_file: &Path) -> Self {
         let journal = Journal::open(state_file, |episode| kept.peek(|saved| runs(&saved.services, episode)));
         let leases = Leases::default();
         let now = Instant::now();
@@ -59,7 +70,8 @@ impl EmbeddedStore {
             }
         });
         let audit = AuditLog::new(File::beside(state_file));
-        Ok(Self { kept, journal, audit, leases: Arc::new(leases), bell: Notify::new(), fence: Fence(fence) })
+        let (leases, bell, news) = (Arc::new(leases), Notify::new(), Mutex::default());
+        Self { kept, journal, audit, leases, bell, news, fence: Fence(fence) }
     }
 }
 
@@ -78,9 +90,10 @@ impl Store for EmbeddedStore {
 
     async fn apply(&self, service: &str, change: &Change, expected: Option<u64>) -> Result<ServiceState, StoreError> {
         let on_failure = if stops_a_canary(change) { OnFailure::Hold } else { OnFailure::Undo };
-        let (service, change, leases) = (service.to_owned(), change.clone(), Arc::clone(&self.leases));
+        let (name, change, leases) = (service.to_owned(), change.clone(), Arc::clone(&self.leases));
         let now = Instant::now();
         let outcome = self.kept.change(on_failure, move |saved| {
+            let service = name;
             let mut state = saved.services.get(&service).cloned().unwrap_or_default();
             leases.prune(&service, &mut state, now);
             check_revision(state.revision, expected)?;
@@ -92,6 +105,7 @@ impl Store for EmbeddedStore {
             Ok(next)
         });
         let outcome = outcome.await;
+        self.news().insert(service.to_owned());
         self.bell.notify_one();
         self.journal.keep(|episode| self.runs(episode)).await;
         outcome?
@@ -138,12 +152,13 @@ impl Store for EmbeddedStore {
     async fn changed(&self) -> Changed {
         let look = Instant::now() + LOOK;
         let wake = self.leases.next_end().map_or(look, |end| end.min(look));
-        tokio::select! {
-            () = self.bell.notified() => {}
-            () = tokio::time::sleep_until(wake) => {}
-        }
+        let was_rung = tokio::select! {
+            () = self.bell.notified() => true,
+            () = tokio::time::sleep_until(wake) => false,
+        };
         self.forget_the_dead().await;
-        Changed::Anything
+        let services = std::mem::take(&mut *self.news());
+        if was_rung || !services.is_empty() { Changed::Services(services) } else { Changed::Anything }
     }
 
     async fn restore(&self, _: &State) -> Result<(), StoreError> {
@@ -153,6 +168,10 @@ impl Store for EmbeddedStore {
 }
 
 impl EmbeddedStore {
+    fn news(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.news.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn runs(&self, episode: EpisodeId) -> bool {
         self.kept.peek(|saved| runs(&saved.services, episode))
     }
@@ -160,9 +179,11 @@ impl EmbeddedStore {
     /// Takes members whose lease ran out off the disk too: else a restart would bring them back.
     async fn forget_the_dead(&self) {
         let now = Instant::now();
-        if !self.leases.forget_ended(now) {
+        let services = self.leases.forget_ended(now);
+        if services.is_empty() {
             return;
         }
+        self.news().extend(services);
         let leases = Arc::clone(&self.leases);
         let pruned = self.kept.change(OnFailure::Hold, move |saved| {
             for (service, state) in &mut saved.services {
@@ -199,12 +220,9 @@ impl Leases {
         });
     }
 
-    /// Forgets the leases that ended; whether there were any.
-    fn forget_ended(&self, now: Instant) -> bool {
-        let mut ends = self.ends();
-        let before = ends.len();
-        ends.retain(|_, end| *end > now);
-        ends.len() < before
+    /// Forgets the leases that ended. Returns the services whose they were.
+    fn forget_ended(&self, now: Instant) -> BTreeSet<String> {
+        self.ends().extract_if(|_, end| *end <= now).map(|((service, ..), _)| service).collect()
     }
 
     fn next_end(&self) -> Option<Instant> {

@@ -5,6 +5,7 @@
 //! May know: model, telemetry. Never: planes, admin.
 
 mod audit;
+mod checksum;
 pub mod embedded;
 mod evidence;
 mod lease;
@@ -107,8 +108,9 @@ pub struct Loaded {
 pub enum Changed {
     /// Anything.
     Anything,
-    /// These services, some of which the caller may not know, and nothing else as far as anybody said. What nobody
-    /// tells of, [`Changed::Anything`] covers, at the latest when the time for the next periodic look has come.
+    /// These services, some of which the caller may not know, maybe flags, and nothing else as far as anybody said: see
+    /// [`Store::load_some`]. What nobody tells of, [`Changed::Anything`] covers, at the latest when the time for the
+    /// next periodic look has come.
     Services(BTreeSet<String>),
 }
 
@@ -151,6 +153,12 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// The state of these services, and all flags. Never fails: a store that can't be reached gives the
     /// last good state and says so.
     async fn load(&self, services: &[String]) -> Loaded;
+
+    /// As [`Store::load`], of no more services than changed, and at no greater cost than theirs. All else that is
+    /// loaded is of all services and flags, as it was when it was last looked at.
+    async fn load_some(&self, services: &[String]) -> Loaded {
+        self.load(services).await
+    }
 
     /// Changes a service, atomically, and returns its new state. With `expected`, only
     /// if the service is at that revision.

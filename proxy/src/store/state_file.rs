@@ -2,24 +2,30 @@
 //!
 //! To the embedded store this is the state; to Redis it is the last good one, from
 //! which serin goes on when Redis is away. A write replaces the file as a whole: a
-//! power cut leaves the old state or the new one, never half of one.
+//! power cut leaves the old state or the new one, never half of one; and what a disk did to it `seal` tells.
 //! May know: model, telemetry.
+
+mod seal;
 
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tempfile::NamedTempFile;
+use tokio::time::Instant;
 
 use super::StoreError;
 use crate::model::flag::Definitions;
 use crate::model::state::State;
 use crate::model::time::Timestamp;
 use crate::telemetry;
+
+/// What may be lost with this process is written so often at most: a stream of changes doesn't keep the disk busy.
+const PACE: Duration = Duration::from_millis(500);
 
 /// What the file holds.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -71,8 +77,16 @@ pub(super) enum OnFailure {
 pub(super) struct Kept {
     disk: Mutex<Disk>,
     memory: Mutex<Saved>,
-    /// Whether somebody is on the way to write what memory holds.
-    is_due: AtomicBool,
+    pace: Mutex<Pace>,
+}
+
+/// When memory is written that may be lost with this process.
+#[derive(Debug, Default)]
+struct Pace {
+    /// Whether somebody is on the way to write it.
+    is_due: bool,
+    /// When somebody last was.
+    last: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -110,7 +124,7 @@ impl Kept {
             behind: false,
             _lock: Some(lock),
         };
-        Ok(Arc::new(Self { disk: Mutex::new(disk), memory: Mutex::new(saved), is_due: AtomicBool::new(false) }))
+        Ok(Arc::new(Self { disk: Mutex::new(disk), memory: Mutex::new(saved), pace: Mutex::default() }))
     }
 
     /// A file that is none, for simulated time: it outlives whoever writes it, and takes no time.
@@ -119,7 +133,7 @@ impl Kept {
         let memory = Mutex::new(lock(&file).clone());
         let (path, folder) = (PathBuf::new(), PathBuf::new());
         let disk = Disk { simulated: Some(file), path, folder, behind: false, _lock: None };
-        Arc::new(Self { disk: Mutex::new(disk), memory, is_due: AtomicBool::new(false) })
+        Arc::new(Self { disk: Mutex::new(disk), memory, pace: Mutex::default() })
     }
 
     /// Looks at the state in memory.
@@ -152,7 +166,7 @@ impl Kept {
     }
 
     /// As [`Kept::change`] with [`OnFailure::Hold`], for what may be lost with this process: memory has it when this
-    /// returns, and the file soon after.
+    /// returns, and the file soon after, at the latest when this is dropped.
     pub(super) fn change_soon(self: &Arc<Self>, alter: impl FnOnce(&mut Saved)) {
         alter(&mut lock(&self.memory));
         #[cfg(test)]
@@ -160,16 +174,27 @@ impl Kept {
             return self.catch_up();
         }
         // One writer at a time is enough: it writes what there is when it comes to it.
-        if !self.is_due.swap(true, Ordering::Relaxed) {
-            let this = Arc::clone(self);
-            tokio::task::spawn_blocking(move || this.catch_up());
-        }
+        let rest = {
+            let mut pace = lock(&self.pace);
+            if std::mem::replace(&mut pace.is_due, true) {
+                return;
+            }
+            pace.last.map_or(Duration::ZERO, |last| PACE.saturating_sub(last.elapsed()))
+        };
+        let this = Arc::downgrade(self);
+        tokio::spawn(async move {
+            tokio::time::sleep(rest).await;
+            let written = tokio::task::spawn_blocking(move || this.upgrade().map(|kept| kept.catch_up()));
+            if written.await.is_err() {
+                tracing::debug!("The state file isn't written any more: serin ends");
+            }
+        });
     }
 
     /// Writes what memory holds.
     fn catch_up(&self) {
         let mut disk = lock(&self.disk);
-        self.is_due.store(false, Ordering::Relaxed);
+        *lock(&self.pace) = Pace { is_due: false, last: Some(Instant::now()) };
         let saved = {
             let mut memory = lock(&self.memory);
             memory.saved_at = telemetry::now();
@@ -202,6 +227,14 @@ impl Kept {
     }
 }
 
+impl Drop for Kept {
+    fn drop(&mut self) {
+        if lock(&self.pace).is_due {
+            self.catch_up();
+        }
+    }
+}
+
 impl Disk {
     fn write(&mut self, saved: &Saved) -> Result<(), StoreError> {
         self.behind = true;
@@ -226,7 +259,7 @@ impl Disk {
         text.push(b'\n');
         // A temporary file is made with mode 0600, and keeps it when it takes the other's name.
         let mut file = NamedTempFile::new_in(&self.folder)?;
-        file.write_all(&text)?;
+        file.write_all(&seal::seal(&text))?;
         file.as_file().sync_all()?;
         file.persist(&self.path).map_err(|error| error.error)?;
         File::open(&self.folder)?.sync_all()
@@ -268,7 +301,21 @@ fn read(path: &Path) -> Result<Saved, StoreError> {
             )));
         }
     };
-    serde_json::from_slice(&text).map_err(|error| {
+    understand(path, &text)
+}
+
+/// What the text of the file says.
+fn understand(path: &Path, text: &[u8]) -> Result<Saved, StoreError> {
+    let parsed = serde_json::from_slice(text);
+    if parsed.is_ok() && !seal::is_whole(text) {
+        let path = path.display();
+        return Err(StoreError::StateFile(format!(
+            "the state file {path} is damaged: its checksum is of something else. It was left as it is: restore it from \
+             a backup, or move it away to start without it (circuits that it holds open would be closed); if somebody \
+             edited it, take its line with `checksum` out"
+        )));
+    }
+    parsed.map_err(|error| {
         // The error's own text may quote the file, which holds secrets: only the place is told.
         let (path, line, column) = (path.display(), error.line(), error.column());
         StoreError::StateFile(format!(
@@ -284,98 +331,4 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::os::unix::fs::PermissionsExt as _;
-
-    use super::*;
-    use crate::model::state::ServiceState;
-
-    fn remember(kept: &Kept, name: &str, on_failure: OnFailure) -> Result<(), StoreError> {
-        let state = ServiceState { revision: 1, ..ServiceState::default() };
-        kept.change_now(on_failure, |saved| drop(saved.services.insert(name.into(), state)))
-    }
-
-    fn names(kept: &Kept) -> Vec<String> {
-        kept.peek(|saved| saved.services.keys().cloned().collect())
-    }
-
-    #[test]
-    fn what_was_changed_is_there_after_a_restart() {
-        // given a file in a folder that isn't there yet
-        let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path().join("made/for/it/state.json");
-        let kept = Kept::open(&path).expect("opens");
-        // when something is changed, and the process ends
-        remember(&kept, "checkbox", OnFailure::Undo).expect("writes");
-        drop(kept);
-        // then it is there, and nobody else may read it
-        assert_eq!(names(&Kept::open(&path).expect("opens again")), ["checkbox"]);
-        let mode = std::fs::metadata(&path).expect("the file").permissions().mode();
-        assert_eq!(mode & 0o777, 0o600);
-    }
-
-    #[test]
-    fn a_second_serin_is_refused_also_after_the_file_was_replaced() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path().join("state.json");
-        let kept = Kept::open(&path).expect("opens");
-        for name in ["a", "b"] {
-            let refused = Kept::open(&path).expect_err("the file is in use").to_string();
-            assert!(refused.contains("another serin uses") && refused.contains("store.state_file"), "{refused}");
-            remember(&kept, name, OnFailure::Undo).expect("writes");
-        }
-    }
-
-    #[test]
-    fn a_file_that_makes_no_sense_is_refused_and_left_alone() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path().join("state.json");
-        for text in ["", "{\"saved_at\": 1, \"services\": {\"a\": \"s3cret\"}}", "[]"] {
-            std::fs::write(&path, text).expect("a file");
-            let refused = Kept::open(&path).expect_err("no state").to_string();
-            assert!(refused.contains("state.json") && refused.contains("move it away"), "{refused}");
-            assert!(!refused.contains("s3cret"), "{refused}");
-            assert_eq!(std::fs::read_to_string(&path).expect("still there"), text);
-        }
-    }
-
-    #[test]
-    fn a_change_that_cannot_be_written_is_undone_or_held_as_asked() {
-        // given a file that can't be replaced, because its folder is gone
-        let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path().join("sub/state.json");
-        let kept = Kept::open(&path).expect("opens");
-        std::fs::remove_dir_all(folder.path().join("sub")).expect("removes it");
-        // when changes are made, then they fail, and only the one to hold is there
-        remember(&kept, "undone", OnFailure::Undo).expect_err("no folder");
-        assert_eq!(names(&kept), Vec::<String>::new());
-        remember(&kept, "held", OnFailure::Hold).expect_err("no folder");
-        assert_eq!(names(&kept), ["held"]);
-        // and once the folder is back, the same change again puts it on disk
-        std::fs::create_dir(folder.path().join("sub")).expect("a folder");
-        remember(&kept, "held", OnFailure::Hold).expect("writes");
-        assert!(std::fs::read_to_string(&path).expect("the file").contains("held"));
-    }
-
-    #[test]
-    fn a_file_from_before_there_were_flags_is_read_and_flags_are_kept_in_it() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path().join("state.json");
-        std::fs::write(&path, "{\"saved_at\": 1, \"services\": {}}").expect("a file");
-        let kept = Kept::open(&path).expect("opens");
-        let flags = Arc::new(Definitions { revision: 1, metadata: Some("{}".into()), ..Definitions::default() });
-        kept.change_now(OnFailure::Undo, |saved| saved.flags = Arc::clone(&flags)).expect("writes");
-        drop(kept);
-        assert_eq!(Kept::open(&path).expect("opens again").peek(|saved| Arc::clone(&saved.flags)), flags);
-    }
-
-    #[test]
-    fn nothing_is_written_when_nothing_changed() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path().join("state.json");
-        let kept = Kept::open(&path).expect("opens");
-        kept.touch(Timestamp::from_millis(1));
-        kept.change_now(OnFailure::Undo, |_| ()).expect("nothing to do");
-        assert!(!path.exists());
-    }
-}
+mod tests;

@@ -1,5 +1,5 @@
 //! How soon a change in Redis is everywhere: in every proxy, and in the mirror that each of them has. And how long
-//! a proxy with many endpoints takes for one change, and for all of them.
+//! a proxy with many endpoints and flags takes for one change, and for all of them.
 //!
 //! ```text
 //! cargo build --release --package serin --package serin-tests --bins && target/release/store-latency
@@ -17,6 +17,7 @@ use serin_tests::serin::Serin;
 use tokio::time::{Instant, sleep};
 
 const SERVICE: &str = "checkbox";
+const FLAGS: &str = "serin:{test}:flags";
 /// How long a change may take before the measurement is given up.
 const LIMIT: Duration = Duration::from_secs(20);
 /// Between two looks at whether a change has arrived.
@@ -40,6 +41,9 @@ struct Options {
     /// Endpoints of each of these services
     #[arg(long, default_value_t = 10)]
     endpoints: usize,
+    /// Flags beside them
+    #[arg(long, default_value_t = 10_000)]
+    flags: usize,
     /// Measures the unoptimised daemon, which is quicker to build
     #[arg(long)]
     dev: bool,
@@ -110,10 +114,14 @@ async fn many(options: &Options, out: &mut impl Write) -> anyhow::Result<()> {
             members.hset(&keys[1], &address, format!("{{\"state\":\"ready\",\"address\":\"{address}\"}}")).ignore();
         }
     }
+    for flag in 0..options.flags {
+        members.hset(FLAGS, format!("flag-{flag}"), definition(flag)).ignore();
+    }
+    members.hset("serin:{test}:flagset", "revision", 1).ignore();
     let mut connection = connect(&redis).await?;
     members.exec_async(&mut connection).await?;
     let proxy = start(&config, options).await?;
-    let (mut ones, mut alls) = (Vec::new(), Vec::new());
+    let (mut ones, mut alls, mut flags) = (Vec::new(), Vec::new(), Vec::new());
     for number in 0..100 {
         let service = number * 7 % options.services;
         let (name, id) = (format!("s{service}"), format!("new-{number}"));
@@ -137,9 +145,34 @@ async fn many(options: &Options, out: &mut impl Write) -> anyhow::Result<()> {
         redis::cmd("CLIENT").arg(&["KILL", "TYPE", "pubsub"]).exec_async(&mut connection).await?;
         alls.push(until(start, async || knows(&proxy, &name, &id).await).await?);
     }
-    let size = options.services * options.endpoints;
-    row(out, &format!("one endpoint of {size} is in force"), ones)?;
-    row(out, &format!("all {size} are read anew after a lost subscription"), alls)
+    for number in 0..options.flags.min(20) {
+        let (key, text) = (format!("flag-{}", number * 7 % options.flags), definition(options.flags + number));
+        let mut change = redis::pipe();
+        change.atomic().hset(FLAGS, &key, &text).ignore().hincr("serin:{test}:flagset", "revision", 1).ignore();
+        change.publish("serin:{test}:changes", ":flags").ignore();
+        let start = Instant::now();
+        change.exec_async(&mut connection).await?;
+        flags.push(until(start, async || is_defined(&proxy, &key, &text).await).await?);
+    }
+    let (size, all_flags) = (options.services * options.endpoints, options.flags);
+    let of = format!("{size} endpoints in {} services", options.services);
+    row(out, &format!("one of {of} is in force"), ones)?;
+    row(out, &format!("all {of} and {all_flags} flags are read anew after a lost subscription"), alls)?;
+    if flags.is_empty() { Ok(()) } else { row(out, &format!("one of {all_flags} flags is in force"), flags) }
+}
+
+/// A flag's definition, which differs from that of any other number.
+fn definition(number: usize) -> String {
+    format!(
+        "{{\"state\":\"ENABLED\",\"variants\":{{\"on\":true,\"off\":false}},\"defaultVariant\":\"off\",\
+         \"targeting\":{{\"if\":[{{\"==\":[{{\"var\":\"user\"}},\"u{number}\"]}},\"on\"]}}}}"
+    )
+}
+
+/// Whether this definition of a flag is in force in a proxy.
+async fn is_defined(proxy: &Serin, key: &str, definition: &str) -> anyhow::Result<bool> {
+    let wanted: serde_json::Value = serde_json::from_str(definition)?;
+    Ok(proxy.ask(&format!("/v1/flags/{key}")).await?.json()?["definition"] == wanted)
 }
 
 async fn start(config: &str, options: &Options) -> anyhow::Result<Serin> {

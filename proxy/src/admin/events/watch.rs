@@ -17,6 +17,7 @@ use crate::live::{Live, ServiceView};
 use crate::model::circuit::Circuit;
 use crate::model::rollout::Rollout;
 use crate::model::split::Arm;
+use crate::model::state::Scope;
 use crate::telemetry;
 
 /// How often what no snapshot tells of is looked at.
@@ -60,7 +61,9 @@ impl Facts {
 impl Watcher {
     /// A watcher to whom nothing of what is now is news.
     pub(in super::super) fn new(live: Arc<Live>, events: &Events) -> Self {
-        let (services, reachable) = look(&live);
+        let snapshot = live.snapshot();
+        let services = snapshot.services().iter().map(|view| (view.spec.name.clone(), Facts::of(view))).collect();
+        let reachable = live.store_health().reachable;
         let silent = live.discovery().mass_since.is_some();
         Self { live, ring: Arc::clone(&events.ring), services, reachable, silent }
     }
@@ -71,43 +74,47 @@ impl Watcher {
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                Ok(()) = published.changed() => {}
-                _ = looks.tick() => {}
+                // Only what was compiled anew; what else becomes of endpoints the next look at everything sees.
+                Ok(()) = published.changed() => self.compare(Scope::Part),
+                _ = looks.tick() => self.compare(Scope::Whole),
             }
-            self.compare();
         }
     }
 
-    fn compare(&mut self) {
-        let (services, reachable) = look(&self.live);
+    fn compare(&mut self, scope: Scope) {
+        let reachable = self.live.store_health().reachable;
         if reachable != self.reachable {
             let event = EventJson {
                 why: self.live.store_health().detail.clone(),
                 ..EventJson::of(None, reach(self.reachable), reach(reachable))
             };
             self.ring.push(Kind::Store, &event);
+            self.reachable = reachable;
         }
         let silent = self.live.discovery().mass_since.is_some();
         if silent != std::mem::replace(&mut self.silent, silent) {
             self.ring.push(Kind::Discovery, &EventJson::of(None, leases(!silent), leases(silent)));
         }
-        for (name, after) in &services {
-            // One that just came into the configuration has no before.
-            let Some(before) = self.services.get(name) else { continue };
-            let (circuit, endpoints) = (circuit(name, before, after), endpoints(name, before, after));
-            let all = circuit.into_iter().chain(weight(name, before, after)).chain(rollout(name, before, after));
-            for (kind, event) in all.chain(endpoints) {
-                self.ring.push(kind, &event);
+        let snapshot = self.live.snapshot();
+        self.services.retain(|name, _| snapshot.service(name).is_some());
+        for view in snapshot.services() {
+            let name = &view.spec.name;
+            let before = self.services.get(name);
+            if scope == Scope::Part && before.is_some_and(|before| Arc::ptr_eq(&before.view, view)) {
+                continue;
             }
+            let after = Facts::of(view);
+            // One that just came into the configuration has no before.
+            if let Some(before) = before {
+                let (circuit, endpoints) = (circuit(name, before, &after), endpoints(name, before, &after));
+                let all = circuit.into_iter().chain(weight(name, before, &after)).chain(rollout(name, before, &after));
+                for (kind, event) in all.chain(endpoints) {
+                    self.ring.push(kind, &event);
+                }
+            }
+            self.services.insert(name.clone(), after);
         }
-        (self.services, self.reachable) = (services, reachable);
     }
-}
-
-fn look(live: &Live) -> (BTreeMap<String, Facts>, bool) {
-    let snapshot = live.snapshot();
-    let services = snapshot.services().iter().map(|view| (view.spec.name.clone(), Facts::of(view))).collect();
-    (services, live.store_health().reachable)
 }
 
 const fn reach(reachable: bool) -> &'static str {
@@ -251,7 +258,7 @@ mod tests {
 
         /// What is told now: kind and data of each event.
         async fn told(&mut self) -> Vec<(String, Value)> {
-            self.watcher.compare();
+            self.watcher.compare(Scope::Whole);
             let mut told = Vec::new();
             while let Ok(Taken::Event(text)) =
                 tokio::time::timeout(Duration::ZERO, self.events.ring.next(&mut self.cursor)).await

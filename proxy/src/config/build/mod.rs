@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::model::flag::FlagFile;
 use crate::model::spec::{AdminAddress, AdminSpec, ServiceSpec, Spec};
 
 pub(super) use service::health;
@@ -55,8 +56,10 @@ pub(super) fn spec(raw: RawConfig, state_directory: Option<&Path>, findings: &mu
     if raw.alert.email.is_none() {
         note_silence(&services, findings);
     }
+    // What is in it is read with the secrets.
+    let flag_file = file(&raw.flags.file, findings).map(|file| FlagFile { file, definitions: Arc::default() });
     let threads = usize::try_from(threads).unwrap_or(0);
-    Spec { threads, admin, store, listeners, services, email, outbox, mass_expiry_share, drain }
+    Spec { threads, admin, store, listeners, services, email, outbox, mass_expiry_share, flag_file, drain }
 }
 
 fn note_silence(services: &[Arc<ServiceSpec>], findings: &mut Findings<'_>) {

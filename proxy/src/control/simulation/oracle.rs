@@ -10,6 +10,7 @@ use crate::model::circuit::{Cause, Circuit};
 use crate::model::rollout::change::{Lead, RolloutChange};
 use crate::model::rollout::plan::Gate;
 use crate::model::rollout::{Phase, Rollout, RolloutId};
+use crate::model::split::EpisodeId;
 use crate::model::state::{Change, ServiceState};
 use crate::model::time::Timestamp;
 use crate::store::redis::simulated::{Written, Wrote};
@@ -19,6 +20,8 @@ use crate::store::redis::simulated::{Written, Wrote};
 pub(super) struct Oracle {
     /// Reasons of the resets that people asked for: each is its own.
     pub(super) resets: BTreeSet<String>,
+    /// The trips that were reset so in the store, by episode and the epoch of the reset.
+    dealt_with: Vec<(Option<EpisodeId>, u64)>,
     /// What each proxy was last seen to hold.
     pub(super) seen: Vec<Seen>,
     /// When the server was first told of a step: by rollout, step, and when it began by its own account.
@@ -57,10 +60,12 @@ impl Oracle {
         }
     }
 
-    /// Whether a reset that a person made closed this open circuit.
+    /// Whether a reset that a person made closed this open circuit, or one before the latest that is known.
     fn closed_by_right(&self, open: &Circuit, closed: &Circuit) -> bool {
         let by_a_person = closed.reset.as_ref().is_some_and(|reset| self.resets.contains(&reset.reason));
-        by_a_person && closed.episode == open.episode && closed.epoch > open.epoch
+        let is_of = |episode: Option<EpisodeId>, epoch: u64| episode == open.episode && epoch > open.epoch;
+        let before = self.dealt_with.iter().any(|(episode, epoch)| is_of(*episode, *epoch));
+        by_a_person && (is_of(closed.episode, closed.epoch) || before)
     }
 
     fn check_closing(&mut self, place: &str, open: &Circuit, now: &Circuit) {
@@ -119,6 +124,9 @@ impl Oracle {
         // Of two that are open one alone can be reset; whoever holds the other opens the store's again.
         let open = if before.circuit.is_open() { &before.circuit } else { &own.circuit };
         self.check_closing(&format!("in the store, by p{by}"), open, &after.circuit);
+        if before.circuit.is_open() && !after.circuit.is_open() {
+            self.dealt_with.push((after.circuit.episode, after.circuit.epoch));
+        }
         self.hold(after.revision > before.revision, || format!("the revision fell: {before:?} became {after:?}"));
         if after.circuit.is_open() {
             let stopped = after.episode.is_none() && after.live_rollout().is_none();

@@ -19,9 +19,10 @@ use crate::live::{Health, Live, Report, ServiceView};
 use crate::model::outcome::{BadOutcome, BadReason, BadSample};
 use crate::model::spec::{HealthSpec, ServiceSpec, Spec, StatusSet, VerdictSpec};
 use crate::model::split::{Arm, Unit};
+use crate::model::state::Scope;
 use crate::model::weight::Weight;
-use crate::store::Store;
 use crate::store::redis::simulated::{Server, StateFile};
+use crate::store::{Changed, Store};
 use crate::telemetry;
 
 /// The one service of the simulated world.
@@ -75,11 +76,15 @@ impl Process {
         self.tasks.push(Task { what, work: Box::pin(work) });
     }
 
-    /// Begins a step of the sync, unless one runs.
-    pub(super) fn begin_sync(&mut self) {
+    /// Begins a step of the sync over the service or over everything, unless one runs.
+    pub(super) fn begin_sync(&mut self, scope: Scope) {
         if let Some(mut sync) = self.sync.take() {
+            let changed = match scope {
+                Scope::Whole => Changed::Anything,
+                Scope::Part => Changed::Services([SERVICE.to_owned()].into()),
+            };
             self.begin("sync", async move {
-                sync.step().await;
+                sync.follow(&changed).await;
                 Done::Sync(sync)
             });
         }

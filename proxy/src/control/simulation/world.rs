@@ -13,6 +13,7 @@ use super::people::{self, Pipeline};
 use super::proxy::Proxy;
 use crate::control::alert::Mailer;
 use crate::model::split::Arm;
+use crate::model::state::Scope;
 use crate::model::time::Timestamp;
 use crate::model::weight::Weight;
 use crate::store::redis::simulated::{Faults, Server};
@@ -177,7 +178,9 @@ impl World {
         let drives = self.draws.random_bool(0.4);
         self.probe(index);
         let Some(process) = &mut self.proxies[index].process else { return self.boot(index) };
-        if drives { process.begin_drive() } else { process.begin_sync() }
+        // Somebody rang for the service, or it was time to look at everything.
+        let scope = if self.draws.random_bool(0.5) { Scope::Part } else { Scope::Whole };
+        if drives { process.begin_drive() } else { process.begin_sync(scope) }
     }
 
     fn serve(&mut self, index: usize) {
@@ -352,7 +355,7 @@ impl World {
             for index in 0..self.proxies.len() {
                 self.set_clock(index);
                 if let Some(process) = &mut self.proxies[index].process {
-                    process.begin_sync();
+                    process.begin_sync(Scope::Whole);
                     if drives {
                         process.begin_drive();
                     }

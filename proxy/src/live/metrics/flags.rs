@@ -2,6 +2,7 @@
 //! for a gate or for `X-Serin-Flags`, have series of their own; all others are counted together.
 
 use super::{Live, Named, Scrape, counter, gauge};
+use crate::live::ServiceView;
 
 pub(super) const FLAGS: Named = gauge("serin_flags", "Flags in force.", &[]);
 pub(super) const REFUSED: Named = gauge("serin_flags_refused", "Refusals of definitions that the store holds.", &[]);
@@ -11,12 +12,24 @@ pub(super) const EVALUATIONS: Named = counter(
     &["flag", "variant"],
 );
 
+pub(super) const TURNED_AWAY: Named =
+    counter("serin_gate_closed_total", "Requests that a closed gate answered.", &["service", "flag"]);
+
 /// The flag of all that the configuration doesn't name. No key has a colon, and no variant.
 const OTHERS: &str = ":other";
 /// The variant of an evaluation that gave no value.
 const WITHOUT_VALUE: &str = ":none";
 
 impl Scrape {
+    pub(super) fn gates(&mut self, service: &ServiceView) {
+        for (flag, count) in service.live.gates().turned_away() {
+            // One that the configuration dropped is remembered, and not told of.
+            if service.spec.gates.iter().any(|gate| gate.flag == flag) {
+                self.number(&TURNED_AWAY, &[&service.spec.name, &flag], count);
+            }
+        }
+    }
+
     pub(super) fn flags(&mut self, live: &Live, flags: usize) {
         self.number(&FLAGS, &[], flags as u64);
         self.number(&REFUSED, &[], live.flag_facts().refusals.len() as u64);

@@ -86,7 +86,7 @@ impl Lease {
         }
         self.draining = draining;
         match self.phase {
-            Phase::Beating => None,
+            Phase::Beating | Phase::Returning(..) => None,
             // It was late, or the store was: nothing is held against it.
             Phase::Late(..) | Phase::Kept => {
                 self.phase = Phase::Beating;
@@ -96,12 +96,6 @@ impl Lease {
                 let trial = self.trial(now);
                 self.phase = Phase::Returning(now, trial);
                 Some(trial)
-            }
-            Phase::Returning(since, trial) => {
-                if now.since(since) >= trial {
-                    self.phase = Phase::Beating;
-                }
-                None
             }
         }
     }
@@ -123,11 +117,15 @@ impl Lease {
     }
 
     /// What time alone does. Returns whether it is out now, and wasn't before.
-    pub(super) fn pass_time(&mut self, now: Timestamp, checks: Checks) -> bool {
+    pub(super) fn pass_time(&mut self, now: Timestamp, checks: impl FnOnce() -> Checks) -> bool {
         match self.phase {
-            Phase::Late(since, until) if now >= until || checks == Checks::Failing => {
+            Phase::Late(since, until) if now >= until || checks() == Checks::Failing => {
                 self.go(now, Some(since));
                 true
+            }
+            Phase::Returning(since, trial) if now.since(since) >= trial => {
+                self.phase = Phase::Beating;
+                false
             }
             _ => false,
         }

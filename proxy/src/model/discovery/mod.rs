@@ -17,11 +17,12 @@ mod lease;
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::split::Arm;
-use super::state::{Member, MemberSpec, State};
+use super::state::{Member, MemberSpec, Scope, ServiceState, State};
 use super::time::Timestamp;
 use lease::Lease;
 
@@ -97,8 +98,10 @@ pub enum Reading {
 pub struct Look<'a> {
     /// Now, by a clock that is never set.
     pub now: Timestamp,
-    /// The state of every service that the proxy has, without members whose lease ran out.
+    /// The state of services, without members whose lease ran out.
     pub state: &'a State,
+    /// Of which. A part of them is only ever read, just now.
+    pub scope: Scope,
     /// How it was come by.
     pub reading: Reading,
     /// The share of leased members beyond which falling silent together is no fault of theirs.
@@ -142,6 +145,12 @@ impl Default for Roster {
     }
 }
 
+impl Look<'_> {
+    fn tells_of(&self, key: &Key) -> bool {
+        self.state.contains_key(&key.service)
+    }
+}
+
 impl Roster {
     /// Takes in what the proxy sees, and what active checks say of members.
     pub fn look(&mut self, look: &Look<'_>, checks: impl Fn(&Key) -> Checks) -> Vec<News> {
@@ -154,11 +163,11 @@ impl Roster {
         }
         let read_since = *self.read_since.get_or_insert(look.now);
         let mut news = Vec::new();
-        self.forget_who_left(look.state);
+        self.forget_who_left(look);
         self.take_in_beats(look, &mut news);
         let mut lapsed = Vec::new();
         for (key, lease) in &mut self.leases {
-            if find(look.state, key).is_none() && lease.is_beating() {
+            if look.tells_of(key) && find(look.state, key).is_none() && lease.is_beating() {
                 lease.lapse(look.now, read_since, checks(key));
                 lapsed.push(key.clone());
             }
@@ -167,7 +176,7 @@ impl Roster {
         let standing = |key: Key| News::Lapsed(key.clone(), self.leases.get(&key).and_then(Lease::standing));
         news.extend(lapsed.into_iter().map(standing));
         for (key, lease) in &mut self.leases {
-            if lease.pass_time(look.now, checks(key)) {
+            if lease.pass_time(look.now, || checks(key)) {
                 news.push(News::Gone(key.clone()));
             }
         }
@@ -175,16 +184,23 @@ impl Roster {
         news
     }
 
-    /// Puts members that serve on without a lease back into the state that the proxy serves by.
-    pub fn fill(&self, state: &mut State) {
-        for (key, lease) in &self.leases {
-            if matches!(lease.standing(), Some(Standing::Late | Standing::Kept))
-                && let Some(service) = state.get_mut(&key.service)
-            {
-                let pool = service.pools.get_mut(key.arm);
-                pool.entry(key.id.clone()).or_insert_with(|| Member::Ready(lease.member().clone()));
+    /// The state that the proxy serves by: with the members that serve on without a lease put back.
+    pub fn fill<'a>(&self, service: &str, state: &'a ServiceState) -> Cow<'a, ServiceState> {
+        let mut filled = Cow::Borrowed(state);
+        for (key, lease) in self.of(service) {
+            let serves_on = matches!(lease.standing(), Some(Standing::Late | Standing::Kept));
+            if serves_on && !state.pools.get(key.arm).contains_key(&key.id) {
+                let pool = filled.to_mut().pools.get_mut(key.arm);
+                pool.insert(key.id.clone(), Member::Ready(lease.member().clone()));
             }
         }
+        filled
+    }
+
+    /// The leases of one service.
+    fn of(&self, service: &str) -> impl Iterator<Item = (&Key, &Lease)> {
+        let first = Key { service: service.to_owned(), arm: Arm::Stable, id: String::new() };
+        self.leases.range(first..).take_while(move |(key, _)| key.service == service)
     }
 
     /// How a member stands; steady is also who is not leased.
@@ -204,9 +220,9 @@ impl Roster {
     }
 
     /// Who left on purpose, or is of no service any more.
-    fn forget_who_left(&mut self, state: &State) {
+    fn forget_who_left(&mut self, look: &Look<'_>) {
         self.leases.retain(|key, lease| {
-            let Some(service) = state.get(&key.service) else { return false };
+            let Some(service) = look.state.get(&key.service) else { return look.scope == Scope::Part };
             match service.pools.get(key.arm).get(&key.id) {
                 Some(member) => member.spec().is_some_and(|spec| spec.ttl_ms.is_some()),
                 None => {

@@ -54,7 +54,7 @@ impl World {
     fn look(&mut self, reading: Reading) {
         let checks = self.checks;
         let now = Timestamp::from_millis(self.now * 1_000);
-        let look = Look { now, state: &self.state, reading, mass_share: 0.5 };
+        let look = Look { now, state: &self.state, scope: Scope::Whole, reading, mass_share: 0.5 };
         self.news = self.roster.look(&look, |_| checks);
     }
 
@@ -68,9 +68,7 @@ impl World {
 
     /// Whether it may get work.
     fn serves(&self, id: &str) -> bool {
-        let mut state = self.state.clone();
-        self.roster.fill(&mut state);
-        let is_there = state[SHOP].pools.stable.contains_key(id);
+        let is_there = self.roster.fill(SHOP, &self.state[SHOP]).pools.stable.contains_key(id);
         is_there && self.roster.standing(&key(id)) != Standing::Returning
     }
 

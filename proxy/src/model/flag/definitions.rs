@@ -3,7 +3,8 @@
 //! Every store applies changes through [`Definitions::apply`], so that they can't differ in what a
 //! change means. Nothing is understood here before [`Definitions::compile`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -28,6 +29,18 @@ pub struct Definitions {
     /// The JSON text of the metadata that all flags share.
     #[serde(with = "text", skip_serializing_if = "Option::is_none")]
     pub metadata: Option<Arc<str>>,
+    /// What came from a file once, by its place there: what was changed or taken out since, the file doesn't bring back.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub seeded: BTreeSet<String>,
+}
+
+/// A file of definitions that the configuration names: what the store never had of it, it gets from there.
+#[derive(Clone, Debug)]
+pub struct FlagFile {
+    /// The file.
+    pub file: PathBuf,
+    /// What it holds.
+    pub definitions: Arc<Definitions>,
 }
 
 /// A wish to change flags. The only way in which definitions change.
@@ -57,8 +70,10 @@ pub enum FlagChange {
         /// Its name.
         name: String,
     },
-    /// Put these in the place of everything; their revision is of no matter.
+    /// Put these in the place of everything; their revision, and what came from a file, are of no matter.
     Replace(Definitions),
+    /// Take these from a file: what came from one before stays as it is, and so does what is there already.
+    Seed(Arc<Definitions>),
 }
 
 impl Definitions {
@@ -75,6 +90,7 @@ impl Definitions {
             flags: flags.map(texts).collect(),
             evaluators: document.evaluators.iter().map(texts).collect(),
             metadata: document.metadata.as_ref().map(|metadata| Arc::from(metadata.to_string())),
+            seeded: BTreeSet::new(),
         })
     }
 
@@ -96,12 +112,45 @@ impl Definitions {
             FlagChange::RemoveEvaluator { name } => {
                 next.evaluators.remove(name);
             }
-            FlagChange::Replace(definitions) => next = Self { revision: self.revision, ..definitions.clone() },
+            FlagChange::Replace(definitions) => {
+                next = Self { revision: self.revision, seeded: self.seeded.clone(), ..definitions.clone() };
+            }
+            FlagChange::Seed(definitions) => next.seed(definitions),
         }
         if next != *self {
             next.revision = self.revision + 1;
         }
         next
+    }
+
+    /// Whether nothing would come of [`FlagChange::Seed`].
+    pub fn had(&self, seeds: &Self) -> bool {
+        seeds.places().all(|place| self.seeded.contains(&place))
+    }
+
+    fn seed(&mut self, seeds: &Self) {
+        for (key, definition) in &seeds.flags {
+            if self.seeded.insert(flag_place(key)) {
+                self.flags.entry(key.clone()).or_insert_with(|| Arc::clone(definition));
+            }
+        }
+        for (name, evaluator) in &seeds.evaluators {
+            if self.seeded.insert(evaluator_place(name)) {
+                self.evaluators.entry(name.clone()).or_insert_with(|| Arc::clone(evaluator));
+            }
+        }
+        if let Some(metadata) = &seeds.metadata
+            && self.seeded.insert(METADATA.to_owned())
+        {
+            self.metadata.get_or_insert_with(|| Arc::clone(metadata));
+        }
+    }
+
+    /// The places of all that they hold.
+    fn places(&self) -> impl Iterator<Item = String> {
+        let names = self.flags.keys().map(|key| flag_place(key));
+        let names = names.chain(self.evaluators.keys().map(|name| evaluator_place(name)));
+        names.chain(self.metadata.iter().map(|_| METADATA.to_owned()))
     }
 
     /// Compiles them over the set that was: see [`FlagSet::assemble`].
@@ -164,6 +213,14 @@ impl Definitions {
 
 /// Where the metadata of all flags stands in a document.
 pub(super) const METADATA: &str = "metadata";
+
+fn flag_place(key: &str) -> String {
+    format!("flags.{key}")
+}
+
+fn evaluator_place(name: &str) -> String {
+    format!("$evaluators.{name}")
+}
 
 fn put_back(texts: &mut BTreeMap<String, Arc<str>>, last_good: &BTreeMap<String, Arc<str>>, name: &str) {
     if let Some(text) = last_good.get(name) {

@@ -36,7 +36,7 @@ mod tests;
 
 pub use context::Context;
 pub use definition::{Flag, Kind, is_name};
-pub use definitions::{Definitions, FlagChange};
+pub use definitions::{Definitions, FlagChange, FlagFile};
 pub use digest::Digest;
 pub use document::Document;
 pub use evaluation::{ErrorCode, Evaluation, Fault, Reason};

@@ -7,18 +7,17 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, OpenOptions};
-use std::hash::Hasher as _;
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use siphasher::sip::SipHasher13;
 use tempfile::NamedTempFile;
 
 use super::codec::{decode, encode};
 use crate::model::split::EpisodeId;
 use crate::model::verdict::Post;
+use crate::store::checksum::checksum;
 
 /// Posts kept of one episode. The verdict thins what comes to less; this is for what it doesn't know.
 const POSTS: usize = 262_144;
@@ -45,7 +44,7 @@ struct Page {
 impl Page {
     /// Adds a post; whether it was new.
     fn add(&mut self, line: &str, post: Post) -> bool {
-        let is_new = self.posts.len() < POSTS && self.known.insert(digest(line));
+        let is_new = self.posts.len() < POSTS && self.known.insert(checksum(line.as_bytes()));
         if is_new {
             self.posts.push(post);
         }
@@ -76,9 +75,9 @@ impl Journal {
 
     /// The posts of an episode that aren't among these.
     pub(in crate::store) fn beside(&self, episode: EpisodeId, others: &[Post]) -> Vec<Post> {
-        let others: HashSet<u64> = others.iter().map(|post| digest(&encode(post))).collect();
+        let others: HashSet<u64> = others.iter().map(|post| checksum(encode(post).as_bytes())).collect();
         let mut posts = self.posts(episode, 0);
-        posts.retain(|post| !others.contains(&digest(&encode(post))));
+        posts.retain(|post| !others.contains(&checksum(encode(post).as_bytes())));
         posts
     }
 
@@ -203,23 +202,16 @@ fn remove(path: &Path) -> io::Result<()> {
 
 fn journal_line(episode: EpisodeId, line: &str) -> String {
     let body = format!("{episode} {line}");
-    format!("{:016x} {body}\n", digest(&body))
+    format!("{:016x} {body}\n", checksum(body.as_bytes()))
 }
 
 fn parse(line: &str) -> Option<(EpisodeId, &str, Post)> {
     let (sum, body) = line.split_once(' ')?;
-    if sum != format!("{:016x}", digest(body)) {
+    if sum != format!("{:016x}", checksum(body.as_bytes())) {
         return None;
     }
     let (episode, line) = body.split_once(' ')?;
     Some((episode.parse().ok()?, line, decode(line)?))
-}
-
-/// Tells lines apart, and a whole one from a torn one. Nothing depends on nobody being able to forge it.
-fn digest(line: &str) -> u64 {
-    let mut hasher = SipHasher13::new();
-    hasher.write(line.as_bytes());
-    hasher.finish()
 }
 
 #[cfg(test)]

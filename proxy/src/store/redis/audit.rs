@@ -1,8 +1,8 @@
 //! The audit log in Redis: a stream that all proxies add to, an entry in JSON in each.
 
 use super::connection::Line;
+use super::rounds::in_time;
 use super::stream::Stream;
-use super::write::in_time;
 use crate::model::audit::Entry;
 use crate::store::StoreError;
 use crate::store::audit::{KEPT, Shelf};

@@ -5,7 +5,6 @@
 //! changed, not whenever a service did.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
@@ -19,7 +18,6 @@ use crate::store::{Changed, LOOK};
 pub(super) struct Bell {
     rung: Notify,
     news: Mutex<News>,
-    flags: AtomicBool,
 }
 
 /// What a bell was rung for.
@@ -31,17 +29,19 @@ struct News {
     services: BTreeSet<String>,
     /// Services of which the primary itself said so, since it was asked for them: a mirror may not know yet.
     by_primary: BTreeSet<String>,
+    /// Who said that flags changed, since they were looked at; of both the primary counts.
+    flags: Option<Teller>,
     /// When somebody was last sent to look at everything.
     looked: Option<Instant>,
 }
 
 /// Who tells of a change.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Teller {
-    /// The server that takes writes.
-    Primary,
-    /// One that follows it.
+    /// One that follows the server that takes writes, or nobody in particular.
     Mirror,
+    /// The server that takes writes: a mirror may not know yet.
+    Primary,
 }
 
 impl Bell {
@@ -53,14 +53,14 @@ impl Bell {
     /// Anything may have changed.
     pub(super) fn ring_for_all(&self) {
         self.news().all = true;
-        self.expect_flags();
+        self.expect_flags(Teller::Mirror);
         self.ring();
     }
 
     /// A service changed, or flags did: what a message says.
     pub(super) fn ring_for(&self, changed: String, teller: Teller) {
         if changed == FLAGS_CHANGED {
-            self.expect_flags();
+            self.expect_flags(teller);
         } else {
             self.note(changed, teller);
         }
@@ -68,13 +68,19 @@ impl Bell {
     }
 
     /// Flags may have changed; that is no reason to wake anybody.
-    pub(super) fn expect_flags(&self) {
-        self.flags.store(true, Ordering::Relaxed);
+    pub(super) fn expect_flags(&self, teller: Teller) {
+        let mut news = self.news();
+        news.flags = news.flags.max(Some(teller));
     }
 
-    /// Whether a flag may have changed since the last time this was asked.
-    pub(super) fn take_flags(&self) -> bool {
-        self.flags.swap(false, Ordering::Relaxed)
+    /// Whether a flag may have changed since the last time this was asked, and who said so.
+    pub(super) fn take_flags(&self) -> Option<Teller> {
+        self.news().flags.take()
+    }
+
+    /// Whether a flag may have changed since it was last looked at.
+    pub(super) fn expects_flags(&self) -> bool {
+        self.news().flags.is_some()
     }
 
     /// A service may have changed; that is no reason to wake anybody.
@@ -95,7 +101,8 @@ impl Bell {
         let mut news = self.news();
         let services = std::mem::take(&mut news.services);
         let is_time = news.looked.is_none_or(|looked| looked.elapsed() >= LOOK);
-        if std::mem::take(&mut news.all) || services.is_empty() || is_time {
+        let is_about_nothing = services.is_empty() && news.flags.is_none();
+        if std::mem::take(&mut news.all) || is_about_nothing || is_time {
             news.looked = Some(Instant::now());
             return Changed::Anything;
         }
@@ -142,6 +149,18 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_bell_that_rang_for_flags_sends_nobody_to_services() {
+        let bell = Bell::default();
+        bell.heard().await;
+        bell.ring_for(FLAGS_CHANGED.to_owned(), Teller::Primary);
+        assert_eq!(bell.heard().await, Changed::Services(services(&[])));
+        bell.expect_flags(Teller::Mirror);
+        assert_eq!(bell.take_flags(), Some(Teller::Primary), "the mirror's word was taken for the primary's");
+        bell.ring();
+        assert_eq!(bell.heard().await, Changed::Anything, "it said nothing of what");
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_bell_that_rang_for_all_means_everything() {
         let bell = Bell::default();
         bell.heard().await;
@@ -152,13 +171,14 @@ mod tests {
 
     #[test]
     fn only_what_may_be_about_flags_has_them_read_anew() {
-        for (message, about_flags) in [("checkbox", false), ("flags", false), (FLAGS_CHANGED, true)] {
+        let told = Some(Teller::Primary);
+        for (message, about_flags) in [("checkbox", None), ("flags", None), (FLAGS_CHANGED, told)] {
             let bell = Bell::default();
             bell.ring_for(message.to_owned(), Teller::Primary);
-            assert_eq!((bell.take_flags(), bell.take_flags()), (about_flags, false), "{message}");
+            assert_eq!((bell.take_flags(), bell.take_flags()), (about_flags, None), "{message}");
         }
         let bell = Bell::default();
         bell.ring_for_all();
-        assert!(bell.take_flags(), "anything may have changed");
+        assert_eq!(bell.take_flags(), Some(Teller::Mirror), "anything may have changed");
     }
 }

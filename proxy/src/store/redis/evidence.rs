@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use super::connection::{Down, Line};
 use super::keys::Keys;
+use super::rounds::in_time;
 use super::stream::{Entry, Stream};
-use super::write::in_time;
 use crate::model::split::EpisodeId;
 use crate::model::verdict::Post;
 use crate::store::evidence::{Journal, decode, encode};

@@ -28,11 +28,18 @@ const BEAT: Duration = Duration::from_millis(500);
 /// A beat so young is as good as a new one: so many proxies don't write it as often.
 const YOUNG: Duration = Duration::from_millis(250);
 
-/// A mirror.
+/// A mirror, as one who reads it has it: over a line of their own.
 #[derive(Debug)]
 pub(super) struct Mirror {
     line: Line,
+    server: Arc<Server>,
     pulse: Arc<Pulse>,
+    _care: Arc<Care>,
+}
+
+/// Those who see to it that the mirror's age is known, and who hear of changes from it. They end with its last reader.
+#[derive(Debug)]
+struct Care {
     _watch: Watch,
     _task: Task,
 }
@@ -59,7 +66,24 @@ impl Mirror {
             tokio::join!(beat(&lines.0, &key, &beaten), watch_pulse(&lines.1, &key, &seen, &ringing));
         });
         let _watch = Watch::mirror(Arc::clone(&server), keys.changes(), Arc::clone(bell));
-        Self { line: Line::new(server), pulse, _watch, _task: Task(task) }
+        let _care = Arc::new(Care { _watch, _task: Task(task) });
+        Self { line: Line::new(Arc::clone(&server)), server, pulse, _care }
+    }
+
+    /// The same mirror over another line.
+    pub(super) fn beside(&self) -> Self {
+        let (server, pulse, _care) = (Arc::clone(&self.server), Arc::clone(&self.pulse), Arc::clone(&self._care));
+        Self { line: Line::new(Arc::clone(&server)), server, pulse, _care }
+    }
+
+    /// The line over which it is read.
+    pub(super) const fn line(&self) -> &Line {
+        &self.line
+    }
+
+    /// Notes that it couldn't be asked, so that nobody does until it answers again.
+    pub(super) fn note_trouble(&self, because: Down) {
+        self.pulse.note_trouble(because);
     }
 
     /// How it is doing.
@@ -75,7 +99,7 @@ impl Mirror {
         match read_over(&self.line, keys, names, last_good).await {
             Ok(found) => Some(found),
             Err(down) => {
-                self.pulse.note_trouble(down);
+                self.note_trouble(down);
                 None
             }
         }

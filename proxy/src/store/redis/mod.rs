@@ -2,7 +2,7 @@
 //!
 //! Keys are made in `keys`, fields are understood in `codec`. `dial` and `tls` make connections, `connection` keeps
 //! lines to the server, which `sentinel` finds where sentinels watch it; `read`, `write`, `register`, `evidence`,
-//! `audit` and `flags` use them. `look` says what is read where, `mirror` keeps an eye on a replica, `watch` hears of
+//! `audit` and `flags` use them, by `rounds` where nobody else's write may be lost. `look` says what is read where, `mirror` keeps an eye on a replica, `watch` hears of
 //! changes, and `remote` is all of these. Here it meets the last good state, which lives in the state file: it
 //! answers while Redis is away, and it keeps an open circuit open whatever Redis forgot.
 //! May know: model, telemetry.
@@ -20,6 +20,7 @@ mod mirror;
 mod read;
 mod register;
 mod remote;
+mod rounds;
 mod schema;
 mod sentinel;
 #[cfg(test)]
@@ -29,7 +30,7 @@ mod tls;
 mod watch;
 mod write;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -48,13 +49,13 @@ use self::write::Wish;
 use super::audit::Noted;
 use super::evidence::Journal;
 use super::state_file::{Kept, OnFailure, Saved};
-use super::{Changed, Freshness, Loaded, Place, Posted, Store, StoreError, runs, stops_a_canary};
+use super::{Changed, Freshness, Loaded, Place, Poison, Posted, Store, StoreError, runs, stops_a_canary};
 use crate::model::audit::Entry;
 use crate::model::flag::{Definitions, FlagChange};
 use crate::model::redis::RedisSpec;
 use crate::model::rollout::Fence;
 use crate::model::split::EpisodeId;
-use crate::model::state::{Change, ServiceState, State};
+use crate::model::state::{Change, Scope, ServiceState, State};
 use crate::model::verdict::Post;
 use crate::telemetry;
 
@@ -67,6 +68,8 @@ pub struct RedisStore<R = Redis> {
     flags: Known,
     /// Services that were read from Redis by this process.
     met: Mutex<BTreeSet<String>>,
+    /// What made no sense of each service when it was last read.
+    poisoned: Mutex<BTreeMap<String, Vec<Poison>>>,
 }
 
 impl RedisStore {
@@ -83,26 +86,18 @@ impl RedisStore {
         let journal = Journal::open(state_file, |episode| kept.peek(|saved| runs(&saved.services, episode)));
         let bell = Arc::new(Bell::default());
         let remote = Redis::connect(spec, &keys, journal, Arc::clone(&bell));
-        Ok(Self { remote, kept, bell, flags: Known::default(), met: Mutex::default() })
+        Ok(Self::of(remote, kept, bell))
     }
 }
 
 #[async_trait]
 impl<R: Remote> Store for RedisStore<R> {
     async fn load(&self, services: &[String]) -> Loaded {
-        let found = match self.read(services).await {
-            Ok(found) => self.restore_what_was_lost_meanwhile(services, found).await,
-            Err(down) => Err(down),
-        };
-        let mut loaded = match found {
-            Ok(found) => self.take_in(services, found).await,
-            Err(down) => self.last_good(services, down.to_string()),
-        };
-        if loaded.freshness == Freshness::Fresh {
-            loaded.poisoned.extend(self.look_at_flags().await);
-        }
-        self.add_flags(&mut loaded);
-        Loaded { mirror: self.remote.mirror(), ..loaded }
+        self.load_in(services, Scope::Whole).await
+    }
+
+    async fn load_some(&self, services: &[String]) -> Loaded {
+        self.load_in(services, Scope::Part).await
     }
 
     async fn apply(&self, service: &str, change: &Change, expected: Option<u64>) -> Result<ServiceState, StoreError> {
@@ -185,6 +180,26 @@ impl<R: Remote> Store for RedisStore<R> {
 
 #[expect(private_bounds, reason = "only this room can name a remote, and make a store of one")]
 impl<R: Remote> RedisStore<R> {
+    fn of(remote: R, kept: Arc<Kept>, bell: Arc<Bell>) -> Self {
+        Self { remote, kept, bell, flags: Known::default(), met: Mutex::default(), poisoned: Mutex::default() }
+    }
+
+    async fn load_in(&self, services: &[String], scope: Scope) -> Loaded {
+        let found = match self.read(services).await {
+            Ok(found) => self.restore_what_was_lost_meanwhile(services, found).await,
+            Err(down) => Err(down),
+        };
+        let mut loaded = match found {
+            Ok(found) => self.take_in(services, scope, found).await,
+            Err(down) => self.last_good(services, down.to_string()),
+        };
+        if loaded.freshness == Freshness::Fresh && (scope == Scope::Whole || self.bell.expects_flags()) {
+            loaded.poisoned.extend(self.look_at_flags().await);
+        }
+        self.add_flags(&mut loaded);
+        Loaded { mirror: self.remote.mirror(), ..loaded }
+    }
+
     fn runs(&self, episode: EpisodeId) -> bool {
         self.kept.peek(|saved| runs(&saved.services, episode))
     }
@@ -237,9 +252,9 @@ impl<R: Remote> RedisStore<R> {
     }
 
     /// Makes what was found the last good state, and tells Redis of open circuits and aborts that it forgot.
-    async fn take_in(&self, services: &[String], found: Vec<Decoded>) -> Loaded {
+    async fn take_in(&self, services: &[String], scope: Scope, found: Vec<Decoded>) -> Loaded {
         let mut loaded = Loaded::of(State::new(), Freshness::Fresh);
-        let mut news = State::new();
+        let (mut news, mut poisoned) = (State::new(), BTreeMap::new());
         for (name, mut decoded) in services.iter().zip(found) {
             let last_good = self.last_good_of(name);
             decoded.state.keep_stopped(&last_good);
@@ -252,10 +267,21 @@ impl<R: Remote> RedisStore<R> {
                 news.insert(name.clone(), decoded.state.clone());
             }
             loaded.state.insert(name.clone(), decoded.state);
-            loaded.poisoned.append(&mut decoded.poisoned);
+            poisoned.insert(name.clone(), decoded.poisoned);
         }
+        loaded.poisoned = self.all_poisoned(scope, poisoned);
         self.remember(news).await;
         loaded
+    }
+
+    /// What makes no sense of any service, now that these were read.
+    fn all_poisoned(&self, scope: Scope, mut found: BTreeMap<String, Vec<Poison>>) -> Vec<Poison> {
+        let mut known = self.poisoned.lock().unwrap_or_else(PoisonError::into_inner);
+        if scope == Scope::Whole {
+            known.clear();
+        }
+        known.append(&mut found);
+        known.values().flatten().cloned().collect()
     }
 
     async fn tell_of_a_stop(&self, service: &str, last_good: &ServiceState, state: ServiceState) -> ServiceState {

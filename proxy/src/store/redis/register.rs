@@ -11,15 +11,12 @@ use redis::Pipeline;
 
 use super::connection::{Down, Held, Line, Server};
 use super::keys::Keys;
-use super::write::{execute, in_time, watch};
+use super::rounds::{Round, execute, rounds, unwatch, watch};
 use super::{codec, dial};
 use crate::model::redis::RedisSpec;
 use crate::model::state::{Member, MemberSpec};
 use crate::store::registry::{Beat, Entry, Registry, is_leaving, leaving};
 use crate::store::{StoreError, lease};
-
-/// How often a transaction is tried when other writers keep winning.
-const ROUNDS: usize = 10;
 
 /// The entry of one member.
 #[derive(Debug)]
@@ -40,6 +37,26 @@ struct Found {
     lives: bool,
 }
 
+/// An exchange, as it is tried.
+struct Exchange<'a, F> {
+    registry: &'a RedisRegistry,
+    decide: F,
+}
+
+impl<T: Send, F: Fn(&Found) -> (Option<Pipeline>, T) + Sync> Round for Exchange<'_, F> {
+    type Outcome = T;
+
+    async fn try_once(&self, held: &mut Held<'_>) -> Result<Option<T>, StoreError> {
+        let found = self.registry.look(held).await?;
+        let (writes, answer) = (self.decide)(&found);
+        let went_through = match writes {
+            Some(writes) => execute(held, &writes).await?,
+            None => unwatch(held).await.map(|()| true)?,
+        };
+        Ok(went_through.then_some(answer))
+    }
+}
+
 impl RedisRegistry {
     pub(crate) fn connect(spec: &RedisSpec, namespace: &str, entry: Entry) -> Result<Self, StoreError> {
         let keys = Keys::of(namespace)?;
@@ -57,31 +74,8 @@ impl RedisRegistry {
         &self,
         decide: impl Fn(&Found) -> (Option<Pipeline>, T) + Send + Sync,
     ) -> Result<T, StoreError> {
-        let decide = &decide;
-        let once = || {
-            in_time(async move {
-                let mut held = self.line.take().await?;
-                for _ in 0..ROUNDS {
-                    let found = self.look(&mut held).await?;
-                    let (writes, answer) = decide(&found);
-                    let done = match writes {
-                        Some(writes) => execute(&mut held, &writes).await?,
-                        None => redis::cmd("UNWATCH")
-                            .exec_async(&mut held.connection)
-                            .await
-                            .map(|()| true)
-                            .map_err(Down::from)?,
-                    };
-                    if done {
-                        held.keep();
-                        return Ok(answer);
-                    }
-                }
-                held.keep();
-                Err(StoreError::Unavailable("others keep changing the pool: try again".to_owned()))
-            })
-        };
-        self.server.follow(once).await
+        let exchange = Exchange { registry: self, decide };
+        self.server.follow(|| rounds(&self.line, "the pool", &exchange)).await
     }
 
     async fn look(&self, held: &mut Held<'_>) -> Result<Found, Down> {

@@ -76,12 +76,13 @@ impl Redis {
     pub(super) fn connect(spec: &RedisSpec, keys: &Keys, journal: Arc<Journal>, bell: Arc<Bell>) -> Self {
         let primary = Arc::new(Server::primary(spec, keys));
         let mirror = spec.mirror.as_ref().map(|mirror| Mirror::start(mirror, &primary, keys, &bell));
+        let flags = Flags::new(keys, Line::new(Arc::clone(&primary)), mirror.as_ref().map(Mirror::beside));
         Self {
             looker: Looker::new(keys.clone(), Line::new(Arc::clone(&primary)), mirror, Arc::clone(&bell)),
             writer: Writer::new(keys.clone(), Line::new(Arc::clone(&primary))),
             evidence: Evidence::new(keys.clone(), Line::new(Arc::clone(&primary)), journal),
             audit: AuditLog::new(Audit::new(keys.audit(), Line::new(Arc::clone(&primary)))),
-            flags: Flags::new(keys, Line::new(Arc::clone(&primary))),
+            flags,
             _watch: Watch::primary(Arc::clone(&primary), keys.changes(), Arc::clone(&bell)),
             _sentinels: Watch::sentinels(&primary),
             primary,

@@ -15,7 +15,7 @@ use super::audit::Audit;
 use super::codec::Decoded;
 use super::connection::Down;
 use super::evidence::Evidence;
-use super::flags::{Flags, Known};
+use super::flags::Flags;
 use super::write::{Wish, next_fence};
 use super::{RedisStore, Remote};
 use crate::model::rollout::Fence;
@@ -160,7 +160,7 @@ impl Server {
     pub(crate) fn store(self: &Arc<Self>, proxy: usize, file: &StateFile) -> Arc<dyn Store> {
         let remote = Simulated { server: Arc::clone(self), proxy };
         let kept = Kept::simulated(Arc::clone(&file.0));
-        Arc::new(RedisStore { remote, kept, bell: Arc::default(), flags: Known::default(), met: Mutex::default() })
+        Arc::new(RedisStore::of(remote, kept, Arc::default()))
     }
 
     /// What it holds.

@@ -6,26 +6,20 @@
 
 use std::time::Duration;
 
-use redis::{Pipeline, RedisError, Value};
+use redis::Pipeline;
 
 use super::codec::{self, Decoded, Write};
 use super::connection::{Down, Held, Line};
 use super::evidence::AFTERLIFE;
 use super::keys::{Keys, ServiceKeys};
 use super::read;
+use super::rounds::{Round, execute, in_time, rounds, unwatch, watch};
 use crate::model::rollout::Fence;
 use crate::model::split::Arm;
 use crate::model::state::{Change, Member, ServiceState, State};
 use crate::store::lease::{self, LeaseChange};
 use crate::store::{StoreError, check_revision};
 use crate::telemetry;
-
-/// How often a transaction is tried when other writers keep winning.
-pub(super) const ROUNDS: u32 = 20;
-/// After a lost round a writer waits for up to this long times the number of the round.
-pub(super) const STEP_BACK: Duration = Duration::from_millis(4);
-/// How long a write may take in all, the wait for earlier ones included.
-const DEADLINE: Duration = Duration::from_secs(5);
 
 /// The one connection that writes.
 #[derive(Debug)]
@@ -51,23 +45,7 @@ impl Writer {
 
     /// Makes a change, and returns the state after it.
     pub(super) async fn change(&self, wish: &Wish<'_>) -> Result<ServiceState, StoreError> {
-        in_time(async {
-            let mut held = self.line.take().await?;
-            for round in 1..=ROUNDS {
-                match self.try_once(&mut held, wish).await {
-                    Ok(None) => tokio::time::sleep((STEP_BACK * round).mul_f64(rand::random())).await,
-                    // A conflict is an answer as good as any: the connection is sound.
-                    done @ (Ok(_) | Err(StoreError::Conflict { .. })) => {
-                        held.keep();
-                        return done.map(Option::unwrap_or_default);
-                    }
-                    Err(error) => return Err(error),
-                }
-            }
-            held.keep();
-            Err(StoreError::Unavailable("others keep changing the service: try again".to_owned()))
-        })
-        .await
+        rounds(&self.line, "the service", &Attempt { writer: self, wish }).await
     }
 
     /// Takes or renews the lease of the leader; none while another one holds it.
@@ -82,7 +60,7 @@ impl Writer {
                 ask.query_async(&mut held.connection).await.map_err(Down::from)?;
             let before = found.1.and_then(|text| text.parse::<u64>().ok());
             let Some(next) = next_fence(holder, found.0.as_deref(), before, known) else {
-                redis::cmd("UNWATCH").exec_async(&mut held.connection).await.map_err(Down::from)?;
+                unwatch(&mut held).await?;
                 held.keep();
                 return Ok(None);
             };
@@ -97,25 +75,6 @@ impl Writer {
             Ok(won.then_some(Fence(next)))
         })
         .await
-    }
-
-    /// One round; none if another writer won it.
-    async fn try_once(&self, held: &mut Held<'_>, wish: &Wish<'_>) -> Result<Option<ServiceState>, StoreError> {
-        let keys = self.keys.service(wish.service);
-        watch(held, &[&keys.service, &keys.pools.stable, &keys.pools.canary]).await?;
-        let last_good = State::from([(wish.service.to_owned(), wish.last_good.clone())]);
-        let names = [wish.service.to_owned()];
-        let found = read::services(&mut held.connection, &self.keys, &names, &last_good).await.map_err(Down::from)?;
-        let mut found = found.into_iter().next().unwrap_or_default();
-
-        let after = wish.outcome(&mut found);
-        let transaction = after.as_ref().map(|after| self.transaction(wish, &keys, &found, after)).unwrap_or_default();
-        if transaction.is_empty() {
-            redis::cmd("UNWATCH").exec_async(&mut held.connection).await.map_err(Down::from)?;
-            return after.map(Some);
-        }
-        let after = after?;
-        Ok(execute(held, &transaction).await?.then_some(after))
     }
 
     /// What turns what was found into what shall be.
@@ -161,7 +120,7 @@ impl Writer {
             let there: bool =
                 redis::cmd("EXISTS").arg(&keys.service).query_async(&mut held.connection).await.map_err(Down::from)?;
             if there {
-                redis::cmd("UNWATCH").exec_async(&mut held.connection).await.map_err(Down::from)?;
+                unwatch(&mut held).await?;
             } else {
                 // Whether this round is won or lost, the store has the service now.
                 execute(&mut held, &self.restoration(service, &keys, state)).await?;
@@ -189,6 +148,36 @@ impl Writer {
         }
         pipe.publish(self.keys.changes(), service).ignore();
         pipe
+    }
+}
+
+/// A wish, as it is tried.
+struct Attempt<'a> {
+    writer: &'a Writer,
+    wish: &'a Wish<'a>,
+}
+
+impl Round for Attempt<'_> {
+    type Outcome = ServiceState;
+
+    async fn try_once(&self, held: &mut Held<'_>) -> Result<Option<ServiceState>, StoreError> {
+        let Self { writer, wish } = *self;
+        let keys = writer.keys.service(wish.service);
+        watch(held, &[&keys.service, &keys.pools.stable, &keys.pools.canary]).await?;
+        let last_good = State::from([(wish.service.to_owned(), wish.last_good.clone())]);
+        let names = [wish.service.to_owned()];
+        let found = read::services(&mut held.connection, &writer.keys, &names, &last_good).await.map_err(Down::from)?;
+        let mut found = found.into_iter().next().unwrap_or_default();
+
+        let after = wish.outcome(&mut found);
+        let transaction =
+            after.as_ref().map(|after| writer.transaction(wish, &keys, &found, after)).unwrap_or_default();
+        if transaction.is_empty() {
+            unwatch(held).await?;
+            return after.map(Some);
+        }
+        let after = after?;
+        Ok(execute(held, &transaction).await?.then_some(after))
     }
 }
 
@@ -220,30 +209,6 @@ pub(super) fn next_fence(holder: &str, leads: Option<&str>, last: Option<u64>, k
         // By the clock, so that it is higher also where Redis lost the last one.
         (_, last) => Some(telemetry::now().as_millis().max(last.unwrap_or(0).max(known.0).saturating_add(1))),
     }
-}
-
-/// Gives up what takes too long.
-pub(super) async fn in_time<T>(work: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
-    let late = |_| Err(StoreError::Unavailable("Redis did not answer in time".to_owned()));
-    tokio::time::timeout(DEADLINE, work).await.unwrap_or_else(late)
-}
-
-/// Watches the keys. The first command of a write, and so the one that finds an old connection closed.
-pub(super) async fn watch(held: &mut Held<'_>, keys: &[&String]) -> Result<(), Down> {
-    let mut watch = redis::cmd("WATCH");
-    watch.arg(keys);
-    if let Err(error) = watch.exec_async(&mut held.connection).await {
-        held.renew_after(error).await?;
-        watch.exec_async(&mut held.connection).await?;
-    }
-    Ok(())
-}
-
-/// Whether the transaction went through: it doesn't if something watched was written meanwhile.
-pub(super) async fn execute(held: &mut Held<'_>, transaction: &Pipeline) -> Result<bool, Down> {
-    let answer: Result<Value, RedisError> = transaction.query_async(&mut held.connection).await;
-    let answer = answer.map_err(|error| held.explain(error))?;
-    Ok(!matches!(answer, Value::Nil))
 }
 
 /// Writes to a hash; a key of another type makes room for it.

@@ -4,18 +4,21 @@
 //! it is no text at all; all others count.
 //! May know: model.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::model::flag::Definitions;
 use crate::store::Poison;
-use crate::store::redis::codec::{BAD_REVISION, Fields, REVISION, WRONG_TYPE, Write, poison};
+use crate::store::redis::codec::{BAD_REVISION, Fields, REVISION, WRONG_TYPE, Write, json, poison};
 use crate::store::redis::keys::FlagKeys;
 
 /// The field of the set's metadata.
 pub(super) const METADATA: &str = "metadata";
+/// The field of what came from files.
+const SEEDED: &str = "seeded";
 
 const BAD_NAME: &str = "not a name: give it in UTF-8";
+const BAD_SEEDED: &str = "not a list of places: leave it to serin, which notes there what came from `flags.file`";
 const BAD_TEXT: &str = "not a definition: give JSON in UTF-8";
 
 /// What Redis holds of flags; none for a key of another type than hash.
@@ -47,6 +50,12 @@ impl Raw {
         self.set.as_ref().is_none_or(|set| set.contains_key(REVISION.as_bytes()))
     }
 
+    /// The revision; 0 where there is none, or none that makes sense.
+    pub(super) fn revision(&self) -> u64 {
+        let text = self.set.as_ref().and_then(|set| set.get(REVISION.as_bytes()));
+        text.and_then(|text| std::str::from_utf8(text).ok()?.parse().ok()).unwrap_or_default()
+    }
+
     /// How much there is of it, in bytes.
     pub(super) fn bytes(&self) -> usize {
         let hashes = [&self.set, &self.flags, &self.evaluators];
@@ -70,6 +79,7 @@ impl Decoded {
             self.refuse_key(key);
             self.state.revision = last_good.revision.max(1);
             self.state.metadata.clone_from(&last_good.metadata);
+            self.state.seeded.clone_from(&last_good.seeded);
             return;
         };
         if let Some(text) = fields.get(REVISION.as_bytes()) {
@@ -87,6 +97,14 @@ impl Decoded {
             }
             self.sound.metadata.clone_from(&metadata);
             self.state.metadata = metadata.or_else(|| last_good.metadata.clone());
+        }
+        if let Some(text) = fields.get(SEEDED.as_bytes()) {
+            let seeded = serde_json::from_slice::<BTreeSet<String>>(text).ok();
+            if seeded.is_none() {
+                self.poisoned.push(poison(key, SEEDED, BAD_SEEDED));
+            }
+            self.sound.seeded = seeded.clone().unwrap_or_default();
+            self.state.seeded = seeded.unwrap_or_else(|| last_good.seeded.clone());
         }
     }
 
@@ -141,6 +159,9 @@ pub(super) fn set_writes(sound: &Definitions, target: &Definitions) -> Vec<Write
         Some(metadata) => writes.push(Write::Set(METADATA.to_owned(), metadata.to_string())),
         None => writes.push(Write::Delete(METADATA.to_owned())),
     }
+    if target.seeded != sound.seeded {
+        writes.push(Write::Set(SEEDED.to_owned(), json(&target.seeded)));
+    }
     writes
 }
 
@@ -163,13 +184,14 @@ mod tests {
             flags: BTreeMap::from([("kill".to_owned(), Arc::from("good"))]),
             evaluators: BTreeMap::new(),
             metadata: Some("{}".into()),
+            seeded: BTreeSet::from(["flags.kill".to_owned()]),
         }
     }
 
     #[test]
     fn what_is_no_text_is_named_and_the_last_good_one_takes_its_place() {
         let raw = Raw {
-            set: fields(&[(b"revision", b"many"), (b"metadata", b"\xff")]),
+            set: fields(&[(b"revision", b"many"), (b"metadata", b"\xff"), (b"seeded", b"all")]),
             flags: fields(&[(b"kill", b"\xff"), (b"\xff", b"{}"), (b"new", b"\xff"), (b"other", b"{}")]),
             evaluators: None,
         };
@@ -180,6 +202,7 @@ mod tests {
             [
                 "serin:{test}:flagset revision",
                 "serin:{test}:flagset metadata",
+                "serin:{test}:flagset seeded",
                 "serin:{test}:flags kill",
                 "serin:{test}:flags new",
                 "serin:{test}:flags \u{fffd}",
@@ -189,6 +212,7 @@ mod tests {
         assert_eq!(decoded.state.flags.keys().collect::<Vec<_>>(), ["kill", "other"]);
         assert_eq!((&*decoded.state.flags["kill"], decoded.state.metadata.as_deref()), ("good", Some("{}")));
         assert_eq!((decoded.has_revision, decoded.state.revision), (true, 7));
+        assert_eq!(decoded.state.seeded, last_good().seeded, "what was taken out would come back");
         assert_eq!(decoded.sound.flags.keys().collect::<Vec<_>>(), ["other"]);
     }
 

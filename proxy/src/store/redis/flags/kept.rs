@@ -5,7 +5,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::codec::decode;
 use super::{FlagWish, Flags, Sight};
 use crate::model::flag::{Definitions, FlagChange, Refusal};
+use crate::store::redis::bell::Teller;
 use crate::store::redis::connection::Down;
+use crate::store::redis::keys::FLAGS_CHANGED;
 use crate::store::redis::{RedisStore, Remote};
 use crate::store::state_file::OnFailure;
 use crate::store::{Loaded, Poison, StoreError};
@@ -37,7 +39,7 @@ impl<R: Remote> RedisStore<R> {
         let rung = self.bell.take_flags();
         let down = self.try_to_look(flags, &mut seen, rung).await.err()?;
         // What couldn't be looked at now is looked at as soon as it can.
-        self.bell.expect_flags();
+        self.bell.expect_flags(rung.unwrap_or(Teller::Mirror));
         Some(Poison { key: flags.keys.flags.clone(), problem: format!("the flags can't be read: {down}") })
     }
 
@@ -49,14 +51,14 @@ impl<R: Remote> RedisStore<R> {
         loaded.poisoned.extend(faults.poisoned.iter().cloned());
     }
 
-    async fn try_to_look(&self, flags: &Flags, seen: &mut Option<Sight>, rung: bool) -> Result<(), Down> {
+    async fn try_to_look(&self, flags: &Flags, seen: &mut Option<Sight>, rung: Option<Teller>) -> Result<(), Down> {
         let last = seen.take();
-        let Some(mut sight) = flags.look(last.as_ref(), rung).await? else {
+        let Some(mut sight) = flags.look(last.as_ref(), rung, self.last_good_flags().revision).await? else {
             *seen = last;
             return Ok(());
         };
         if !sight.raw.has_revision() && self.settle(flags, &sight).await {
-            sight = flags.look(None, true).await?.unwrap_or(sight);
+            sight = flags.ask(None, true).await?.unwrap_or(sight);
         }
         if last.is_none_or(|last| last.raw != sight.raw) {
             self.take_in_flags(flags, &sight).await;
@@ -116,7 +118,7 @@ impl<R: Remote> RedisStore<R> {
                 Err(error) => Err(error),
             }
         };
-        self.bell.ring_for_all();
+        self.bell.ring_for(FLAGS_CHANGED.to_owned(), Teller::Primary);
         outcome
     }
 

@@ -5,6 +5,9 @@
 //! read with each look all the same, a large one now and then, for who writes a definition with
 //! `redis-cli` and neither raises the revision nor says so. They have a connection of their
 //! own: a trip never queues behind them. `codec` knows the fields, `kept` the last good state.
+//!
+//! A fresh mirror is asked in place of the primary, and doubted as it is with services: when the primary itself said
+//! that they changed, and when the mirror shows a lower revision than is known here.
 
 mod codec;
 mod kept;
@@ -16,11 +19,14 @@ use redis::{Pipeline, RedisResult, Value};
 use tokio::time::Instant;
 
 use self::codec::{Decoded, METADATA, Raw, decode, set_writes, writes};
+use super::bell::Teller;
 use super::codec::{Fields, REVISION};
 use super::connection::{Down, Held, Line};
 use super::keys::{FLAGS_CHANGED, FlagKeys, Keys};
+use super::mirror::Mirror;
 use super::read::only_wrong_types_pass;
-use super::write::{ROUNDS, STEP_BACK, execute, in_time, watch, write_hash};
+use super::rounds::{Round, execute, in_time, rounds, unwatch, watch};
+use super::write::write_hash;
 use crate::model::flag::{Definitions, FlagChange};
 use crate::store::{StoreError, check_revision};
 
@@ -37,6 +43,7 @@ pub(super) struct Flags {
     keys: FlagKeys,
     changes: String,
     line: Line,
+    mirror: Option<Mirror>,
 }
 
 /// What was seen by the last full look.
@@ -68,26 +75,45 @@ impl Sight {
 }
 
 impl Flags {
-    /// The flags over this line.
-    pub(super) fn new(keys: &Keys, line: Line) -> Self {
-        Self { keys: keys.flags(), changes: keys.changes(), line }
+    /// The flags over this line, and at the mirror if there is one.
+    pub(super) fn new(keys: &Keys, line: Line, mirror: Option<Mirror>) -> Self {
+        Self { keys: keys.flags(), changes: keys.changes(), line, mirror }
     }
 
-    /// Looks whether flags changed since an earlier look; none if not. With `rung` somebody says so.
-    async fn look(&self, last: Option<&Sight>, rung: bool) -> Result<Option<Sight>, Down> {
-        let mut held = self.line.take().await?;
-        let seen = match self.look_over(&mut held.connection, last, rung).await {
+    /// Looks whether flags changed since an earlier look; none if not. `rung` is who says so, `known` the revision that
+    /// they have at least.
+    async fn look(&self, last: Option<&Sight>, rung: Option<Teller>, known: u64) -> Result<Option<Sight>, Down> {
+        let mirror = self.mirror.as_ref().filter(|mirror| rung != Some(Teller::Primary) && mirror.health().in_use);
+        if let Some(mirror) = mirror {
+            let is_behind = |sight: &Sight| sight.raw.revision() < known;
+            match self.look_over(mirror.line(), last, rung.is_some()).await {
+                Ok(seen) if !seen.as_ref().or(last).is_some_and(is_behind) => return Ok(seen),
+                Ok(_) => {}
+                Err(down) => mirror.note_trouble(down),
+            }
+        }
+        self.ask(last, rung.is_some()).await
+    }
+
+    /// Looks at the primary.
+    async fn ask(&self, last: Option<&Sight>, rung: bool) -> Result<Option<Sight>, Down> {
+        self.look_over(&self.line, last, rung).await
+    }
+
+    async fn look_over(&self, line: &Line, last: Option<&Sight>, rung: bool) -> Result<Option<Sight>, Down> {
+        let mut held = line.take().await?;
+        let seen = match self.look_once(&mut held.connection, last, rung).await {
             Ok(seen) => seen,
             Err(error) => {
                 held.renew_after(error).await?;
-                self.look_over(&mut held.connection, last, rung).await?
+                self.look_once(&mut held.connection, last, rung).await?
             }
         };
         held.keep();
         Ok(seen)
     }
 
-    async fn look_over(
+    async fn look_once(
         &self,
         connection: &mut MultiplexedConnection,
         last: Option<&Sight>,
@@ -124,42 +150,7 @@ impl Flags {
 
     /// Makes a change, and returns the definitions after it, as Redis holds them.
     async fn change(&self, wish: &FlagWish<'_>) -> Result<Definitions, StoreError> {
-        in_time(async {
-            let mut held = self.line.take().await?;
-            for round in 1..=ROUNDS {
-                match self.try_once(&mut held, wish).await {
-                    Ok(None) => tokio::time::sleep((STEP_BACK * round).mul_f64(rand::random())).await,
-                    // A conflict is an answer as good as any: the connection is sound.
-                    done @ (Ok(_) | Err(StoreError::Conflict { .. })) => {
-                        held.keep();
-                        return done.map(Option::unwrap_or_default);
-                    }
-                    Err(error) => return Err(error),
-                }
-            }
-            held.keep();
-            Err(StoreError::Unavailable("others keep changing the flags: try again".to_owned()))
-        })
-        .await
-    }
-
-    /// One round; none if another writer won it.
-    async fn try_once(&self, held: &mut Held<'_>, wish: &FlagWish<'_>) -> Result<Option<Definitions>, StoreError> {
-        let FlagKeys { set, flags, evaluators } = &self.keys;
-        watch(held, &[set, flags, evaluators]).await?;
-        let raw = self.read(&mut held.connection).await.map_err(Down::from)?;
-        let found = decode(&self.keys, &raw, wish.last_good);
-        let before = found.with_what_was_lost(wish.last_good);
-        let after = check_revision(before.revision, wish.expected).map(|()| before.apply(wish.change));
-        match after {
-            Ok(after) if after.revision != before.revision => {
-                Ok(execute(held, &self.transaction(&found, &after)).await?.then_some(after))
-            }
-            settled => {
-                redis::cmd("UNWATCH").exec_async(&mut held.connection).await.map_err(Down::from)?;
-                settled.map(Some)
-            }
-        }
+        rounds(&self.line, "the flags", &Attempt { flags: self, wish }).await
     }
 
     /// Gives flags without a revision one: what was lost is put back beneath what is there, and
@@ -172,7 +163,7 @@ impl Flags {
             let raw = self.read(&mut held.connection).await.map_err(Down::from)?;
             let found = decode(&self.keys, &raw, last_good);
             if found.has_revision {
-                redis::cmd("UNWATCH").exec_async(&mut held.connection).await.map_err(Down::from)?;
+                unwatch(&mut held).await?;
             } else {
                 let mut after = found.with_what_was_lost(last_good);
                 after.revision += 1;
@@ -202,6 +193,34 @@ impl Flags {
     }
 }
 
+/// A wish, as it is tried.
+struct Attempt<'a> {
+    flags: &'a Flags,
+    wish: &'a FlagWish<'a>,
+}
+
+impl Round for Attempt<'_> {
+    type Outcome = Definitions;
+
+    async fn try_once(&self, held: &mut Held<'_>) -> Result<Option<Definitions>, StoreError> {
+        let Self { flags: Flags { keys, .. }, wish } = *self;
+        watch(held, &[&keys.set, &keys.flags, &keys.evaluators]).await?;
+        let raw = self.flags.read(&mut held.connection).await.map_err(Down::from)?;
+        let found = decode(keys, &raw, wish.last_good);
+        let before = found.with_what_was_lost(wish.last_good);
+        let after = check_revision(before.revision, wish.expected).map(|()| before.apply(wish.change));
+        match after {
+            Ok(after) if after.revision != before.revision => {
+                Ok(execute(held, &self.flags.transaction(&found, &after)).await?.then_some(after))
+            }
+            settled => {
+                unwatch(held).await?;
+                settled.map(Some)
+            }
+        }
+    }
+}
+
 impl Decoded {
     /// The definitions, with all last good ones beneath where Redis lost them.
     fn with_what_was_lost(&self, last_good: &Definitions) -> Definitions {
@@ -213,6 +232,7 @@ impl Decoded {
         below.flags.append(&mut definitions.flags);
         below.evaluators.append(&mut definitions.evaluators);
         below.metadata = definitions.metadata.or(below.metadata);
+        below.seeded.append(&mut definitions.seeded);
         below
     }
 }

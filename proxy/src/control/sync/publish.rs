@@ -1,0 +1,103 @@
+//! The swap: from what was settled to the snapshot that requests read. What says the same as before is not compiled
+//! again.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::Sync;
+use crate::live::{ServiceView, Snapshot, Standings, compile};
+use crate::model::flag::FlagSet;
+use crate::model::spec::{ServiceSpec, Spec};
+use crate::model::state::State;
+
+/// What the snapshot in force was compiled from.
+#[derive(Debug)]
+pub(super) struct InForce {
+    pub(super) spec: Arc<Spec>,
+    flags: Arc<FlagSet>,
+    /// Of every service, as it was settled: without members that serve on without a lease.
+    pub(super) state: State,
+    standings: Standings,
+    /// Whether all of it was read from the store itself.
+    pub(super) is_fresh: bool,
+}
+
+impl InForce {
+    /// Takes in what was seen of services. Returns those of which anything is new.
+    fn take_in(&mut self, seen: State, standings: Standings) -> BTreeSet<String> {
+        let mut news: BTreeSet<String> = self.standings.differing(&standings).map(str::to_owned).collect();
+        for (name, state) in seen {
+            if self.state.get(&name) != Some(&state) {
+                news.insert(name.clone());
+                self.state.insert(name, state);
+            }
+        }
+        self.standings = standings;
+        news
+    }
+}
+
+impl Sync {
+    /// Publishes what follows from this configuration and what was seen of its services, if that is anything new.
+    pub(super) fn publish(&mut self, spec: Arc<Spec>, seen: State, standings: Standings, is_fresh: bool) {
+        let flags = Arc::clone(&self.flags.set);
+        let looked_at: Vec<String> = seen.keys().cloned().collect();
+        let before = self.in_force.take().filter(|before| Arc::ptr_eq(&before.spec, &spec));
+        let (next, snapshot) = match before {
+            Some(mut next) if Arc::ptr_eq(&next.flags, &flags) => {
+                next.is_fresh = is_fresh;
+                let news = next.take_in(seen, standings);
+                let snapshot = (!news.is_empty()).then(|| self.compile_some(&next, &news));
+                (next, snapshot)
+            }
+            before => {
+                let mut state = before.map(|before| before.state).unwrap_or_default();
+                state.extend(seen);
+                let next = InForce { spec, flags, state, standings, is_fresh };
+                let snapshot = self.compile_all(&next);
+                (next, Some(snapshot))
+            }
+        };
+        self.in_force = Some(next);
+        if let Some(snapshot) = snapshot {
+            let revision = snapshot.revision;
+            self.live.snapshot_cell().store(Arc::new(snapshot));
+            tracing::debug!(revision, "Snapshot published");
+            self.published.send_replace(revision);
+        }
+        self.release_halts(&looked_at);
+    }
+
+    fn compile_all(&self, next: &InForce) -> Snapshot {
+        let services = next.spec.services.iter().map(|service| self.compile(service, next)).collect();
+        Snapshot::new(self.live.snapshot().revision + 1, services, Arc::clone(&next.flags))
+    }
+
+    fn compile_some(&self, next: &InForce, names: &BTreeSet<String>) -> Snapshot {
+        let before = self.live.snapshot();
+        let places = names.iter().filter_map(|name| before.place(name));
+        before.with(places.map(|place| (place, self.compile(&before.services()[place].spec, next))))
+    }
+
+    fn compile(&self, service: &Arc<ServiceSpec>, next: &InForce) -> Arc<ServiceView> {
+        let state = self.discovery.fill(&service.name, &next.state[&service.name]);
+        compile::service(&self.live, service, &state, &next.standings, &next.flags)
+    }
+
+    /// An abort needs its latch no longer once requests are served by a snapshot that knows of it. While
+    /// the store is away it stays: what comes back may not know.
+    fn release_halts(&self, looked_at: &[String]) {
+        if !self.live.store_health().reachable {
+            return;
+        }
+        let Some(InForce { state, .. }) = &self.in_force else { return };
+        for (name, service) in looked_at.iter().filter_map(|name| state.get_key_value(name)) {
+            let live = self.live.service(name);
+            if let Some(halt) = live.halted()
+                && service.live_rollout().is_none_or(|rollout| rollout.plan.id != halt.id)
+            {
+                live.lift_halt(halt.id);
+            }
+        }
+    }
+}

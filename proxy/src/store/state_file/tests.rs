@@ -1,0 +1,164 @@
+//! What is kept survives, and what isn't whole is refused.
+
+use std::os::unix::fs::PermissionsExt as _;
+
+use super::*;
+use crate::model::state::ServiceState;
+
+fn remember(kept: &Kept, name: &str, on_failure: OnFailure) -> Result<(), StoreError> {
+    let state = ServiceState { revision: 1, ..ServiceState::default() };
+    kept.change_now(on_failure, |saved| drop(saved.services.insert(name.into(), state)))
+}
+
+fn names(kept: &Kept) -> Vec<String> {
+    kept.peek(|saved| saved.services.keys().cloned().collect())
+}
+
+#[test]
+fn what_was_changed_is_there_after_a_restart() {
+    // given a file in a folder that isn't there yet
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("made/for/it/state.json");
+    let kept = Kept::open(&path).expect("opens");
+    // when something is changed, and the process ends
+    remember(&kept, "checkbox", OnFailure::Undo).expect("writes");
+    drop(kept);
+    // then it is there, and nobody else may read it
+    assert_eq!(names(&Kept::open(&path).expect("opens again")), ["checkbox"]);
+    let mode = std::fs::metadata(&path).expect("the file").permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+}
+
+#[test]
+fn a_second_serin_is_refused_also_after_the_file_was_replaced() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("state.json");
+    let kept = Kept::open(&path).expect("opens");
+    for name in ["a", "b"] {
+        let refused = Kept::open(&path).expect_err("the file is in use").to_string();
+        assert!(refused.contains("another serin uses") && refused.contains("store.state_file"), "{refused}");
+        remember(&kept, name, OnFailure::Undo).expect("writes");
+    }
+}
+
+#[test]
+fn a_file_that_makes_no_sense_is_refused_and_left_alone() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("state.json");
+    for text in ["", "{\"saved_at\": 1, \"services\": {\"a\": \"s3cret\"}}", "[]"] {
+        std::fs::write(&path, text).expect("a file");
+        let refused = Kept::open(&path).expect_err("no state").to_string();
+        assert!(refused.contains("state.json") && refused.contains("move it away"), "{refused}");
+        assert!(!refused.contains("s3cret"), "{refused}");
+        assert_eq!(std::fs::read_to_string(&path).expect("still there"), text);
+    }
+}
+
+#[test]
+fn a_change_that_cannot_be_written_is_undone_or_held_as_asked() {
+    // given a file that can't be replaced, because its folder is gone
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("sub/state.json");
+    let kept = Kept::open(&path).expect("opens");
+    std::fs::remove_dir_all(folder.path().join("sub")).expect("removes it");
+    // when changes are made, then they fail, and only the one to hold is there
+    remember(&kept, "undone", OnFailure::Undo).expect_err("no folder");
+    assert_eq!(names(&kept), Vec::<String>::new());
+    remember(&kept, "held", OnFailure::Hold).expect_err("no folder");
+    assert_eq!(names(&kept), ["held"]);
+    // and once the folder is back, the same change again puts it on disk
+    std::fs::create_dir(folder.path().join("sub")).expect("a folder");
+    remember(&kept, "held", OnFailure::Hold).expect("writes");
+    assert!(std::fs::read_to_string(&path).expect("the file").contains("held"));
+}
+
+#[test]
+fn a_file_from_before_there_were_flags_is_read_and_flags_are_kept_in_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("state.json");
+    std::fs::write(&path, "{\"saved_at\": 1, \"services\": {}}").expect("a file");
+    let kept = Kept::open(&path).expect("opens");
+    let flags = Arc::new(Definitions { revision: 1, metadata: Some("{}".into()), ..Definitions::default() });
+    kept.change_now(OnFailure::Undo, |saved| saved.flags = Arc::clone(&flags)).expect("writes");
+    drop(kept);
+    assert_eq!(Kept::open(&path).expect("opens again").peek(|saved| Arc::clone(&saved.flags)), flags);
+}
+
+#[test]
+fn nothing_is_written_when_nothing_changed() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("state.json");
+    let kept = Kept::open(&path).expect("opens");
+    kept.touch(Timestamp::from_millis(1));
+    kept.change_now(OnFailure::Undo, |_| ()).expect("nothing to do");
+    assert!(!path.exists());
+}
+
+/// A file with two services in it, and where it is.
+fn sealed(folder: &Path) -> (Vec<u8>, PathBuf) {
+    let path = folder.join("state.json");
+    let kept = Kept::open(&path).expect("opens");
+    for name in ["checkbox", "itrust"] {
+        remember(&kept, name, OnFailure::Undo).expect("writes");
+    }
+    drop(kept);
+    (std::fs::read(&path).expect("the file"), path)
+}
+
+#[test]
+fn a_bit_that_flipped_anywhere_is_noticed_and_nothing_is_overwritten() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (whole, path) = sealed(folder.path());
+    for bit in 0..whole.len() * 8 {
+        let mut rotten = whole.clone();
+        rotten[bit / 8] ^= 1 << (bit % 8);
+        let refused = understand(&path, &rotten).expect_err("a bit flipped").to_string();
+        assert!(refused.contains("state.json") && refused.contains("move it away"), "bit {bit}: {refused}");
+    }
+    // and a value that was changed with some sense needs its seal taken off
+    let text = String::from_utf8(whole).expect("JSON").replace("itrust", "mytrust");
+    std::fs::write(&path, &text).expect("writes");
+    let refused = Kept::open(&path).expect_err("somebody edited it").to_string();
+    assert!(refused.contains("line with `checksum`"), "{refused}");
+    assert_eq!(std::fs::read_to_string(&path).expect("still there"), text);
+    let unsealed: String = text.lines().filter(|line| !line.contains("checksum")).collect();
+    std::fs::write(&path, unsealed).expect("writes");
+    assert_eq!(names(&Kept::open(&path).expect("opens")), ["checkbox", "mytrust"]);
+}
+
+#[test]
+fn a_file_that_lost_its_tail_is_refused_wherever_it_was_cut() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (whole, path) = sealed(folder.path());
+    for cut in 0..whole.len() {
+        let refused = understand(&path, &whole[..cut]).expect_err("the tail is gone").to_string();
+        assert!(refused.contains("move it away"), "cut at {cut}: {refused}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_of_changes_is_written_now_and_then_and_at_last() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("state.json");
+    let kept = Kept::open(&path).expect("opens");
+    let add = |name: &str| {
+        let state = ServiceState { revision: 1, ..ServiceState::default() };
+        kept.change_soon(|saved| drop(saved.services.insert(name.to_owned(), state)));
+    };
+    let on_disk = || std::fs::read_to_string(&path).unwrap_or_default();
+    // the first is written at once, the next ones not before it is time
+    add("first");
+    tokio::time::sleep(PACE / 5).await;
+    assert!(on_disk().contains("first"));
+    for name in ["second", "third"] {
+        add(name);
+        tokio::time::sleep(PACE / 5).await;
+        assert!(!on_disk().contains(name), "written too soon");
+    }
+    tokio::time::sleep(PACE).await;
+    assert!(on_disk().contains("second") && on_disk().contains("third"));
+    // and what waits when serin ends is written then
+    add("last");
+    drop(kept);
+    assert!(on_disk().contains("last"));
+}
