@@ -10,7 +10,13 @@ import secrets
 import time
 
 from ansible_collections.serin.fleet.plugins.module_utils import module
-from ansible_collections.serin.fleet.plugins.module_utils.admin_api import AdminError, NoAnswer, Unreachable, pick, segment
+from ansible_collections.serin.fleet.plugins.module_utils.admin_api import (
+    AdminError,
+    NoAnswer,
+    Unreachable,
+    pick,
+    segment,
+)
 
 # The longest that one call waits for a decision, in seconds: a proxy that goes is noticed by then.
 LONGEST_CALL = 30

@@ -30,15 +30,15 @@ class Task:
 
     def put(self, before, after):
         """Registers it as it shall be, and gives it work if it has none and shall have."""
-        told = {"endpoint": self._found}
+        endpoint = None
         if any(before.get(trait) != after[trait] for trait in endpoints.TRAITS):
             body = {trait: after[trait] for trait in endpoints.TRAITS if after[trait] is not None}
-            told = {"endpoint": self._change("PUT", "", body)}
+            endpoint = self._change("PUT", "", body)
         if before["state"] == "draining" and after["state"] == "ready":
-            told = {"endpoint": self._change("POST", "ready")}
+            endpoint = self._change("POST", "ready")
         if self._wish["state"] in ("ready", "enabled") and self._wish["wait"]:
-            told = self._until_ready()
-        return told
+            return self._until_ready()
+        return {"endpoint": endpoint or self._fleet.get(self._place.path())}
 
     def take_out(self, gone):
         """Drains it, and takes it out if it shall be gone."""
@@ -68,13 +68,14 @@ class Task:
         limit = self._wish["wait_timeout"] if self._waits() else 0
         floor = self._wish["min_ready"]
         wish = {} if floor is None else {"min_ready": floor}
-        proxy, first = self._fleet.ask("POST", self._place.path("drain"), self._drain_wish(limit, wish), wait=limit)
+        path = self._place.path("drain")
+        proxy, first = self._fleet.ask("POST", path, self._drain_wish(limit, wish), wait=limit)
         seen = {proxy.address: first}
         for other in self._fleet.others(proxy):
             left = max(limit - (time.monotonic() - began), LEAST_WAIT if limit else 0)
             # The floor has been kept by the first; here it may be seen as ready for a moment longer.
             body = self._drain_wish(left, {"min_ready": 0})
-            told = self._at(other, lambda: other.call("POST", self._place.path("drain"), body, wait=left))
+            told = self._at(other, "POST", path, body, left)
             if told is not None:
                 seen[other.address] = told
         for address, told in seen.items():
@@ -95,7 +96,7 @@ class Task:
         seen = {}
         for proxy in self._fleet.proxies:
             while True:
-                found = self._at(proxy, lambda: proxy.get(self._place.path()))
+                found = self._at(proxy, "GET", self._place.path())
                 if found is None or found["state"] == "ready":
                     break
                 if time.monotonic() - began >= limit:
@@ -113,10 +114,10 @@ class Task:
     def _change(self, method, verb, body=None):
         return self._fleet.change(method, self._place.path(verb), module.with_reason(self._ansible, body))
 
-    def _at(self, proxy, call):
+    def _at(self, proxy, method, path, body=None, wait=0):
         """What a proxy says; nothing, with a warning, where none is there that could have work under way."""
         try:
-            return call()
+            return proxy.call(method, path, body, wait=wait)
         except Unreachable as error:
             self._ansible.warn(f"left out: {error}")
             return None

@@ -8,7 +8,7 @@ module: serin_canary
 short_description: Weight, rollouts and circuit of a service's canary behind serin
 version_added: 0.1.0
 description:
-  - Sets how many of the users the canary gets, runs rollouts, waits for their decision, and opens and closes the circuit.
+  - Sets how many of the users the canary gets, runs rollouts, waits for their decision, opens and closes the circuit.
   - serin alone decides whether a canary is pulled. A rollout that was pulled or aborted is this module's failure where
     it was told to wait for the decision.
 author:
