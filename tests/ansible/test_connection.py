@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
-import socket
-import threading
 
 import pytest
-from processes import SERIN, free_ports, running
+from processes import SERIN, free_ports, listening, running
 from wishes import task, warned
 
 from ansible_collections.serin.fleet.plugins.module_utils import admin_api
@@ -21,32 +19,6 @@ WEIGHT = task("serin_canary", service="hand", state="weighted", weight=3)
 def nobody():
     """An address where nobody listens."""
     return f"http://127.0.0.1:{free_ports(1)[0]}"
-
-
-@contextlib.contextmanager
-def listening(answer):
-    """A server that accepts, reads what comes, and answers with these bytes; with none, never. Its address, and how
-    often it was connected to."""
-    connections = []
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        def serve():
-            with contextlib.suppress(OSError):
-                while True:
-                    connection, _ = server.accept()
-                    connections.append(connection)
-                    if answer is not None:
-                        connection.recv(65536)
-                        connection.sendall(answer)
-                        connection.close()
-
-        threading.Thread(target=serve, daemon=True).start()
-        try:
-            yield f"http://127.0.0.1:{server.getsockname()[1]}", connections
-        finally:
-            # Wakes up `accept`, which a mere close would leave asleep.
-            server.shutdown(socket.SHUT_RDWR)
-            for connection in connections:
-                connection.close()
 
 
 def test_the_first_proxy_that_answers_is_asked(fleet, call, nobody):

@@ -95,9 +95,9 @@ class Task:
         limit = self._wish["wait_timeout"]
         seen = {}
         for proxy in self._fleet.proxies:
-            while True:
-                found = self._at(proxy, "GET", self._place.path())
-                if found is None or found["state"] == "ready":
+            while found := self._at(proxy, "GET", self._place.path()):
+                if found["state"] == "ready":
+                    seen[proxy.address] = found
                     break
                 if time.monotonic() - began >= limit:
                     raise AdminError(
@@ -105,8 +105,6 @@ class Task:
                         f"(health: {found['health']}). See that it answers serin's health check, or use `wait: false`"
                     )
                 time.sleep(LOOK)
-            if found is not None:
-                seen[proxy.address] = found
         if not seen:
             raise Unreachable(f"no proxy could be reached that would say whether {self._place} is ready")
         return {"endpoint": next(iter(seen.values())), **self._waited(began, seen)}
@@ -115,12 +113,17 @@ class Task:
         return self._fleet.change(method, self._place.path(verb), module.with_reason(self._ansible, body))
 
     def _at(self, proxy, method, path, body=None, wait=0):
-        """What a proxy says; nothing, with a warning, where none is there that could have work under way."""
+        """What a proxy says. Nothing, with a warning, where none is there that could have work under way. One that
+        hasn't heard of the endpoint yet has nothing in flight with it, and gives it no work."""
         try:
             return proxy.call(method, path, body, wait=wait)
         except Unreachable as error:
             self._ansible.warn(f"left out: {error}")
             return None
+        except AdminError as error:
+            if error.status != 404:
+                raise
+            return {"state": "not known there", "health": "unknown", "in_flight": 0}
 
     def _waited(self, began, seen):
         return {"proxies": list(seen), "waited": round(time.monotonic() - began, 3)}

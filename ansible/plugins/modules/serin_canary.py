@@ -177,10 +177,11 @@ status:
 """
 
 from ansible_collections.serin.fleet.plugins.module_utils import canary, module
+from ansible_collections.serin.fleet.plugins.module_utils.canary_wishes import WISHES
 
 OPTIONS = {
     "service": {"type": "str", "required": True, "aliases": ["backend"]},
-    "state": {"type": "str", "required": True, "choices": list(canary.WISHES)},
+    "state": {"type": "str", "required": True, "choices": list(WISHES)},
     "weight": {"type": "float", "aliases": ["percent"]},
     "version": {"type": "str"},
     "steps": {"type": "list", "elements": "str"},
@@ -198,8 +199,8 @@ OPTIONS = {
 def work(ansible, fleet):
     """Does what the state asks for, unless it is so already or this is check mode."""
     service = canary.Service(ansible, fleet)
-    before = service.decided()
-    step = canary.WISHES[ansible.params["state"]](service)
+    before = service.settled()
+    step = WISHES[ansible.params["state"]](service)
     if not ansible.check_mode:
         if step is not None and not service.make(step):
             step = None
