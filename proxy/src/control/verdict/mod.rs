@@ -239,6 +239,10 @@ impl Court {
     }
 
     fn look_at_readiness(&mut self, service: &Arc<ServiceView>, episode: &EpisodeView) {
+        // A flag on trial has no pool that could fail it.
+        if service.trial.is_some() {
+            return;
+        }
         // Asked of the endpoints themselves: one may come and go between two looks.
         if service.pools.canary.iter().any(|endpoint| endpoint.live.was_up_since(episode.live.known_since())) {
             self.had_ready.insert(episode.id);

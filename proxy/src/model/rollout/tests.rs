@@ -10,6 +10,7 @@ use rand::{RngExt as _, SeedableRng as _};
 use super::change::{Deed, Lead, RolloutChange};
 use super::drive::{Carried, Clock, Move, Observed, next};
 use super::plan::{Plan, RolloutSpec, Step};
+use super::subject::Subject;
 use super::{Fence, Phase, Rollout, RolloutId};
 use crate::model::circuit::{Cause, Reset, Trip};
 use crate::model::split::{Arm, Episode, EpisodeId, Salt};
@@ -29,7 +30,7 @@ fn steps(text: &str) -> Vec<Step> {
 fn plan(id: u64, text: &str) -> Plan {
     Plan {
         id: RolloutId(id),
-        version: "1.5".into(),
+        subject: Subject::Version("1.5".into()),
         steps: steps(text),
         by: "jenkins".into(),
         at: Timestamp::from_millis(0),
@@ -132,6 +133,7 @@ fn seen(state: &ServiceState) -> Observed {
         store_reachable: true,
         canary_unready: None,
         carried: Carried::Unknown,
+        overtaken: None,
         asked: state.weight.unwrap_or(Weight::ZERO),
     }
 }
