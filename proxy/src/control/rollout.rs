@@ -239,3 +239,6 @@ fn observe(live: &Live, service: &ServiceView, rollout: &Rollout, canary_was_ask
         asked: service.asked,
     }
 }
+
+#[cfg(test)]
+mod tests;

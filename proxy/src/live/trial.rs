@@ -44,6 +44,11 @@ impl TrialView {
         self.candidate.as_ref()
     }
 
+    /// Whether the new definition is the one in force.
+    pub const fn is_in_force(&self) -> bool {
+        self.candidate.is_none() && self.fault.is_none()
+    }
+
     /// What everybody in the service gets already, since it is promoted, though it isn't in force yet.
     pub(super) fn promoted(&self) -> Option<&AskedFlag> {
         self.candidate.as_ref().filter(|_| self.is_for_all)
@@ -207,7 +212,7 @@ mod tests {
         for asked in 1..=2 {
             let view = view(&live, &search("old"), Phase::Progressing);
             told(&view, Arm::Canary);
-            let candidate = view.trial.as_ref().and_then(TrialView::candidate).expect("a candidate");
+            let candidate = view.trial.as_ref().and_then(|trial| trial.candidate()).expect("a candidate");
             assert_eq!(candidate.usage().read().by_variant["new"], asked);
         }
         assert_eq!(live.flag_usage("search").expect("it is counted").read().by_variant["new"], 0);

@@ -3,6 +3,8 @@
 //! A targeting key that is the sticky key of a request has the group of that request. Who isn't known so gets what is
 //! in force: nothing that they do would count as evidence.
 
+use std::fmt::Write as _;
+
 use http::HeaderValue;
 
 use crate::live::{AskedFlag, ServiceView, Snapshot};
@@ -34,6 +36,20 @@ impl<'s> Group<'s> {
         let tried: String = self.0.iter().map(|asked| format!("-{}", asked.flag().digest())).collect();
         format!("\"{}{tried}\"", flags.answers_digest(context))
     }
+}
+
+/// Names the definitions that count, and who gets which: while it stays the same, so do answers, but for the time.
+pub(super) fn digest(snapshot: &Snapshot) -> String {
+    let mut text = snapshot.flags().digest().to_string();
+    for service in snapshot.services() {
+        let candidate = service.trial.as_ref().and_then(|trial| trial.candidate());
+        if let (Some(candidate), Some(episode)) = (candidate, &service.episode) {
+            let (weight, id) = (service.effective().hundredths(), episode.id);
+            // Writing to a string can't fail.
+            let _ = write!(text, "-{}-{id}-{weight}", candidate.flag().digest());
+        }
+    }
+    text
 }
 
 /// A tag as a header: hex digits and dashes between quotes are always one.

@@ -189,6 +189,11 @@ pub(super) async fn abort(
             _ => answer(&admin, name, None, Some("it was over already")),
         };
     }
+    if known.is_settled() && service.trial.as_ref().is_some_and(|trial| trial.is_in_force()) {
+        return Err(conflict(
+            "the new definition is in force: there is nothing left to abort; `serin flag set` changes it",
+        ));
+    }
     match end(&admin, &caller, &service, known, reason.given()).await {
         Ok(state) => {
             let taken_in = change::taken_in(&admin, name, state.revision).await;

@@ -9,7 +9,6 @@ use serde_json::Value;
 
 use super::subject::{self, FlagWish};
 use super::{WHAT, answer, conflict};
-use crate::admin::{Admin, Shared};
 use crate::admin::audit::Note;
 use crate::admin::body::{Reason, Wish};
 use crate::admin::change::{self, Expected, NOT_TAKEN_IN};
@@ -17,6 +16,7 @@ use crate::admin::guard::Caller;
 use crate::admin::problem::Problem;
 use crate::admin::target::OfService;
 use crate::admin::weight::no_canary;
+use crate::admin::{Admin, Shared};
 use crate::live::ServiceView;
 use crate::model::rollout::RolloutIdError;
 use crate::model::rollout::change::RolloutChange;
@@ -80,7 +80,9 @@ pub(in crate::admin) async fn start(
 fn unseen(service: &ServiceView, subject: &Subject) -> Option<&'static str> {
     let key = &subject.flag()?.key;
     let is_seen = service.spec.told_flags.contains(key) || service.spec.gates.iter().any(|gate| gate.flag == *key);
-    (!is_seen).then_some("no gate of the service asks for the flag, and its header doesn't tell of it: it is seen by OFREP alone")
+    (!is_seen).then_some(
+        "no gate of the service asks for the flag, and its header doesn't tell of it: it is seen by OFREP alone",
+    )
 }
 
 /// Why the store's state didn't become the rollout's.

@@ -56,7 +56,9 @@ fn trial(admin: &Shared, service: &ServiceView, wish: FlagWish) -> Result<Trial,
 fn check(admin: &Shared, service: &ServiceView, trial: &Trial) -> Result<(), Problem> {
     let (snapshot, key, name) = (admin.state.live.snapshot(), &trial.key, &service.spec.name);
     if snapshot.flags().get(key).is_none() {
-        return Err(conflict(&format!("{key} has no definition that could be used, so there is nothing to compare with")));
+        return Err(conflict(&format!(
+            "{key} has no definition that could be used, so there is nothing to compare with"
+        )));
     }
     if trial.from == trial.to {
         return Err(conflict(&format!("that is the definition of {key} in force already")));
@@ -64,7 +66,9 @@ fn check(admin: &Shared, service: &ServiceView, trial: &Trial) -> Result<(), Pro
     let elsewhere = flags::trials(&snapshot, key).find(|(other, _)| other.spec.name != *name);
     if let Some((other, _)) = elsewhere {
         let other = &other.spec.name;
-        return Err(conflict(&format!("{key} is on trial in {other}: `serin rollout status {other}` says how it stands")));
+        return Err(conflict(&format!(
+            "{key} is on trial in {other}: `serin rollout status {other}` says how it stands"
+        )));
     }
     if service.live_rollout().is_none() && !service.asked.is_zero() {
         return Err(has_canary(name));

@@ -132,7 +132,11 @@ impl Letter {
 
 impl TripAlert {
     fn letter(&self, subject: String, host: &str, admin_url: Option<&str>) -> Letter {
-        let lead = format!("{}.", capitalised(self.trip.cause.sentence()));
+        let canary = self
+            .flag
+            .as_ref()
+            .map_or_else(String::new, |flag| format!(" Canary is who got the new definition of {}.", flag.key));
+        let lead = format!("{}.{canary}", capitalised(self.trip.cause.sentence()));
         let headline = format!("{}: {}", self.service, self.what());
         let mut letter = Letter::new(subject, Tone::Bad, &headline, &lead, host);
         self.add_facts(&mut letter);

@@ -62,7 +62,9 @@ impl Subject {
     pub(super) fn awaits(&self) -> String {
         match self {
             Self::Flag(trial) => format!("everybody gets the new definition of {}, which is put in force", trial.key),
-            Self::Version(version) => format!("the canary keeps its users until every stable endpoint carries {version}"),
+            Self::Version(version) => {
+                format!("the canary keeps its users until every stable endpoint carries {version}")
+            }
         }
     }
 
