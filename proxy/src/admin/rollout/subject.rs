@@ -1,5 +1,6 @@
 //! What a start puts on trial: the version or the flag that it names, if nothing stands against it.
 
+use http::StatusCode;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -10,7 +11,6 @@ use crate::admin::problem::Problem;
 use crate::live::ServiceView;
 use crate::model::flag::switch;
 use crate::model::rollout::subject::{Subject, Trial};
-use http::StatusCode;
 
 /// A new definition of a flag: in full, or one variant for everybody.
 #[derive(Debug, Deserialize)]

@@ -2,7 +2,7 @@
 //! in force, in one change.
 
 use super::Driver;
-use crate::live::{Live, ServiceView, TrialView};
+use crate::live::{Live, ServiceView};
 use crate::model::audit::Entry;
 use crate::model::flag::{Flag, FlagChange};
 use crate::model::rollout::change::RolloutChange;
@@ -70,7 +70,7 @@ impl Driver {
     /// It is a change of the flag like any other, by whoever promoted it.
     fn note_in_force(&self, service: &ServiceView, rollout: &Rollout, trial: &Trial) {
         let (name, snapshot) = (&service.spec.name, self.live.snapshot());
-        let candidate = service.trial.as_ref().and_then(|trial: &Box<TrialView>| trial.candidate());
+        let candidate = service.trial.as_ref().and_then(|trial| trial.candidate());
         let summary = |flag: Option<&Flag>| flag.map(Flag::summary).unwrap_or_default();
         self.store.note(Entry {
             proxy: self.proxy_name.clone(),
