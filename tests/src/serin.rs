@@ -8,7 +8,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::process::ExitStatus;
+use std::process::{ExitStatus, Output};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -129,6 +129,18 @@ impl Serin {
     /// A caller of the admin API who may do everything.
     pub fn operator(&self) -> Client {
         Client::to(self.admin()).header("authorization", &format!("Bearer {TOKEN}"))
+    }
+
+    /// Runs a client command of the same program, as an operator of this daemon.
+    ///
+    /// # Errors
+    /// When it doesn't run. How it ended is in the answer.
+    pub async fn command(&self, words: &[&str]) -> anyhow::Result<Output> {
+        let token = self.dir().join("token");
+        fs::write(&token, TOKEN)?;
+        let mut command = Command::new(serin_binary(self.program.build)?);
+        command.args(words).arg("--admin").arg(format!("http://{}", self.admin())).arg("--token-file").arg(token);
+        Ok(command.output().await?)
     }
 
     /// Sets the canary weight of a service.

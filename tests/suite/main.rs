@@ -10,6 +10,7 @@ mod costs;
 mod demo;
 mod discovery;
 mod events;
+mod flag_rollout;
 mod flags;
 mod fleet;
 mod mail;

@@ -2,19 +2,15 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
-use std::fs;
-use std::process::Output;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use serin_tests::crowd::Crowd;
 use serin_tests::eventually::eventually;
-use serin_tests::process::{Build, serin_binary};
 use serin_tests::redis::Redis;
 use serin_tests::scene::{self, CANARY, SERVICE, config};
 use serin_tests::serin::Serin;
 use serin_tests::standin::Checkbox;
-use tokio::process::Command;
 
 /// By when a rollout of a few seconds must be where it goes. A busy machine may take long.
 const SOON: Duration = Duration::from_secs(30);
@@ -80,21 +76,13 @@ fn moves(serin: &Serin) -> usize {
     serin.logs().matches("Rollout moved").count()
 }
 
-async fn command(serin: &Serin, words: &[&str]) -> Output {
-    let token = serin.dir().join("token");
-    fs::write(&token, serin.token()).unwrap();
-    let admin = format!("http://{}", serin.admin());
-    let reach = ["--admin", &admin, "--token-file", token.to_str().unwrap()];
-    Command::new(serin_binary(Build::Dev).unwrap()).args(words).args(reach).output().await.unwrap()
-}
-
 #[tokio::test]
 async fn steps_go_up_by_time_and_end_in_a_promotion() {
     let stage = Stage::start("").await;
     start(&stage.serin, &["30%:1s:time", "60%:1s:time"]).await;
     until(&stage.serin, "the first step", |rollout| rollout["step"] == 1).await;
     assert!((10..60).contains(&stage.on_canary().await));
-    let waited = command(&stage.serin, &["rollout", "status", SERVICE, "--wait", "--timeout", "30s"]).await;
+    let waited = stage.serin.command(&["rollout", "status", SERVICE, "--wait", "--timeout", "30s"]).await.unwrap();
     let said = String::from_utf8_lossy(&waited.stdout).into_owned();
     assert_eq!(waited.status.code(), Some(0), "{said}");
     assert!(said.contains("1.5 promoted, step 2 of 2"), "{said}");
@@ -198,7 +186,7 @@ async fn a_rollout_that_nobody_drives_or_decides_is_aborted() {
     // whoever waits for it keeps it alive
     let body = json!({ "version": "1.5", "steps": ["30%:5s:time"], "lease": "2s" });
     assert_eq!(post(&stage.serin, "", &body).await.0, 200);
-    let waited = command(&stage.serin, &["rollout", "status", SERVICE, "--wait", "--timeout", "30s"]).await;
+    let waited = stage.serin.command(&["rollout", "status", SERVICE, "--wait", "--timeout", "30s"]).await.unwrap();
     assert_eq!(waited.status.code(), Some(0), "{}", String::from_utf8_lossy(&waited.stdout));
 }
 
@@ -211,9 +199,9 @@ async fn a_canary_that_breaks_during_a_rollout_is_pulled_and_the_pipeline_fails(
     let waits = tokio::time::timeout(SOON, async {
         let words = ["rollout", "status", SERVICE, "--wait"];
         let mut crowd = Crowd::of(200);
-        tokio::join!(command(&stage.serin, &words), crowd.ask(stage.serin.http(), &[LISTING])).0
+        tokio::join!(stage.serin.command(&words), crowd.ask(stage.serin.http(), &[LISTING])).0
     });
-    let waited = waits.await.unwrap();
+    let waited = waits.await.unwrap().unwrap();
     let said = String::from_utf8_lossy(&waited.stdout).into_owned();
     assert_eq!(waited.status.code(), Some(3), "{said}");
     assert!(said.contains("pulled"), "{said}");

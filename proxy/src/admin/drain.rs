@@ -130,7 +130,7 @@ async fn begin(
 
 fn keep_floor(service: &ServiceView, arm: Arm, min_ready: Option<usize>) -> Result<(), Problem> {
     // A canary pool that gets no traffic may be emptied; any other keeps one endpoint.
-    let serves = arm == Arm::Stable || !service.effective().is_zero();
+    let serves = arm == Arm::Stable || (service.trial.is_none() && !service.effective().is_zero());
     let floor = min_ready.unwrap_or(usize::from(serves));
     let left = service.ready(arm).saturating_sub(1);
     if left >= floor {

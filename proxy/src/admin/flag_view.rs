@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::view::StoreJson;
-use crate::live::{FlagFacts, FlagUsage, Live};
+use crate::live::{FlagFacts, FlagUsage, Live, ServiceView};
 use crate::model::flag::stale::{self, Patience, Staleness};
 use crate::model::flag::{Definitions, Flag, FlagSet, Kind, Refusal, switch};
 use crate::telemetry;
@@ -54,6 +54,9 @@ pub struct FlagJson {
     pub targeting: bool,
     /// Whether it was switched on or off for everybody, and has a way back.
     pub switched: bool,
+    /// The new definition that a rollout tries; null while none does.
+    #[serde(default)]
+    pub on_trial: Option<OnTrialJson>,
     /// Who is responsible.
     pub owner: Option<String>,
     /// From when on it should be gone, RFC 3339.
@@ -72,6 +75,21 @@ pub struct FlagJson {
     /// What the caller of a change should know.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
+}
+
+/// A new definition of a flag, on trial.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct OnTrialJson {
+    /// The service whose users try it.
+    pub service: String,
+    /// The rollout.
+    pub rollout: String,
+    /// The percent of users who get it now.
+    pub percent: f64,
+    /// The new definition.
+    pub definition: Value,
+    /// How it was used through this proxy; null while it doesn't count.
+    pub usage: Option<UsageJson>,
 }
 
 /// How a flag was used.
@@ -145,16 +163,19 @@ pub(super) struct Flags {
     facts: Arc<FlagFacts>,
     usage: BTreeMap<String, Arc<FlagUsage>>,
     stale: BTreeMap<String, Vec<StaleJson>>,
+    on_trial: BTreeMap<String, OnTrialJson>,
 }
 
 impl Flags {
     pub(super) fn now(live: &Live) -> Self {
-        let (set, usage) = (Arc::clone(live.snapshot().flags()), live.flags_usage());
+        let snapshot = live.snapshot();
+        let (set, usage) = (Arc::clone(snapshot.flags()), live.flags_usage());
         let read = usage.iter().map(|(key, usage)| (key.clone(), usage.read())).collect();
         let stale = stale::stale(&set, &read, Patience::default(), telemetry::now()).into_iter();
         let told = stale.map(|stale| (stale.key.to_owned(), stale.reasons.iter().map(StaleJson::of).collect()));
         let stale = told.collect();
-        Self { set, facts: live.flag_facts(), usage, stale }
+        let on_trial = snapshot.services().iter().filter_map(|service| on_trial(service)).collect();
+        Self { set, facts: live.flag_facts(), usage, stale, on_trial }
     }
 
     /// A flag with its definition, if there is one.
@@ -184,6 +205,7 @@ impl Flags {
         FlagJson {
             usage: self.usage.get(key).map(|usage| UsageJson::of(usage)),
             stale: self.stale.get(key).cloned().unwrap_or_default(),
+            on_trial: self.on_trial.get(key).cloned(),
             refusals: refusals.map(RefusalJson::of).collect(),
             ..FlagJson::of(key, self.facts.definitions.revision, definition, self.set.get(key))
         }
@@ -202,6 +224,7 @@ impl FlagJson {
             default: flag.and_then(Flag::default_variant).map(str::to_owned),
             targeting: flag.is_some_and(Flag::has_targeting),
             switched: switch::is_switched(&definition),
+            on_trial: None,
             owner: flag.and_then(Flag::owner).map(str::to_owned),
             expires: flag.and_then(Flag::expires).map(|at| at.to_string()),
             permanent: flag.is_some_and(Flag::is_permanent),
@@ -212,6 +235,21 @@ impl FlagJson {
             note: None,
         }
     }
+}
+
+/// The flag that is on trial in a service, by its key.
+fn on_trial(service: &ServiceView) -> Option<(String, OnTrialJson)> {
+    let rollout = service.live_rollout()?;
+    let trial = rollout.plan.subject.flag()?;
+    let candidate = service.trial.as_ref().and_then(|trial| trial.candidate());
+    let told = OnTrialJson {
+        service: service.spec.name.clone(),
+        rollout: rollout.plan.id.to_string(),
+        percent: service.effective().percent(),
+        definition: trial.to.clone(),
+        usage: candidate.map(|candidate| UsageJson::of(candidate.usage())),
+    };
+    Some((trial.key.clone(), told))
 }
 
 /// A stored text as JSON; one that is none is shown as the text that it is, beside its refusal.

@@ -1,10 +1,12 @@
 //! What the API sends about a rollout: fields may be added, never renamed.
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::live::ServiceView;
 use crate::model::rollout::Rollout;
 use crate::model::rollout::plan::{Gate, OnNoData, Step};
+use crate::model::rollout::subject::Trial;
 use crate::model::span;
 
 /// A rollout.
@@ -14,8 +16,11 @@ pub struct RolloutJson {
     pub service: String,
     /// Its id.
     pub id: String,
-    /// The version that the canary must carry.
+    /// What is on trial: the version that the canary must carry, or of a flag `flag` and its name.
     pub version: String,
+    /// The flag on trial; null where it is a version.
+    #[serde(default)]
+    pub flag: Option<TrialJson>,
     /// `pending`, `progressing`, `paused`, `promoted`, `pulled` or `aborted`.
     pub phase: String,
     /// Whether it is known how it came out: promoted, pulled or aborted.
@@ -53,6 +58,17 @@ pub struct RolloutJson {
     pub note: Option<String>,
 }
 
+/// A flag on trial.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct TrialJson {
+    /// Its key.
+    pub key: String,
+    /// The definition that was in force.
+    pub from: Value,
+    /// The new one.
+    pub to: Value,
+}
+
 /// A step.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct StepJson {
@@ -80,7 +96,8 @@ impl RolloutJson {
         Self {
             service: service.to_owned(),
             id: plan.id.to_string(),
-            version: plan.version.clone(),
+            version: plan.subject.to_string(),
+            flag: plan.subject.flag().map(TrialJson::of),
             phase: rollout.phase.name().to_owned(),
             decided: rollout.phase.is_decided(),
             finished: rollout.finished,
@@ -99,6 +116,13 @@ impl RolloutJson {
             revision,
             note: None,
         }
+    }
+}
+
+impl TrialJson {
+    fn of(trial: &Trial) -> Self {
+        let Trial { key, from, to } = trial.clone();
+        Self { key, from, to }
     }
 }
 

@@ -1,5 +1,7 @@
 //! `serin flag …`: feature flags read, set, switched and removed.
 
+mod rollout;
+
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
@@ -8,6 +10,7 @@ use clap::{Args, Subcommand};
 use http::Method;
 use serde_json::Value;
 
+use self::rollout::FlagRollout;
 use super::CommandError;
 use super::client::{Call, Client, ClientError, PATIENCE, segment};
 use super::commands::Said;
@@ -96,6 +99,15 @@ Example:
         #[command(flatten)]
         how: How,
     },
+    /// Begins a canary of a flag: a part of a service's users gets a new definition, and what breaks is taken back
+    #[command(after_help = "\
+`serin rollout status|pause|resume|promote|abort SERVICE` go on from there, and `serin flag off` ends it at any time.
+A pass at the end of the steps puts the new definition in force.
+Examples:
+  serin flag rollout new-editor --service checkbox --variant on --percent 10
+  serin flag rollout search --service checkbox --to search.json --steps '1%:5m,10%:10m,50%:10m'
+  serin flag rollout search --service checkbox --to search.json && serin rollout status checkbox --wait")]
+    Rollout(FlagRollout),
     /// Lists the flags that have had their day, and why
     #[command(after_help = "\
 Exit codes: 0 = listed, 1 = failed, 2 = wrong usage, 3 = there are some (with --check).
@@ -155,6 +167,7 @@ pub(super) async fn flag(client: &Client, page: Page, command: Flag) -> Result<S
             let value: Value = client.send(call, PATIENCE).await?;
             Ok(said(how.json, &value, || format!("{key} removed\n")))
         }
+        Flag::Rollout(wish) => rollout::begin(client, page, wish).await,
         Flag::Stale { check, json } => {
             let (_, all) = read::<FlagsJson>(client, FLAGS).await?;
             let stale: Vec<FlagJson> = all.flags.into_iter().filter(|flag| !flag.stale.is_empty()).collect();

@@ -344,6 +344,8 @@ enum CommandError {
     Token(#[from] TokenError),
     #[error("cannot read {}", file.display())]
     Input { file: PathBuf, source: std::io::Error },
+    #[error("{} is no JSON", file.display())]
+    Definition { file: PathBuf, source: serde_json::Error },
     #[error("cannot start")]
     Runtime(#[source] std::io::Error),
 }

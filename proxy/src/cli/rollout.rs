@@ -39,18 +39,8 @@ Examples:
         /// The version that the canary carries
         #[arg(long)]
         version: String,
-        /// The steps, with commas between them [default: those of the configuration]
-        #[arg(long, value_name = "STEPS", value_delimiter = ',')]
-        steps: Vec<Step>,
-        /// Aborted when it isn't decided by then, such as 24h
-        #[arg(long, value_name = "SPAN", value_parser = span::parse)]
-        deadline: Option<Duration>,
-        /// Aborted when nobody waits for it or renews it for so long, such as 2m
-        #[arg(long, value_name = "SPAN", value_parser = span::parse)]
-        lease: Option<Duration>,
-        /// Why, for the audit log
-        #[arg(long, value_name = "TEXT")]
-        reason: Option<String>,
+        #[command(flatten)]
+        pace: Pace,
     },
     /// Shows the latest rollout, or waits until it is decided
     #[command(after_help = "\
@@ -104,6 +94,23 @@ Example:
     },
 }
 
+/// How a rollout goes, and why.
+#[derive(Debug, clap::Args)]
+pub(super) struct Pace {
+    /// The steps, with commas between them [default: those of the configuration]
+    #[arg(long, value_name = "STEPS", value_delimiter = ',')]
+    pub(super) steps: Vec<Step>,
+    /// Aborted when it isn't decided by then, such as 24h
+    #[arg(long, value_name = "SPAN", value_parser = span::parse)]
+    deadline: Option<Duration>,
+    /// Aborted when nobody waits for it or renews it for so long, such as 2m
+    #[arg(long, value_name = "SPAN", value_parser = span::parse)]
+    lease: Option<Duration>,
+    /// Why, for the audit log
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
+}
+
 /// Which rollout, and why.
 #[derive(Debug, clap::Args)]
 pub(super) struct Of {
@@ -117,16 +124,8 @@ pub(super) struct Of {
 /// Does what the command says.
 pub(super) async fn rollout(client: &Client, page: Page, command: Rollout) -> Result<Said, ClientError> {
     match command {
-        Rollout::Start { service, version, steps, deadline, lease, reason } => {
-            let steps = (!steps.is_empty()).then(|| steps.iter().map(ToString::to_string).collect::<Vec<_>>());
-            let span = |span: Option<Duration>| span.map(|span| format!("{}ms", span.as_millis()));
-            // Named here, so that a start whose answer was lost can be repeated.
-            let id = crate::store::fresh_rollout_id();
-            let body = json!({
-                "id": id, "version": version, "steps": steps, "deadline": span(deadline), "lease": span(lease),
-                "reason": reason,
-            });
-            post(client, page, &service, "", body).await
+        Rollout::Start { service, version, pace } => {
+            begin(client, page, &service, ("version", version.into()), pace).await
         }
         Rollout::Status { service, wait: true, timeout, json } => wait(client, page, &service, timeout, json).await,
         Rollout::Status { service, wait: false, json, .. } => {
@@ -138,6 +137,25 @@ pub(super) async fn rollout(client: &Client, page: Page, command: Rollout) -> Re
         Rollout::Promote { of, swap } => act(client, page, of, "/promote", json!({ "swap": swap })).await,
         Rollout::Abort { of } => act(client, page, of, "/abort", json!({})).await,
     }
+}
+
+/// Begins a rollout of what the field of the body names.
+pub(super) async fn begin(
+    client: &Client,
+    page: Page,
+    service: &str,
+    (field, subject): (&str, Value),
+    pace: Pace,
+) -> Result<Said, ClientError> {
+    let Pace { steps, deadline, lease, reason } = pace;
+    let steps = (!steps.is_empty()).then(|| steps.iter().map(ToString::to_string).collect::<Vec<_>>());
+    let span = |span: Option<Duration>| span.map(|span| format!("{}ms", span.as_millis()));
+    // Named here, so that a start whose answer was lost can be repeated.
+    let id = crate::store::fresh_rollout_id();
+    let mut body =
+        json!({ "id": id, "steps": steps, "deadline": span(deadline), "lease": span(lease), "reason": reason });
+    body[field] = subject;
+    post(client, page, service, "", body).await
 }
 
 async fn act(client: &Client, page: Page, of: Of, verb: &str, mut body: Value) -> Result<Said, ClientError> {

@@ -2,6 +2,10 @@
 //!
 //! Nothing is changed here but through the store, and each change names the step and the leader that
 //! it was decided for: what came too late does nothing. Pulls don't come from here.
+//!
+//! `enforce` puts the definition of a flag in force.
+
+mod enforce;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,6 +19,7 @@ use crate::live::{Live, ServiceView};
 use crate::model::audit::Entry;
 use crate::model::rollout::change::{Deed, Lead, RolloutChange};
 use crate::model::rollout::drive::{self, Clock, Move, Observed};
+use crate::model::rollout::subject::Subject;
 use crate::model::rollout::{Fence, Phase, Rollout, RolloutId};
 use crate::model::split::Arm;
 use crate::model::state::{Change, ServiceState};
@@ -140,7 +145,7 @@ impl Driver {
             *watch = fresh();
         }
         watch.follow(rollout, requests);
-        let seen = observe(service, rollout, self.live.store_health().reachable, requests > watch.requests);
+        let seen = observe(&self.live, service, rollout, requests > watch.requests);
         let next = drive::next(rollout, &service.spec.rollout, &seen, &watch.clock(rollout));
         service.live.set_rollout_waits(next.why.clone());
         let Some(fence) = fence else { return };
@@ -161,6 +166,7 @@ impl Driver {
             Move::Wait => return,
             Move::Advance => RolloutChange::Advance { lead, fresh: fresh_episode() },
             Move::Promote => RolloutChange::Promote { id, lead: Some(lead), deed: deed(next.why.clone()), swap: None },
+            Move::Enforce => return self.enforce(service, rollout).await,
             Move::Finish => RolloutChange::Finish { lead },
             Move::Abort(reason) => RolloutChange::Abort { id, deed: deed(reason) },
             Move::Yield(weight) => {
@@ -208,13 +214,17 @@ impl Driver {
 }
 
 /// What this proxy sees of a service: the one place where the verdict's status becomes a rollout's.
-fn observe(service: &ServiceView, rollout: &Rollout, store_reachable: bool, canary_was_asked: bool) -> Observed {
+fn observe(live: &Live, service: &ServiceView, rollout: &Rollout, canary_was_asked: bool) -> Observed {
     let verdict = service.live.verdict();
     let of_this_episode = service.episode.as_ref().is_some_and(|episode| verdict.episode == Some(episode.id));
     // A status of the step before must not let this one pass.
     let of_this_step =
         of_this_episode && (verdict.decision != Decision::Pass || verdict.pass.weight == rollout.weight());
-    let version = &rollout.plan.version;
+    let subject = &rollout.plan.subject;
+    let (carried, overtaken) = match subject {
+        Subject::Flag(trial) => enforce::standing(live, service, trial),
+        Subject::Version(version) => (service.stable_carries(version), None),
+    };
     Observed {
         decision: if of_this_step { verdict.decision } else { Decision::Hold },
         why: verdict.why.clone(),
@@ -222,9 +232,13 @@ fn observe(service: &ServiceView, rollout: &Rollout, store_reachable: bool, cana
         stable_failing: of_this_episode && verdict.stable_failing,
         ratio_broken: of_this_episode && verdict.sample_ratio.off,
         circuit_open: service.live.is_open(),
-        store_reachable,
-        canary_unready: service.canary_unready(version),
-        carried: service.stable_carries(version),
+        store_reachable: live.store_health().reachable,
+        canary_unready: service.unready(subject),
+        carried,
+        overtaken,
         asked: service.asked,
     }
 }
+
+#[cfg(test)]
+mod tests;

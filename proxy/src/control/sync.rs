@@ -220,6 +220,9 @@ impl Sync {
     fn tell(&self, name: &str, state: &ServiceState, circuit: &Circuit) {
         let Some(trip) = circuit.trip.clone() else { return };
         tracing::warn!(service = name, cause = %trip.cause, reason = trip.reason, by = trip.by, "Circuit opened");
+        // What this very trip ended.
+        let ended = state.rollout.as_ref().filter(|rollout| rollout.is_pulled_by(&trip));
+        let flag = ended.and_then(|rollout| rollout.plan.subject.flag()).cloned();
         // Who asked for a trip by the API is noted there.
         if !matches!(trip.cause, Cause::Person | Cause::Alert) {
             let [proxy, who] = [&self.proxy_name, &trip.by].map(String::clone);
@@ -227,7 +230,8 @@ impl Sync {
             let (service, why) = (Some(name.to_owned()), Some(trip.reason.clone()));
             // Two proxies that trip in the same moment may both believe to be the first: it is one trip.
             let id = format!("trip-{name}-{}", circuit.epoch);
-            self.store.note(Entry { id, proxy, who, what, service, from, to, why, ..Entry::default() });
+            let flag = flag.as_ref().map(|trial| trial.key.clone());
+            self.store.note(Entry { id, proxy, who, what, service, flag, from, to, why, ..Entry::default() });
         }
         let version = |arm: Arm| {
             let members = state.pools.get(arm).values();
@@ -238,7 +242,9 @@ impl Sync {
             proxy: self.proxy_name.clone(),
             episode: circuit.episode,
             trip,
-            versions: PerArm::from_fn(version),
+            // A flag has both arms served by one pool.
+            versions: if flag.is_some() { PerArm::default() } else { PerArm::from_fn(version) },
+            flag,
         })));
     }
 

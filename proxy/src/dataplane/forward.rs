@@ -61,7 +61,7 @@ pub(crate) async fn forward(
 ) -> Result<Answer, ProxyError> {
     let core = &downstream.core;
     let service = record.service().clone();
-    let pool = service.pools.get(arm);
+    let pool = service.serving(arm);
     let Outgoing { sender, members, idempotent, to_head } = outgoing;
     let (members, idempotent, to_head) = (members.clone(), *idempotent, *to_head);
     let mut index = pick(core, pool, &members, None).ok_or(ProxyError::NoEndpoint)?;

@@ -1,4 +1,4 @@
-//! A request, top to bottom: load the snapshot once, route, admit, draw the arm, ask the flags, pick
+//! A request, top to bottom: load the snapshot once, route, admit, draw the arm, ask its flags, pick
 //! an endpoint and forward, record exactly once.
 
 use std::convert::Infallible;
@@ -18,6 +18,7 @@ use super::core::ServiceRef;
 use super::flags::{self, Asker, Said};
 use super::forward::{Outgoing, forward, framing, relay};
 use super::head::{self, Forwarded, client_address};
+use super::matcher;
 use super::record::{self, Record};
 use super::respond::{self, ProxyError};
 use super::sticky::{self, Draw};
@@ -50,16 +51,19 @@ pub(crate) async fn handle(
     }
     let client = client_address(downstream.peer, &parts.headers, |hop| downstream.trusts(hop));
     let Draw { arm, drawn, new_key } = sticky::draw(&downstream.core, &service, &parts.headers, client);
-    let said = match &service.flags {
+    let arm = serving_arm(&service, arm);
+    let said = match service.flags_of(arm) {
         Some(flags) => flags::ask(&downstream.core, &service, flags, &Asker { parts: &parts, client, new_key }),
         None => Said::Open(None),
     };
-    // A closed gate says nothing of the arm: it is closed to both.
-    let drawn = drawn.filter(|_| matches!(said, Said::Open(_)));
-    let arm = serving_arm(&service, arm);
+    let drawn = drawn.filter(|_| match said {
+        Said::Open(_) => true,
+        // A closed gate says nothing of the arm, since it is closed to both, unless its flag is on trial.
+        Said::Closed(gate) => service.tries(&service.spec.gates[gate].flag),
+    });
     let members = match &drawn {
         Some(drawn) => service.members(arm, drawn.unit, drawn.control),
-        None => 0..service.pools.get(arm).len(),
+        None => 0..service.serving(arm).len(),
     };
     let mut record = Record::begin(
         &downstream.core,
@@ -153,7 +157,7 @@ fn admit(service: &ServiceRef, body: &Incoming) -> Result<(), ProxyError> {
 
 /// The arm that was drawn, or the other if this one has no ready endpoint and that one has.
 fn serving_arm(service: &ServiceRef, drawn: Arm) -> Arm {
-    let ready = |arm| service.is_ready(arm);
+    let ready = |arm| service.can_serve(arm);
     // An open circuit is looked at last, so that a trip takes hold up to this very moment.
     let open = service.live.is_open();
     match drawn {
@@ -170,8 +174,19 @@ fn turn_away(downstream: &Rc<Downstream>, mut record: Record, request_id: &str, 
         flags.turned_away[gate].count(downstream.core.id);
     }
     let gate = &service.spec.gates[gate];
-    record.head(gate.answer.status.as_u16(), downstream.core.clock.refresh());
-    respond::closed(downstream, request_id, gate)
+    let response = respond::closed(downstream, request_id, gate);
+    let (status, now) = (response.status().as_u16(), downstream.core.clock.refresh());
+    if service.tries(&gate.flag) {
+        // Whether the gate is closed is what is tried: its answer counts as one of the application.
+        record.answered(status, now);
+        let body = gate.answer.body.as_deref().unwrap_or_default();
+        if let Some(reason) = matcher::judge_whole(&service.spec.verdict.errors, status, response.headers(), body) {
+            record.bad(reason);
+        }
+    } else {
+        record.head(status, now);
+    }
+    response
 }
 
 fn outgoing(

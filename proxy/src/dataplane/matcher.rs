@@ -23,6 +23,12 @@ pub(crate) fn judge_head(errors: &ErrorMatchers, status: u16, headers: &HeaderMa
     told.then_some(BadReason::Header)
 }
 
+/// What a response that is there in one piece says against the request.
+pub(crate) fn judge_whole(errors: &ErrorMatchers, status: u16, headers: &HeaderMap, body: &str) -> Option<BadReason> {
+    let by_body = || is_bad(errors, headers, body.as_bytes()).then_some(BadReason::Body);
+    judge_head(errors, status, headers).or_else(by_body)
+}
+
 /// Whether a path is in a list: exactly, or below an entry that ends in `/`.
 pub(crate) fn lists(paths: &[String], target: Option<&PathAndQuery>) -> bool {
     spec::lists(paths, target.map_or("*", PathAndQuery::path))

@@ -45,7 +45,7 @@ pub(crate) struct Record {
     is_timed: bool,
     head_at: Option<Instant>,
     status: Option<u16>,
-    /// Whether the head is an endpoint's, not serin's own.
+    /// Whether the head is an endpoint's, or a gate's that is on trial, and not serin's own.
     answered: bool,
     /// The endpoint tried first, and the one that has the request now: places in the arm's pool.
     first_endpoint: Option<usize>,
@@ -87,7 +87,7 @@ impl Record {
             episode.live.note(core.id, request.arm, drawn.unit);
             // A unit tells of the split only while both arms could serve: an arm that is away would look
             // like a split that is broken.
-            let tells_of_split = drawn.returned && service.is_ready(request.arm.other());
+            let tells_of_split = drawn.returned && service.can_serve(request.arm.other());
             episode.step.note(core.id, request.arm, drawn.unit, tells_of_split);
             let client = Some((episode.id, request.address));
             if request.met.replace(client) != client {
@@ -123,7 +123,7 @@ impl Record {
     /// An attempt begins with the endpoint at this place in the arm's pool.
     pub(crate) fn attempt(&mut self, endpoint: usize) {
         self.leave_endpoint();
-        self.service.pools.get(self.arm)[endpoint].live.begin(self.core.id);
+        self.service.serving(self.arm)[endpoint].live.begin(self.core.id);
         self.with_endpoint = Some(endpoint);
         self.first_endpoint.get_or_insert(endpoint);
         self.attempts += 1;
@@ -134,7 +134,7 @@ impl Record {
         if self.attempts == 1 && self.bad.slow.is_none() { self.slow_at } else { None }
     }
 
-    /// The head of an endpoint's answer is there, and goes to the client.
+    /// The head of an answer by which the arm is judged is there, and goes to the client.
     pub(crate) fn answered(&mut self, status: u16, now: Instant) {
         self.answered = true;
         self.head(status, now);
@@ -192,12 +192,12 @@ impl Record {
 
     fn leave_endpoint(&mut self) {
         if let Some(endpoint) = self.with_endpoint.take() {
-            self.service.pools.get(self.arm)[endpoint].live.end(self.core.id);
+            self.service.serving(self.arm)[endpoint].live.end(self.core.id);
         }
     }
 
     fn first_endpoint_id(&self) -> Option<&str> {
-        Some(&*self.service.pools.get(self.arm)[self.first_endpoint?].id)
+        Some(&*self.service.serving(self.arm)[self.first_endpoint?].id)
     }
 
     /// When the request came: the same in the log and in every outcome.

@@ -2,14 +2,13 @@
 
 use std::net::IpAddr;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::header::{self, HeaderMap, HeaderValue};
 
 use super::core::Core;
 use crate::live::ServiceView;
 use crate::model::spec::{SplitSpec, Sticky};
 use crate::model::split::{Arm, Unit};
+use crate::model::sticky::{cookie_key, cookie_text};
 use crate::model::weight::Weight;
 
 /// The cookie that says who a client is; never which arm it is on.
@@ -61,10 +60,7 @@ pub(crate) fn draw(core: &Core, service: &ServiceView, headers: &HeaderMap, addr
     let unit = match &split.sticky {
         Sticky::Cookie => known.or(new_key).map(|key| Unit::of_key(episode.salt, &key)),
         Sticky::Header(name) => headers.get(name).map(|value| Unit::of_key(episode.salt, value.as_bytes())),
-        Sticky::ClientIp => Some(match address.to_canonical() {
-            IpAddr::V4(v4) => Unit::of_key(episode.salt, &v4.octets()),
-            IpAddr::V6(v6) => Unit::of_key(episode.salt, &v6.octets()),
-        }),
+        Sticky::ClientIp => Some(Unit::of_address(episode.salt, address)),
         Sticky::None => None,
     };
     // Without a key each request draws by itself.
@@ -81,7 +77,7 @@ pub(crate) fn key_text(
     new_key: Option<[u8; 16]>,
 ) -> Option<String> {
     match &split.sticky {
-        Sticky::Cookie => key_in_cookies(headers).or(new_key).map(|key| URL_SAFE_NO_PAD.encode(key)),
+        Sticky::Cookie => key_in_cookies(headers).or(new_key).map(cookie_text),
         Sticky::Header(name) => headers.get(name)?.to_str().ok().map(str::to_owned),
         Sticky::ClientIp => Some(address.to_canonical().to_string()),
         Sticky::None => None,
@@ -103,19 +99,12 @@ fn key_in_cookies(headers: &HeaderMap) -> Option<[u8; 16]> {
     let cookies = headers.get_all(header::COOKIE).iter().flat_map(|line| line.as_bytes().split(|byte| *byte == b';'));
     cookies
         .filter_map(|cookie| cookie.trim_ascii().strip_prefix(COOKIE.as_bytes())?.strip_prefix(b"="))
-        .find_map(decode)
-}
-
-fn decode(text: &[u8]) -> Option<[u8; 16]> {
-    // Room for what 22 digits may claim to hold, before the decoder counts the bits.
-    let mut key = [0; 18];
-    let length = (text.len() == 22).then(|| URL_SAFE_NO_PAD.decode_slice(text, &mut key).ok()).flatten()?;
-    (length == 16).then(|| key[..16].try_into().ok()).flatten()
+        .find_map(cookie_key)
 }
 
 /// The `Set-Cookie` field for a new key.
 pub(crate) fn set_cookie(key: [u8; 16], secure: bool) -> HeaderValue {
-    let mut line = format!("{COOKIE}={}", URL_SAFE_NO_PAD.encode(key));
+    let mut line = format!("{COOKIE}={}", cookie_text(key));
     line.push_str(&format!("; Path=/; Max-Age={COOKIE_AGE}; HttpOnly; SameSite=Lax"));
     if secure {
         line.push_str("; Secure");

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::{EndpointView, EpisodeView, Health, Live, ServiceFlags, ServiceView, Standings};
+use super::{EndpointView, EpisodeView, Health, Live, ServiceFlags, ServiceView, Standings, TrialView};
 use crate::model::discovery::Standing;
 use crate::model::flag::FlagSet;
 use crate::model::spec::ServiceSpec;
@@ -59,6 +59,8 @@ pub fn service(
         live: facts.episode(episode.id),
         step: facts.step(episode.id, asked_weight(spec, state)),
     });
+    let trial = state.live_rollout().and_then(|rollout| TrialView::compile(live, spec, rollout, flags));
+    let promoted = trial.as_ref().and_then(TrialView::promoted);
     Arc::new(ServiceView {
         spec: Arc::clone(spec),
         revision: state.revision,
@@ -68,7 +70,8 @@ pub fn service(
         pools,
         canary_withdrawn: state.pools.canary.values().any(|member| !matches!(member, Member::Ready(_))),
         rollout: state.rollout.clone(),
-        flags: ServiceFlags::compile(live, spec, flags),
+        flags: ServiceFlags::compile(live, spec, flags, promoted),
+        trial: trial.map(Box::new),
         live: facts,
     })
 }

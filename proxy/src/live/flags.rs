@@ -31,11 +31,13 @@ pub(super) struct FlagsLive {
     cores: usize,
     pub(super) facts: ArcSwap<FlagFacts>,
     usage: Mutex<HashMap<Box<str>, Arc<FlagUsage>>>,
+    /// Of new definitions on trial, by service: the latest of each.
+    on_trial: Mutex<HashMap<Box<str>, Arc<FlagUsage>>>,
 }
 
 impl FlagsLive {
     pub(super) fn new(cores: usize) -> Self {
-        Self { cores, facts: ArcSwap::default(), usage: Mutex::default() }
+        Self { cores, facts: ArcSwap::default(), usage: Mutex::default(), on_trial: Mutex::default() }
     }
 
     /// Begins to count the use of flags that are new or have changed, and forgets those that are gone.
@@ -51,6 +53,16 @@ impl FlagsLive {
 
     pub(super) fn usage_of(&self, key: &str) -> Option<Arc<FlagUsage>> {
         self.usage.lock().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
+    }
+
+    pub(super) fn trial_usage(&self, service: &str, flag: &Flag, now: Timestamp) -> Arc<FlagUsage> {
+        let mut on_trial = self.on_trial.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = on_trial.get(service).filter(|usage| usage.digest == flag.digest()) {
+            return Arc::clone(known);
+        }
+        let fresh = Arc::new(FlagUsage::new(flag, self.cores, now));
+        on_trial.insert(service.into(), Arc::clone(&fresh));
+        fresh
     }
 
     pub(super) fn usage(&self) -> BTreeMap<String, Arc<FlagUsage>> {

@@ -21,6 +21,7 @@ pub mod service;
 pub mod service_flags;
 pub mod slow;
 pub mod snapshot;
+pub mod trial;
 pub mod verdict;
 
 use std::collections::{BTreeMap, HashMap};
@@ -30,7 +31,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arc_swap::ArcSwap;
 use tokio::sync::{Notify, mpsc};
 
-use crate::model::flag::FlagSet;
+use crate::model::flag::{Flag, FlagSet};
 use crate::model::outcome::BadOutcome;
 use crate::model::redis::Mirrored;
 use crate::model::time::Timestamp;
@@ -47,6 +48,7 @@ pub use seen::{EpisodeLive, StepLive};
 pub use service::{Halt, ServiceLive};
 pub use service_flags::{AskedFlag, ServiceFlags, ToldFlag};
 pub use snapshot::{EndpointView, EpisodeView, ServiceView, Snapshot};
+pub use trial::TrialView;
 pub use verdict::{PassStatus, RatioStatus, VerdictStatus};
 
 /// Bad outcomes that may wait for the verdict. What comes on top is dropped, counted, and
@@ -181,6 +183,11 @@ impl Live {
     /// How a flag has been used; none where there is no such flag.
     pub fn flag_usage(&self, key: &str) -> Option<Arc<FlagUsage>> {
         self.flags.usage_of(key)
+    }
+
+    /// How a flag's new definition, on trial in a service, has been used: kept as long as it stays the same.
+    pub fn trial_usage(&self, service: &str, flag: &Flag) -> Arc<FlagUsage> {
+        self.flags.trial_usage(service, flag, telemetry::now())
     }
 
     /// How each flag has been used, by key.

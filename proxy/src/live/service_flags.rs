@@ -21,8 +21,8 @@ pub struct ServiceFlags {
     pub told: Box<[ToldFlag]>,
 }
 
-/// A flag that requests ask for.
-#[derive(Debug)]
+/// A flag that is asked for, and how it has been used. Cheap to clone.
+#[derive(Clone, Debug)]
 pub struct AskedFlag {
     flag: Arc<Flag>,
     usage: Arc<FlagUsage>,
@@ -37,12 +37,21 @@ pub struct ToldFlag {
 }
 
 impl ServiceFlags {
-    /// The flags of a service; none for a service without any, which is to pay nothing.
-    pub(super) fn compile(live: &Live, spec: &ServiceSpec, flags: &FlagSet) -> Option<Box<Self>> {
+    /// The flags of a service; none for a service without any, which is to pay nothing. `on_trial` takes the place of
+    /// the flag of its name.
+    pub(super) fn compile(
+        live: &Live,
+        spec: &ServiceSpec,
+        flags: &FlagSet,
+        on_trial: Option<&AskedFlag>,
+    ) -> Option<Box<Self>> {
         if spec.gates.is_empty() && spec.told_flags.is_empty() {
             return None;
         }
-        let asked = |key: &str| AskedFlag::find(live, flags, key);
+        let asked = |key: &str| match on_trial.filter(|candidate| candidate.flag.key() == key) {
+            Some(candidate) => Some(candidate.clone()),
+            None => AskedFlag::find(live, flags, key),
+        };
         let told = spec.told_flags.iter().filter_map(|key| asked(key)).map(ToldFlag::new).collect();
         let gates = spec.gates.iter().map(|gate| asked(&gate.flag)).collect();
         let facts = live.service(&spec.name);
@@ -54,8 +63,22 @@ impl ServiceFlags {
 impl AskedFlag {
     fn find(live: &Live, flags: &FlagSet, key: &str) -> Option<Self> {
         let (flag, usage) = (flags.share(key)?, live.flag_usage(key)?);
+        Some(Self::new(flag, usage))
+    }
+
+    pub(super) fn new(flag: Arc<Flag>, usage: Arc<FlagUsage>) -> Self {
         usage.prepare_for_requests();
-        Some(Self { flag, usage })
+        Self { flag, usage }
+    }
+
+    /// The flag.
+    pub fn flag(&self) -> &Flag {
+        &self.flag
+    }
+
+    /// How it has been used.
+    pub fn usage(&self) -> &FlagUsage {
+        &self.usage
     }
 
     /// Whether its answer depends on the request, so that it needs a context.

@@ -9,6 +9,7 @@ use super::endpoint::{EndpointLive, Health};
 use super::seen::{EpisodeLive, StepLive};
 use super::service::ServiceLive;
 use super::service_flags::ServiceFlags;
+use super::trial::TrialView;
 use crate::model::discovery::Standing;
 use crate::model::flag::FlagSet;
 use crate::model::rollout::Rollout;
@@ -125,6 +126,8 @@ pub struct ServiceView {
     pub rollout: Option<Rollout>,
     /// What flags decide about its requests; none where they decide nothing.
     pub flags: Option<Box<ServiceFlags>>,
+    /// The flag on trial: then stable serves both arms.
+    pub trial: Option<Box<TrialView>>,
 }
 
 impl ServiceView {
@@ -138,9 +141,10 @@ impl ServiceView {
         &self.pools.stable[self.control_from..]
     }
 
-    /// The control's share of the keys beside a canary of this weight: zero while no member of it is ready.
+    /// The control's share of the keys beside a canary of this weight: zero while no member of it is ready, and while a
+    /// flag is on trial, for which nobody was restarted.
     pub fn control_share(&self, weight: Weight) -> Weight {
-        if self.control().is_empty() || !self.control().iter().any(EndpointView::is_ready) {
+        if self.trial.is_some() || self.control().is_empty() || !self.control().iter().any(EndpointView::is_ready) {
             return Weight::ZERO;
         }
         self.spec.split.as_ref().map_or(Weight::ZERO, |split| control_share(weight, split.control))
@@ -149,7 +153,7 @@ impl ServiceView {
     /// Which members of an arm's pool serve a unit beside a control of this share, as long as one of them
     /// is ready; all of them without a control.
     pub fn members(&self, arm: Arm, unit: Unit, control: Weight) -> Range<usize> {
-        let all = 0..self.pools.get(arm).len();
+        let all = 0..self.serving(arm).len();
         match arm {
             Arm::Stable if control.is_zero() => all,
             Arm::Stable if unit.is_control(control) => self.control_from..all.end,
@@ -160,7 +164,7 @@ impl ServiceView {
 
     /// Why the control isn't what was asked for, if it isn't; none as well where none was asked for.
     pub fn control_note(&self) -> Option<String> {
-        let (weight, most) = (self.effective(), self.spec.split.as_ref()?.control);
+        let (weight, most) = (self.effective(), self.spec.split.as_ref().filter(|_| self.trial.is_none())?.control);
         let (share, wanted) = (self.control_share(weight), weight.min(most));
         let instead = "the canary is compared with all of stable";
         if share == wanted {

@@ -20,6 +20,7 @@ pub mod span;
 pub mod spec;
 pub mod split;
 pub mod state;
+pub mod sticky;
 pub mod time;
 pub mod tls;
 pub mod verdict;

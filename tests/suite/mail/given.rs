@@ -62,6 +62,7 @@ pub(super) fn tripped(episode: u64) -> Alert {
         proxy,
         episode: Some(EpisodeId(episode)),
         trip,
+        flag: None,
         versions: PerArm::default(),
     }))
 }

@@ -8,6 +8,7 @@ use serin::model::circuit::{Cause, Reset, Trip};
 use serin::model::rollout::RolloutId;
 use serin::model::rollout::change::RolloutChange;
 use serin::model::rollout::plan::Plan;
+use serin::model::rollout::subject::Subject;
 use serin::model::spec::StoreSpec;
 use serin::model::split::Arm;
 use serin::model::state::{Change, Member, MemberSpec, ServiceState};
@@ -115,7 +116,7 @@ pub(crate) fn reset() -> Change {
 pub(crate) fn begin(id: u64) -> Change {
     let plan = Plan {
         id: RolloutId(id),
-        version: "1.5".into(),
+        subject: Subject::Version("1.5".into()),
         steps: ["10%:1s:time", "20%:1s:time"].map(|step| step.parse().expect("a step")).to_vec(),
         by: "jenkins".into(),
         at: Timestamp::from_millis(1),

@@ -225,6 +225,7 @@ mod tests {
     use crate::model::circuit::{Cause, Reset, Trip};
     use crate::model::rollout::change::{Lead, RolloutChange};
     use crate::model::rollout::plan::Plan;
+    use crate::model::rollout::subject::Subject;
     use crate::model::rollout::{Fence, RolloutId};
     use crate::model::split::{Episode, EpisodeId, Salt};
     use crate::model::state::{Change, MemberSpec, ServiceState, State};
@@ -336,7 +337,7 @@ mod tests {
         let mut scene = Scene::new();
         let plan = Plan {
             id: RolloutId(1),
-            version: "1.5".into(),
+            subject: Subject::Version("1.5".into()),
             steps: ["5:1m", "50:1m"].map(|step| step.parse().expect("a step")).to_vec(),
             by: "jenkins".into(),
             at: Timestamp::from_millis(0),

@@ -5,6 +5,7 @@
 
 mod answer;
 mod bucket;
+mod group;
 mod question;
 mod stream;
 
@@ -14,18 +15,20 @@ use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use http::header::{ETAG, IF_NONE_MATCH};
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::{HeaderMap, StatusCode};
 use tokio::sync::watch;
 
 use super::feed::Seats;
 use super::problem::Problem;
 use super::target::OfFlag;
 use super::{Admin, Shared};
-use crate::model::flag::{Evaluation, Fault};
+use crate::live::AskedFlag;
+use crate::model::flag::{Context, Evaluation, Fault};
 use crate::model::time::Timestamp;
 use crate::telemetry;
 use answer::{All, Answer, EventStream, Failed};
 use bucket::Bucket;
+use group::Group;
 use question::Question;
 pub(super) use stream::{STREAM, listen};
 
@@ -71,8 +74,14 @@ pub(super) async fn one(State(admin): State<Admin>, OfFlag(key): OfFlag, questio
         Err(wrong) => return Failed::of(Some(&key), &wrong).into_response(),
     };
     let snapshot = admin.state.live.snapshot();
-    let evaluation = snapshot.flags().evaluate(&key, &context);
-    count(&admin, &key, &evaluation, now);
+    let evaluation = match Group::of(&snapshot, &context).get(&key) {
+        Some(tried) => evaluate_tried(tried, &context, now),
+        None => {
+            let evaluation = snapshot.flags().evaluate(&key, &context);
+            count(&admin, &key, &evaluation, now);
+            evaluation
+        }
+    };
     Answer::of(&key, &evaluation).into_response()
 }
 
@@ -89,9 +98,9 @@ pub(super) async fn all(
     };
     let snapshot = admin.state.live.snapshot();
     let set = snapshot.flags();
-    let tag = format!("\"{}\"", set.answers_digest(&context));
-    // Hex digits between quotes are always a header value.
-    let etag = [(ETAG, HeaderValue::from_str(&tag).unwrap_or(HeaderValue::from_static("\"\"")))];
+    let group = Group::of(&snapshot, &context);
+    let tag = group.tag(set, &context);
+    let etag = [(ETAG, group::header(&tag))];
     if knows(&headers, &tag) {
         return Ok((StatusCode::NOT_MODIFIED, etag).into_response());
     }
@@ -101,13 +110,26 @@ pub(super) async fn all(
         if nth % TURN == TURN - 1 {
             tokio::task::yield_now().await;
         }
-        count(&admin, flag.key(), &evaluation, now);
+        let evaluation = match group.get(flag.key()) {
+            Some(tried) => evaluate_tried(tried, &context, now),
+            None => {
+                count(&admin, flag.key(), &evaluation, now);
+                evaluation
+            }
+        };
         flags.push(Answer::of(flag.key(), &evaluation));
     }
     let refused = Evaluation::failed(Fault::NoGoodDefinition, None);
     flags.extend(set.refused().map(|key| Answer::of(key, &refused)));
     let all = All { flags, event_streams: [EventStream::sse(STREAM)], metadata: set.metadata() };
     Ok((etag, Json(all)).into_response())
+}
+
+/// What a new definition on trial says, counted as its own.
+fn evaluate_tried<'t>(tried: &'t AskedFlag, context: &Context<'_>, now: Timestamp) -> Evaluation<'t> {
+    let evaluation = tried.flag().evaluate(context);
+    tried.usage().count_elsewhere(evaluation.variant, now);
+    evaluation
 }
 
 /// Counts an answer that was given. Who asks for all flags uses all of them.

@@ -11,8 +11,8 @@ use tokio::sync::watch;
 use super::super::Admin;
 use super::super::feed::{Source, heard};
 use super::super::problem::Problem;
+use super::group::digest;
 use crate::live::Live;
-use crate::model::flag::Digest;
 
 /// Where the stream is.
 pub(in super::super) const STREAM: &str = "/ofrep/v1/events";
@@ -20,10 +20,10 @@ pub(in super::super) const STREAM: &str = "/ofrep/v1/events";
 /// `GET /ofrep/v1/events`
 pub(in super::super) async fn listen(State(admin): State<Admin>, headers: HeaderMap) -> Result<Response, Problem> {
     let live = Arc::clone(&admin.state.live);
-    let now = live.snapshot().flags().digest();
+    let now = digest(&live.snapshot());
     let changes = Changes {
         // Who names no event may have asked before the last change: asking once more costs it a 304.
-        told: heard(&headers).is_some_and(|id| id == now.to_string()).then_some(now),
+        told: heard(&headers).is_some_and(|id| id == now).then_some(now),
         published: admin.state.published.clone(),
         closed: admin.ofrep.closed.subscribe(),
         live,
@@ -31,13 +31,13 @@ pub(in super::super) async fn listen(State(admin): State<Admin>, headers: Header
     admin.ofrep.seats.tell(changes, "poll with If-None-Match")
 }
 
-/// An event whenever the definitions are others than the client knows of. What changes back before
+/// An event whenever definitions are others than the client knows of, or others get them. What changes back before
 /// the client listens again is no change.
 struct Changes {
     live: Arc<Live>,
     published: watch::Receiver<u64>,
     closed: watch::Receiver<bool>,
-    told: Option<Digest>,
+    told: Option<String>,
 }
 
 impl Source for Changes {
@@ -45,10 +45,11 @@ impl Source for Changes {
         while !*self.closed.borrow() {
             // Before the look: what is published after it wakes the wait.
             self.published.mark_unchanged();
-            let digest = self.live.snapshot().flags().digest();
-            if self.told != Some(digest) {
+            let digest = digest(&self.live.snapshot());
+            if self.told.as_ref() != Some(&digest) {
+                let event = event(&digest);
                 self.told = Some(digest);
-                return Some(event(digest));
+                return Some(event);
             }
             tokio::select! {
                 published = self.published.changed() => published.ok()?,
@@ -59,7 +60,7 @@ impl Source for Changes {
     }
 }
 
-fn event(digest: Digest) -> Bytes {
+fn event(digest: &str) -> Bytes {
     let data = serde_json::json!({ "type": "refetchEvaluation", "etag": format!("\"{digest}\"") });
     Bytes::from(format!("id: {digest}\nevent: message\ndata: {data}\n\n"))
 }

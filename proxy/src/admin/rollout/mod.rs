@@ -1,6 +1,7 @@
 //! `/v1/services/{service}/rollout`: beginning, watching, steering and ending rollouts.
 
 mod start;
+mod subject;
 mod swap;
 
 use std::time::Duration;
@@ -156,10 +157,13 @@ pub(super) async fn promote(
 ) -> Result<Response, Problem> {
     let rollout = going(&service)?;
     if rollout.step == 0 {
-        return Err(conflict("it hasn't begun yet, so no user has seen the version: wait for its first step"));
+        return Err(conflict("it hasn't begun yet, so no user has seen what it tries: wait for its first step"));
     }
-    if let Some(why) = service.canary_unready(&rollout.plan.version) {
+    if let Some(why) = service.unready(&rollout.plan.subject) {
         return Err(conflict(&format!("the canary isn't ready: {why}")));
+    }
+    if wish.swap && rollout.plan.subject.flag().is_some() {
+        return Err(conflict("a flag is on trial, and no version: there are no pools to exchange"));
     }
     let deed = deed(&caller, wish.reason);
     let swap = if wish.swap { Some(swap::seeds(&service)?) } else { None };
@@ -185,13 +189,12 @@ pub(super) async fn abort(
             _ => answer(&admin, name, None, Some("it was over already")),
         };
     }
-    let (id, from, deed) = (known.plan.id, known.phase.to_string(), deed(&caller, reason));
-    service.live.halt(Halt { id, deed: deed.clone() });
-    let abort = Change::Rollout(RolloutChange::Abort { id, deed: deed.clone() });
-    let told = change::tell(&admin, name, &abort, None).await;
-    let (to, why) = ("aborted".into(), deed.reason);
-    admin.audit.note(&caller, Note { what: "rollout.abort", service: name, endpoint: None, from, to, why });
-    match told {
+    if known.is_settled() && service.trial.as_ref().is_some_and(|trial| trial.is_in_force()) {
+        return Err(conflict(
+            "the new definition is in force: there is nothing left to abort; `serin flag set` changes it",
+        ));
+    }
+    match end(&admin, &caller, &service, known, reason.given()).await {
         Ok(state) => {
             let taken_in = change::taken_in(&admin, name, state.revision).await;
             answer(&admin, name, Some(&state), (!taken_in).then_some(NOT_TAKEN_IN))
@@ -203,20 +206,38 @@ pub(super) async fn abort(
     }
 }
 
+/// Ends a rollout in this process at once, then tells the store, which may be away.
+pub(super) async fn end(
+    admin: &Shared,
+    caller: &Caller,
+    service: &ServiceView,
+    rollout: &Rollout,
+    reason: Option<String>,
+) -> Result<ServiceState, StoreError> {
+    let (id, name) = (rollout.plan.id, service.spec.name.as_str());
+    let deed = Deed { by: caller.name.clone(), at: telemetry::now(), reason };
+    service.live.halt(Halt { id, deed: deed.clone() });
+    let abort = Change::Rollout(RolloutChange::Abort { id, deed: deed.clone() });
+    let told = change::tell(admin, name, &abort, None).await;
+    let (from, to, why) = (rollout.phase.to_string(), "aborted".into(), deed.reason);
+    admin.audit.note(caller, Note { what: "rollout.abort", service: name, endpoint: None, from, to, why });
+    told
+}
+
 /// Refuses a weight by hand while a rollout sets it: two hands on one wheel.
 pub(super) fn yields_to_people(service: &ServiceView, weight: Weight) -> Result<(), Problem> {
     let Some(rollout) = service.live_rollout() else { return Ok(()) };
     if rollout.phase == Phase::Promoted && weight.is_zero() {
         return Ok(());
     }
-    let (name, version) = (&service.spec.name, &rollout.plan.version);
+    let (name, subject) = (&service.spec.name, &rollout.plan.subject);
     Err(conflict(&format!(
-        "the rollout of {version} sets the weight of {name}: end it with `serin rollout abort {name}`, or keep the \
+        "the rollout of {subject} sets the weight of {name}: end it with `serin rollout abort {name}`, or keep the \
          weight where it is with `serin rollout pause {name}`"
     )))
 }
 
-fn conflict(detail: &str) -> Problem {
+pub(super) fn conflict(detail: &str) -> Problem {
     Problem::new(StatusCode::CONFLICT, detail)
 }
 
@@ -238,7 +259,7 @@ fn going(service: &ServiceView) -> Result<&Rollout, Problem> {
     if known.is_live() {
         return Ok(known);
     }
-    Err(conflict(&format!("no rollout is going on: the latest, of {}, is over ({})", known.plan.version, known.why)))
+    Err(conflict(&format!("no rollout is going on: the latest, of {}, is over ({})", known.plan.subject, known.why)))
 }
 
 /// Makes a change that a person asked for, notes it, and answers.

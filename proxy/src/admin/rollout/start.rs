@@ -7,8 +7,8 @@ use http::StatusCode;
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::subject::{self, FlagWish};
 use super::{WHAT, answer, conflict};
-use crate::admin::Admin;
 use crate::admin::audit::Note;
 use crate::admin::body::{Reason, Wish};
 use crate::admin::change::{self, Expected, NOT_TAKEN_IN};
@@ -16,10 +16,12 @@ use crate::admin::guard::Caller;
 use crate::admin::problem::Problem;
 use crate::admin::target::OfService;
 use crate::admin::weight::no_canary;
+use crate::admin::{Admin, Shared};
 use crate::live::ServiceView;
 use crate::model::rollout::RolloutIdError;
 use crate::model::rollout::change::RolloutChange;
 use crate::model::rollout::plan::{Gate, OnNoData, Plan, Step, StepError};
+use crate::model::rollout::subject::Subject;
 use crate::model::span;
 use crate::model::state::{Change, ServiceState};
 use crate::model::weight::Weight;
@@ -30,7 +32,8 @@ use crate::telemetry;
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(in crate::admin) struct StartWish {
-    version: String,
+    version: Option<String>,
+    flag: Option<FlagWish>,
     /// Each a text such as `10%:5m:manual`, or an object.
     steps: Option<Vec<Value>>,
     deadline: Option<String>,
@@ -53,8 +56,8 @@ pub(in crate::admin) async fn start(
     if service.spec.split.is_none() {
         return Err(no_canary(name));
     }
-    let plan = plan(&service, &caller, wish)?;
-    let (id, version, why) = (plan.id, plan.version.clone(), plan.reason.clone());
+    let plan = plan(&admin, &service, &caller, wish)?;
+    let (id, subject, why) = (plan.id, plan.subject.clone(), plan.reason.clone());
     if service.live.is_open() {
         return Err(open(name));
     }
@@ -68,9 +71,18 @@ pub(in crate::admin) async fn start(
         return answer(&admin, name, Some(&state), Some("it was begun already"));
     }
     let from = service.rollout.as_ref().map_or("none", |before| before.phase.name()).to_owned();
-    let to = format!("{version} ({id})");
+    let to = format!("{subject} ({id})");
     admin.audit.note(&caller, Note { what: "rollout.start", service: name, endpoint: None, from, to, why });
-    answer(&admin, name, Some(&state), (!taken_in).then_some(NOT_TAKEN_IN))
+    answer(&admin, name, Some(&state), if taken_in { unseen(&service, &subject) } else { Some(NOT_TAKEN_IN) })
+}
+
+/// What is to be known of a flag of which no request through serin tells.
+fn unseen(service: &ServiceView, subject: &Subject) -> Option<&'static str> {
+    let key = &subject.flag()?.key;
+    let is_seen = service.spec.told_flags.contains(key) || service.spec.gates.iter().any(|gate| gate.flag == *key);
+    (!is_seen).then_some(
+        "no gate of the service asks for the flag, and its header doesn't tell of it: it is seen by OFREP alone",
+    )
 }
 
 /// Why the store's state didn't become the rollout's.
@@ -79,9 +91,10 @@ fn refused(name: &str, state: &ServiceState) -> Problem {
         Some(holds) => conflict(&format!(
             "a rollout of {} is going on, begun by {} at {} ({}): wait until it is over, or end it with `serin rollout \
              abort {name}`",
-            holds.plan.version, holds.plan.by, holds.plan.at, holds.phase
+            holds.plan.subject, holds.plan.by, holds.plan.at, holds.phase
         )),
-        None => open(name),
+        None if state.circuit.is_open() => open(name),
+        None => subject::has_canary(name),
     }
 }
 
@@ -92,7 +105,7 @@ fn open(name: &str) -> Problem {
     ))
 }
 
-fn plan(service: &ServiceView, caller: &Caller, wish: StartWish) -> Result<Plan, Problem> {
+fn plan(admin: &Shared, service: &ServiceView, caller: &Caller, wish: StartWish) -> Result<Plan, Problem> {
     let unprocessable = |why: String| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, why);
     let spec = &service.spec.rollout;
     let millis = |span: std::time::Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
@@ -107,7 +120,7 @@ fn plan(service: &ServiceView, caller: &Caller, wish: StartWish) -> Result<Plan,
     };
     let plan = Plan {
         id: id.map_err(|error: RolloutIdError| unprocessable(error.to_string()))?.unwrap_or_else(fresh_rollout_id),
-        version: wish.version,
+        subject: subject::read(admin, service, wish.version, wish.flag)?,
         steps,
         by: caller.name.clone(),
         at: telemetry::now(),

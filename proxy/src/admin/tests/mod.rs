@@ -6,6 +6,7 @@ mod alerts;
 mod changes;
 mod endpoints;
 mod events;
+mod flag_rollout;
 mod flags;
 mod listening;
 mod ofrep;

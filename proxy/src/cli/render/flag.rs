@@ -76,6 +76,9 @@ fn state(flag: &FlagJson) -> Cell {
 }
 
 fn rule(flag: &FlagJson) -> Cell {
+    if let Some(trial) = &flag.on_trial {
+        return (format!("on trial in {}", trial.service), Tone::Warn);
+    }
     match (flag.switched, flag.targeting) {
         (true, _) => ("switched".to_owned(), Tone::Warn),
         (false, true) => plain("yes"),

@@ -3,14 +3,14 @@
 //! All text goes in through constructors that make it one harmless line, so that no
 //! name, reason or path from outside can break a header or forge a line of the body.
 
+mod rollout;
 mod silence;
 
 use super::words::{self, one_line};
-use super::{Alert, RatioAlert, RolloutAlert, RuleAlert, TripAlert};
+use super::{Alert, RatioAlert, RuleAlert, TripAlert};
 use crate::model::alert::RuleNews;
 use crate::model::circuit::{Cause, ControlEvidence, Evidence, SignalEvidence};
 use crate::model::outcome::Signal;
-use crate::model::rollout::Phase;
 use crate::model::split::Arm;
 
 /// The longest subject, in characters.
@@ -78,7 +78,7 @@ impl Alert {
     pub(super) fn subject(&self) -> String {
         let (service, what) = match self {
             Self::Tripped(alert) => {
-                (&alert.service, format!("canary pulled ({})", alert.trip.cause.name().replace('_', " ")))
+                (&alert.service, format!("{} ({})", alert.what(), alert.trip.cause.name().replace('_', " ")))
             }
             Self::Ratio(alert) => (&alert.service, "the split itself is broken".to_owned()),
             Self::Rule(alert) => {
@@ -88,10 +88,7 @@ impl Alert {
                 };
                 (&alert.service, format!("{} ({state})", words::rule(&alert.rule)))
             }
-            Self::Rollout(alert) => {
-                let (version, phase) = (&alert.rollout.plan.version, alert.rollout.phase);
-                (&alert.service, format!("rollout of {version} {phase}"))
-            }
+            Self::Rollout(alert) => (&alert.service, alert.what()),
             Self::Silence(alert) => (&alert.proxy, alert.what()),
         };
         one_line(&format!("[serin] {service}: {what}"), SUBJECT)
@@ -135,8 +132,13 @@ impl Letter {
 
 impl TripAlert {
     fn letter(&self, subject: String, host: &str, admin_url: Option<&str>) -> Letter {
-        let lead = format!("{}.", capitalised(self.trip.cause.sentence()));
-        let mut letter = Letter::new(subject, Tone::Bad, &format!("{}: canary pulled", self.service), &lead, host);
+        let canary = self
+            .flag
+            .as_ref()
+            .map_or_else(String::new, |flag| format!(" Canary is who got the new definition of {}.", flag.key));
+        let lead = format!("{}.{canary}", capitalised(self.trip.cause.sentence()));
+        let headline = format!("{}: {}", self.service, self.what());
+        let mut letter = Letter::new(subject, Tone::Bad, &headline, &lead, host);
         self.add_facts(&mut letter);
         if let Some(evidence) = &self.trip.evidence {
             letter.section("The proof", proof(evidence, self.trip.cause));
@@ -147,7 +149,10 @@ impl TripAlert {
         letter.section("What serin did", vec![text(&self.deed())]);
         let command = format!("serin reset {} --reason \"…\"", shell_word(&self.service));
         let mut way_back = vec![
-            text("When the cause is found and mended, or the canary replaced, close the circuit:"),
+            text(match self.flag {
+                Some(_) => "When the cause is found and mended, close the circuit, and try the flag again:",
+                None => "When the cause is found and mended, or the canary replaced, close the circuit:",
+            }),
             Block::Command(one_line(&command, SENTENCE)),
         ];
         way_back.extend(admin_url.map(|url| Block::Link(one_line(url, SENTENCE))));
@@ -157,6 +162,9 @@ impl TripAlert {
 
     fn add_facts(&self, letter: &mut Letter) {
         let trip = &self.trip;
+        if let Some(flag) = &self.flag {
+            letter.flag(flag);
+        }
         letter.fact("Weight", &format!("{} % → 0 %", trip.weight_before));
         if let Some(first_bad) = trip.evidence.as_ref().and_then(|evidence| evidence.first_bad) {
             letter.fact("First bad response", &first_bad.to_string());
@@ -177,7 +185,20 @@ impl TripAlert {
         }
     }
 
+    /// What was done, for the subject and the headline.
+    fn what(&self) -> String {
+        self.flag.as_ref().map_or_else(|| "canary pulled".to_owned(), |flag| format!("flag {} reverted", flag.key))
+    }
+
     fn deed(&self) -> String {
+        if let Some(flag) = &self.flag {
+            return format!(
+                "From the moment of the decision every new request of {} gets the definition of {} from before; requests \
+                 that were on their way were left to finish. The circuit is open and stays open, also over restarts, \
+                 until a person resets it.",
+                self.service, flag.key
+            );
+        }
         format!(
             "From the moment of the decision every new request of {} goes to stable; requests that were already with \
              the canary were left to finish. The circuit is open and stays open, also over restarts, until a person \
@@ -326,36 +347,6 @@ impl RuleAlert {
             RuleNews::Resolves => "Nothing: a rule only tells.",
         };
         letter.section("What serin did", vec![text(told)]);
-        if let Some(url) = admin_url {
-            letter.section("Where to look", vec![Block::Link(one_line(url, SENTENCE))]);
-        }
-        letter
-    }
-}
-
-// === rollouts ===
-
-impl RolloutAlert {
-    fn letter(&self, subject: String, host: &str, admin_url: Option<&str>) -> Letter {
-        let (rollout, plan) = (&self.rollout, &self.rollout.plan);
-        let (tone, deed) = match rollout.phase {
-            Phase::Promoted => (
-                Tone::Good,
-                "The canary keeps its users. When every stable endpoint carries the version, it empties by itself: roll \
-                 the stable pool to it now.",
-            ),
-            _ => {
-                (Tone::Bad, "The canary gets nothing any more, and the rollout is over: begin a new one to try again.")
-            }
-        };
-        let headline = format!("{}: rollout of {} {}", self.service, plan.version, rollout.phase);
-        let mut letter = Letter::new(subject, tone, &headline, &capitalised(&format!("{}.", rollout.why)), host);
-        letter.fact("Version", &plan.version);
-        letter.fact("Step", &format!("{} of {}", rollout.step, plan.steps.len()));
-        letter.fact("Begun", &format!("{} by {}", plan.at, plan.by));
-        letter.fact("Decided", &self.at.to_string());
-        letter.fact("Rollout", &plan.id.to_string());
-        letter.section("What serin did", vec![text(deed)]);
         if let Some(url) = admin_url {
             letter.section("Where to look", vec![Block::Link(one_line(url, SENTENCE))]);
         }

@@ -29,6 +29,7 @@ use tokio::sync::mpsc;
 use crate::model::alert::{RuleNews, RuleSpec};
 use crate::model::circuit::Trip;
 use crate::model::rollout::Rollout;
+use crate::model::rollout::subject::Trial;
 use crate::model::spec::EmailSpec;
 use crate::model::split::{EpisodeId, PerArm};
 use crate::model::time::Timestamp;
@@ -91,6 +92,8 @@ pub struct TripAlert {
     pub episode: Option<EpisodeId>,
     /// Cause, reason and proof.
     pub trip: Trip,
+    /// The flag that was on trial; none where it was a version.
+    pub flag: Option<Trial>,
     /// The version each arm runs, where somebody said so.
     pub versions: PerArm<Option<String>>,
 }

@@ -281,6 +281,7 @@ mod tests {
                 canary_withdrawn: false,
                 rollout: None,
                 flags: None,
+                trial: None,
             };
             let snapshot = Snapshot::new(revision, vec![Arc::new(view)], Arc::default());
             self.live.snapshot_cell().store(Arc::new(snapshot));

@@ -13,6 +13,7 @@ use crate::live::{Live, ServiceView};
 use crate::model::circuit::{Cause, Reset, Trip};
 use crate::model::rollout::change::{Deed, RolloutChange};
 use crate::model::rollout::plan::{Gate, OnNoData, Plan, Step};
+use crate::model::rollout::subject::Subject;
 use crate::model::rollout::{Phase, RolloutId};
 use crate::model::split::Arm;
 use crate::model::state::{Change, MemberSpec};
@@ -175,7 +176,7 @@ fn plan(id: RolloutId, draws: &mut StdRng) -> Plan {
     let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
     Plan {
         id,
-        version: VERSION.into(),
+        subject: Subject::Version(VERSION.into()),
         steps: (0..draws.random_range(1..4)).map(|_| step(draws)).collect(),
         by: "pipeline".into(),
         at: telemetry::now(),

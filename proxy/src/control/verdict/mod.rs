@@ -152,7 +152,8 @@ impl Court {
     }
 
     /// Whether stable's answers that are awaited, and not for long, could refute the evidence. An arm that
-    /// is faster to fail isn't worse.
+    /// is faster to fail isn't worse. Of a flag's canary, whose own requests are with stable too, all are taken for
+    /// stable's: that is the careful way.
     fn must_wait(&mut self, service: &ServiceView, episode: EpisodeId) -> bool {
         let awaited = service.compared().iter().map(|endpoint| endpoint.live.in_flight()).sum();
         !self.case(service, episode).stands(awaited, Instant::now())
@@ -239,6 +240,10 @@ impl Court {
     }
 
     fn look_at_readiness(&mut self, service: &Arc<ServiceView>, episode: &EpisodeView) {
+        // A flag on trial has no pool that could fail it.
+        if service.trial.is_some() {
+            return;
+        }
         // Asked of the endpoints themselves: one may come and go between two looks.
         if service.pools.canary.iter().any(|endpoint| endpoint.live.was_up_since(episode.live.known_since())) {
             self.had_ready.insert(episode.id);

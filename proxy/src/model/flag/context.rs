@@ -57,6 +57,11 @@ impl<'c> Context<'c> {
         self.data
     }
 
+    /// What the object says of this in a text.
+    pub fn text(&self, name: &str) -> Option<&'c str> {
+        self.data?.get(name)?.as_str()
+    }
+
     /// `$flagd.timestamp`: seconds since the Unix epoch.
     pub(super) const fn seconds(&self) -> u64 {
         self.now.as_millis() / 1000

@@ -162,6 +162,20 @@ impl Flag {
         self.rule.is_some()
     }
 
+    /// The value that everybody gets, if nobody can get another.
+    pub fn fixed(&self) -> Option<&Value> {
+        let default = self.default.filter(|_| self.enabled && self.rule.is_none())?;
+        Some(&self.variants[default].1)
+    }
+
+    /// What decides who gets what, in a line; the digest tells definitions apart that read the same.
+    pub fn summary(&self) -> String {
+        let state = if self.enabled { "enabled" } else { "disabled" };
+        let default = self.default_variant().unwrap_or("none");
+        let rule = if self.has_targeting() { ", with a rule" } else { "" };
+        format!("{state}, default {default}{rule} ({:.8})", self.digest.to_string())
+    }
+
     /// Whether its answer may change as time goes by, with nothing else changing.
     pub fn uses_time(&self) -> bool {
         self.rule.as_ref().is_some_and(|rule| rule.uses_time)

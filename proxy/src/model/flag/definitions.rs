@@ -10,6 +10,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::definition::Flag;
 use super::document::Document;
 use super::refusal::{Refusal, Why};
 use super::set::{FlagSet, evaluator_fault};
@@ -159,6 +160,22 @@ impl Definitions {
         let (set, others) = FlagSet::assemble(previous, &document);
         refusals.extend(others);
         (set, refusals)
+    }
+
+    /// A flag of this definition, with what all flags share: another flag's fault is none of this one's.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn compile_alone(&self, key: &str, definition: &str) -> Result<Arc<Flag>, Vec<Refusal>> {
+        let alone = Self {
+            revision: self.revision,
+            flags: BTreeMap::from([(key.to_owned(), Arc::from(definition))]),
+            evaluators: self.evaluators.clone(),
+            metadata: self.metadata.clone(),
+        };
+        let (set, refusals) = alone.compile(&FlagSet::default());
+        let of_flag = |refusal: &Refusal| refusal.flag.as_deref() == Some(key);
+        set.share(key).ok_or_else(|| refusals.into_iter().filter(of_flag).collect())
     }
 
     /// These definitions with the last good text in the place of each that is refused, and all refusals. What

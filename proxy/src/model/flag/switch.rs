@@ -32,6 +32,9 @@ pub enum SwitchError {
     /// No variant has the value.
     #[error("no variant is {0}: only a boolean flag can be switched on and off")]
     NoSuchValue(bool),
+    /// There is no variant of this name.
+    #[error("`{0}` is no variant of the flag: it has {1}")]
+    NoSuchVariant(String, String),
     /// Several variants have the value.
     #[error("{0} are both {1}: set the flag's defaultVariant instead")]
     Ambiguous(String, bool),
@@ -58,6 +61,21 @@ pub fn switch(definition: &Value, to: Switch) -> Result<Value, SwitchError> {
     Ok(Value::Object(switched))
 }
 
+/// The definition with this variant for everybody, for good: with no rule, and no way back.
+///
+/// # Errors
+///
+/// When the flag has no such variant.
+pub fn settled(definition: &Value, variant: &str) -> Result<Value, SwitchError> {
+    let fields = definition.as_object().ok_or(SwitchError::NoVariants)?;
+    let variants = fields.get("variants").and_then(Value::as_object).ok_or(SwitchError::NoVariants)?;
+    if !variants.contains_key(variant) {
+        let known = variants.keys().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+        return Err(SwitchError::NoSuchVariant(variant.to_owned(), known));
+    }
+    Ok(Value::Object(decided_by(fields, &fixed_to(variant))))
+}
+
 /// Whether a definition is switched, and so has a way back.
 pub fn is_switched(definition: &Value) -> bool {
     definition.get(KEPT).is_some_and(Value::is_object)
@@ -69,16 +87,19 @@ fn everybody(fields: &Map<String, Value>, value: bool) -> Result<Map<String, Val
         Some(Value::Object(kept)) => kept.clone(),
         _ => deciding(fields),
     };
-    let fixed = Map::from_iter([
-        ("state".to_owned(), Value::from("ENABLED")),
-        ("defaultVariant".to_owned(), Value::from(variant)),
-    ]);
+    let fixed = fixed_to(variant);
     let mut switched = decided_by(fields, &fixed);
     // A flag that says so by itself isn't held by a switch.
     if own != fixed {
         switched.insert(KEPT.to_owned(), Value::Object(own));
     }
     Ok(switched)
+}
+
+/// What decides where everybody gets one variant.
+fn fixed_to(variant: &str) -> Map<String, Value> {
+    let fixed = [("state", "ENABLED"), ("defaultVariant", variant)];
+    fixed.into_iter().map(|(name, value)| (name.to_owned(), Value::from(value))).collect()
 }
 
 fn only_variant(fields: &Map<String, Value>, value: bool) -> Result<&str, SwitchError> {
@@ -159,6 +180,18 @@ mod tests {
         let on = switched(&plain, Switch::On);
         assert!(is_switched(&on));
         assert_eq!(switched(&on, Switch::Off), plain);
+    }
+
+    #[test]
+    fn a_settled_flag_gives_everybody_one_variant_and_has_no_way_back() {
+        let off = switched(&partial(), Switch::Off);
+        for definition in [partial(), off] {
+            let on = settled(&definition, "on").expect("a variant");
+            assert_eq!((&on["defaultVariant"], on.get("targeting"), is_switched(&on)), (&json!("on"), None, false));
+            assert_eq!(on["metadata"], partial()["metadata"]);
+        }
+        let error = settled(&partial(), "blue").expect_err("no such variant").to_string();
+        assert!(error.contains("`on`") && error.contains("`off`"), "{error}");
     }
 
     #[test]

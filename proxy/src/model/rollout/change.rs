@@ -17,7 +17,8 @@ use crate::model::weight::Weight;
 /// A wish to change a rollout.
 #[derive(Clone, Debug, PartialEq)]
 pub enum RolloutChange {
-    /// Begin one: only while none lives and the circuit is closed. The canary gets nothing until the first step.
+    /// Begin one: only while none lives and the circuit is closed, and one of a flag only while no canary gets
+    /// anything. The canary gets nothing until the first step.
     Start {
         /// What it is to do.
         plan: Plan,
@@ -63,7 +64,7 @@ pub enum RolloutChange {
         /// The members that the file adds to the pools, where the pools are to be exchanged at once.
         swap: Option<PerArm<BTreeMap<String, MemberSpec>>>,
     },
-    /// The canary of a promoted rollout empties: stable carries the version, or a person says that it is enough.
+    /// All is done of a promoted rollout: stable carries the version, or the flag's definition is in force.
     Finish {
         /// What the leader saw when it decided.
         lead: Lead,
@@ -148,7 +149,9 @@ impl ServiceState {
 
     fn start_rollout(&mut self, plan: &Plan) {
         let known = self.rollout.as_ref().is_some_and(|rollout| rollout.plan.id == plan.id);
-        if known || self.live_rollout().is_some() || self.circuit.is_open() || plan.check().is_err() {
+        // A version under trial is one already.
+        let is_second = plan.subject.flag().is_some() && self.episode.is_some();
+        if known || is_second || self.live_rollout().is_some() || self.circuit.is_open() || plan.check().is_err() {
             return;
         }
         self.rollout = Some(Rollout::new(plan.clone()));
@@ -200,11 +203,11 @@ impl ServiceState {
         }
         if may {
             rollout.decide(Phase::Promoted, deed);
-            let version = &rollout.plan.version;
-            rollout.why = deed.sentence("promoted")
-                + &format!("; the canary keeps its users until every stable endpoint carries {version}");
+            rollout.why = deed.sentence("promoted") + "; " + &rollout.plan.subject.awaits();
         }
-        if let Some(seeds) = swap {
+        if rollout.plan.subject.flag().is_some() {
+            self.empty_canary();
+        } else if let Some(seeds) = swap {
             rollout.finished = true;
             rollout.why = deed.sentence("promoted") + "; the pools were exchanged, and the canary gets nothing";
             self.swap_pools(seeds);
@@ -216,8 +219,7 @@ impl ServiceState {
         let Some(rollout) = self.rollout.as_mut().filter(|rollout| rollout.listens_to(lead)) else { return };
         if rollout.phase == Phase::Promoted {
             rollout.finished = true;
-            rollout.why =
-                format!("promoted: every stable endpoint carries {}, and the canary is empty", rollout.plan.version);
+            rollout.why = format!("promoted: {}", rollout.plan.subject.arrived());
             self.empty_canary();
         }
     }
@@ -232,14 +234,15 @@ impl ServiceState {
         self.empty_canary();
     }
 
-    /// What an open circuit means for all else: no episode, and a rollout that lives is pulled.
+    /// What an open circuit means for all else: no episode, and a rollout that lives is pulled, unless it is a flag
+    /// that everybody has by now.
     pub fn obey_circuit(&mut self) {
         if !self.circuit.is_open() {
             return;
         }
         self.episode = None;
         let trip = self.circuit.trip.clone();
-        if let Some(rollout) = self.rollout.as_mut().filter(|rollout| rollout.is_live()) {
+        if let Some(rollout) = self.rollout.as_mut().filter(|rollout| rollout.is_live() && !rollout.is_settled()) {
             rollout.pull(trip.as_ref());
             self.empty_canary();
         }

@@ -9,7 +9,7 @@ use crate::model::time::Timestamp;
 use crate::model::verdict::Decision;
 use crate::model::weight::Weight;
 
-/// Whether every stable endpoint carries the rollout's version.
+/// Whether every stable endpoint carries the rollout's version, or the flag's new definition is in force.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Carried {
     /// Every one that is neither draining nor removed.
@@ -21,6 +21,8 @@ pub enum Carried {
         /// All endpoints that count.
         of: usize,
     },
+    /// The flag's new definition isn't in force yet.
+    NotInForce,
     /// No endpoint says which version it carries.
     Unknown,
 }
@@ -42,10 +44,12 @@ pub struct Observed {
     pub circuit_open: bool,
     /// Whether the store can be reached.
     pub store_reachable: bool,
-    /// Why the canary can't take users of this version, if it can't.
+    /// Why users can't be given what is on trial, if they can't.
     pub canary_unready: Option<String>,
-    /// Whether stable carries the version.
+    /// Whether all is where a promotion leads.
     pub carried: Carried,
+    /// What somebody did to the flag on trial past the rollout, which so is over.
+    pub overtaken: Option<String>,
     /// The weight asked for: another than the rollout's was set by a person straight at the store.
     pub asked: Weight,
 }
@@ -72,7 +76,9 @@ pub enum Move {
     Advance,
     /// Approve the version.
     Promote,
-    /// Empty the canary of a promoted version.
+    /// Put the new definition of a promoted flag in force.
+    Enforce,
+    /// Empty the canary of a promoted version; nothing is left to do of a flag.
     Finish,
     /// End it, for this reason.
     Abort(String),
@@ -98,11 +104,14 @@ pub fn next(rollout: &Rollout, spec: &RolloutSpec, seen: &Observed, clock: &Cloc
     if !rollout.is_live() {
         return wait(rollout.why.clone());
     }
-    if seen.circuit_open {
+    if seen.circuit_open && !rollout.is_settled() {
         return wait("the circuit is open");
     }
     if !seen.store_reachable {
         return wait("frozen: the store is unreachable");
+    }
+    if let Some(what) = &seen.overtaken {
+        return Next { step: Move::Abort(what.clone()), why: format!("aborted: {what}") };
     }
     if seen.asked != rollout.weight() {
         let yields = Move::Yield(seen.asked);
@@ -147,15 +156,15 @@ fn advance(rollout: &Rollout, spec: &RolloutSpec, why: &str) -> Next {
 }
 
 fn empty(rollout: &Rollout, seen: &Observed) -> Next {
-    let version = &rollout.plan.version;
+    let subject = &rollout.plan.subject;
+    let awaits = format!("promoted: {}", subject.awaits());
     match seen.carried {
-        Carried::ByAll => Next { step: Move::Finish, why: format!("every stable endpoint carries {version}") },
-        Carried::BySome { carry, of } => wait(format!(
-            "promoted: the canary keeps its users until every stable endpoint carries {version}; {carry} of {of} do"
-        )),
+        Carried::ByAll => Next { step: Move::Finish, why: subject.arrived() },
+        Carried::NotInForce => Next { step: Move::Enforce, why: awaits },
+        Carried::BySome { carry, of } => wait(format!("{awaits}; {carry} of {of} do")),
         Carried::Unknown => wait(format!(
-            "promoted: the canary keeps its users until every stable endpoint carries {version}, and none says what it \
-             carries: register them with a version, or set the weight to 0 when they are rolled"
+            "{awaits}, and none says what it carries: register them with a version, or set the weight to 0 when they are \
+             rolled"
         )),
     }
 }

@@ -7,6 +7,7 @@ pub mod change;
 pub mod drive;
 pub mod freeze;
 pub mod plan;
+pub mod subject;
 
 use std::fmt;
 use std::str::FromStr;
@@ -14,6 +15,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::circuit::Trip;
 use super::time::Timestamp;
 use super::weight::Weight;
 use plan::{Plan, PlanError, Step};
@@ -69,7 +71,8 @@ pub enum Phase {
     Progressing,
     /// The weight stays where it is until a person resumes.
     Paused,
-    /// The version is approved. The canary keeps its keys until stable carries the version too.
+    /// The version is approved, and the canary keeps its keys until stable carries it too. Or the definition of a flag
+    /// is: everybody gets it, and it comes into force.
     Promoted,
     /// The circuit opened.
     Pulled,
@@ -174,7 +177,19 @@ impl Rollout {
 
     /// The weight that it wants: zero before the first step and when all is done.
     pub fn weight(&self) -> Weight {
-        if self.finished { Weight::ZERO } else { self.current().map_or(Weight::ZERO, |step| step.weight) }
+        let is_empty = self.finished || self.is_settled();
+        if is_empty { Weight::ZERO } else { self.current().map_or(Weight::ZERO, |step| step.weight) }
+    }
+
+    /// Whether it is a flag that is promoted: everybody gets its new definition, so that nobody is on the canary any
+    /// more and no trip is about it.
+    pub fn is_settled(&self) -> bool {
+        self.phase == Phase::Promoted && self.plan.subject.flag().is_some()
+    }
+
+    /// Whether this trip pulled it.
+    pub fn is_pulled_by(&self, trip: &Trip) -> bool {
+        self.phase == Phase::Pulled && self.decided_at == Some(trip.at) && self.decided_by.as_ref() == Some(&trip.by)
     }
 
     /// How long it may take in all.

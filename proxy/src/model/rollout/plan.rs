@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::RolloutId;
 use super::freeze::Freeze;
+use super::subject::Subject;
 use crate::model::span::{self, SpanError};
 use crate::model::time::Timestamp;
 use crate::model::weight::{Weight, WeightError};
@@ -155,6 +156,9 @@ pub enum PlanError {
     /// Its parts don't belong together.
     #[error("its phase and its step contradict each other")]
     Inconsistent,
+    /// The flag on trial has no name, or its definitions don't differ.
+    #[error("a flag on trial needs a name and a definition that differs from the one in force")]
+    Trial,
 }
 
 /// What a rollout is asked to do.
@@ -162,8 +166,9 @@ pub enum PlanError {
 pub struct Plan {
     /// Its name.
     pub id: RolloutId,
-    /// The version that the canary must carry.
-    pub version: String,
+    /// What it puts on trial: in JSON, `version` or `flag`.
+    #[serde(flatten)]
+    pub subject: Subject,
     /// The steps, in their order.
     pub steps: Vec<Step>,
     /// Who began it.
@@ -188,7 +193,7 @@ impl Plan {
     /// # Errors
     /// What is wrong with it.
     pub fn check(&self) -> Result<(), PlanError> {
-        check_version(&self.version)?;
+        self.subject.check()?;
         check_steps(&self.steps, self.max_weight)?;
         let longest = u64::try_from(LONGEST.as_millis()).unwrap_or(u64::MAX);
         let shortest = u64::try_from(SHORTEST_LEASE.as_millis()).unwrap_or(u64::MAX);
@@ -200,12 +205,6 @@ impl Plan {
         }
         Ok(())
     }
-}
-
-fn check_version(version: &str) -> Result<(), PlanError> {
-    let fits = (1..=LONGEST_VERSION).contains(&version.chars().count());
-    let is_line = !version.chars().any(char::is_control) && version.trim() == version;
-    if fits && is_line { Ok(()) } else { Err(PlanError::Version) }
 }
 
 /// Whether these steps can be gone, below this cap.

@@ -1,5 +1,7 @@
-//! The machine of a rollout, and what it never does; in [`plans`], what it may be asked.
+//! The machine of a rollout, and what it never does; in [`plans`], what it may be asked; in [`flags`], what is other
+//! about a flag.
 
+mod flags;
 mod plans;
 
 use std::time::Duration;
@@ -10,6 +12,7 @@ use rand::{RngExt as _, SeedableRng as _};
 use super::change::{Deed, Lead, RolloutChange};
 use super::drive::{Carried, Clock, Move, Observed, next};
 use super::plan::{Plan, RolloutSpec, Step};
+use super::subject::Subject;
 use super::{Fence, Phase, Rollout, RolloutId};
 use crate::model::circuit::{Cause, Reset, Trip};
 use crate::model::split::{Arm, Episode, EpisodeId, Salt};
@@ -29,7 +32,7 @@ fn steps(text: &str) -> Vec<Step> {
 fn plan(id: u64, text: &str) -> Plan {
     Plan {
         id: RolloutId(id),
-        version: "1.5".into(),
+        subject: Subject::Version("1.5".into()),
         steps: steps(text),
         by: "jenkins".into(),
         at: Timestamp::from_millis(0),
@@ -132,6 +135,7 @@ fn seen(state: &ServiceState) -> Observed {
         store_reachable: true,
         canary_unready: None,
         carried: Carried::Unknown,
+        overtaken: None,
         asked: state.weight.unwrap_or(Weight::ZERO),
     }
 }
@@ -370,7 +374,12 @@ fn no_order_of_changes_breaks_what_a_rollout_promises() {
             let before = state.clone();
             let step = rng.random_range(0..4);
             let change = match rng.random_range(0..12) {
-                0 => start(rng.random_range(1..4), "5%:1m,20%:1m:manual,40%:1m"),
+                0 => {
+                    let (id, text) = (rng.random_range(1..4), "5%:1m,20%:1m:manual,40%:1m");
+                    let plan =
+                        if id == 1 && rng.random_bool(0.5) { flags::flag_plan(id, text) } else { plan(id, text) };
+                    Change::Rollout(RolloutChange::Start { plan })
+                }
                 1 | 2 => advance(step, rng.random_range(1..4)),
                 3 => pause(),
                 4 => resume(step),

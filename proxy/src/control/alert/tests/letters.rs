@@ -7,6 +7,10 @@ use prometheus::Registry;
 
 use super::*;
 use crate::model::circuit::ControlEvidence;
+use crate::model::rollout::plan::Plan;
+use crate::model::rollout::subject::{Subject, Trial};
+use crate::model::rollout::{Phase, Rollout, RolloutId};
+use crate::model::weight::Weight;
 
 #[test]
 fn the_mail_of_a_trip_tells_the_whole_story() {
@@ -170,4 +174,49 @@ fn a_broken_split_is_told_once_in_an_episode() {
     for said in ["400 (40.00 %)", "100", "passes no step", "A pull is not held up"] {
         assert!(text.contains(said), "the mail doesn't say {said}:\n{text}");
     }
+}
+
+fn trial() -> Trial {
+    let definition =
+        |default: &str| serde_json::json!({"variants": {"on": true, "off": false}, "defaultVariant": default});
+    Trial { key: "editor".into(), from: definition("off"), to: definition("on") }
+}
+
+#[test]
+fn the_mail_of_a_flag_says_which_from_what_to_what_and_the_way_back() {
+    let alert = TripAlert { flag: Some(trial()), ..trip_alert() };
+    let letter = Alert::Tripped(Box::new(alert)).letter("edge-1", None);
+    assert_eq!(letter.subject, "[serin] checkbox: flag editor reverted (evidence)");
+    let text = text::render(&letter);
+    for said in [
+        "checkbox: flag editor reverted",
+        r#""defaultVariant":"off""#,
+        r#""defaultVariant":"on""#,
+        "4,812 : 1",
+        "definition of editor from before",
+        "serin reset checkbox",
+    ] {
+        assert!(text.contains(said), "the mail doesn't say {said}:\n{text}");
+    }
+}
+
+#[test]
+fn the_mail_of_a_flag_that_passed_says_that_everybody_gets_it() {
+    let plan = Plan {
+        id: RolloutId(1),
+        subject: Subject::Flag(trial()),
+        steps: vec!["10%:5m".parse().expect("a step")],
+        by: "ann".into(),
+        at: at(0),
+        reason: None,
+        deadline_ms: 60_000,
+        lease_ms: None,
+        max_weight: Weight::FULL,
+    };
+    let rollout = Rollout { phase: Phase::Promoted, step: 1, ..Rollout::new(plan) };
+    let alert = RolloutAlert { service: "checkbox".into(), rollout, at: at(1) };
+    let letter = Alert::Rollout(alert).letter("edge-1", None);
+    assert_eq!(letter.subject, "[serin] checkbox: rollout of flag editor promoted");
+    let text = text::render(&letter);
+    assert!(text.contains("Everybody gets the new definition") && text.contains(r#""defaultVariant":"on""#), "{text}");
 }

@@ -86,6 +86,7 @@ fn trip_alert() -> TripAlert {
         proxy: "edge-1".into(),
         episode: Some(EpisodeId(0xab)),
         trip,
+        flag: None,
         versions: PerArm { stable: Some("1.4.1".into()), canary: Some("1.4.2".into()) },
     }
 }

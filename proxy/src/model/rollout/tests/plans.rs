@@ -27,7 +27,7 @@ fn a_plan_that_makes_no_sense_is_refused_with_the_reason() {
     }
     assert_eq!(check_steps(&[], Weight::FULL), Err(PlanError::Steps));
     for version in ["", "1.5\n", "a\tb", &"x".repeat(129)] {
-        let plan = Plan { version: version.to_owned(), ..plan(1, "10%:5m") };
+        let plan = Plan { subject: Subject::Version(version.to_owned()), ..plan(1, "10%:5m") };
         assert_eq!(plan.check(), Err(PlanError::Version), "{version:?}");
     }
     assert!(Plan { deadline_ms: 0, ..plan(1, "10%:5m") }.check().is_err());

@@ -1,9 +1,11 @@
 //! `/v1/flags`: reading, setting and removing definitions of feature flags.
 //!
 //! A body is a definition in flagd's format and nothing else, so the reason of a change stands in
-//! the query. What can't be compiled is refused before the store hears of it.
+//! the query. What can't be compiled is refused before the store hears of it. `on_trial` says what holds for a flag that
+//! a rollout tries.
 
-use std::collections::BTreeMap;
+mod on_trial;
+
 use std::sync::Arc;
 
 use axum::extract::rejection::QueryRejection;
@@ -25,6 +27,8 @@ use super::problem::Problem;
 use super::target::OfFlag;
 use super::{Admin, Shared};
 use crate::model::flag::{Definitions, Flag, FlagChange, FlagSet, Refusal, limits};
+
+pub(super) use on_trial::trials;
 
 /// The kind of change, for messages.
 const WHAT: &str = "flag changes";
@@ -85,24 +89,23 @@ pub(super) async fn put(
     Text(text): Text,
 ) -> Result<Response, Problem> {
     let snapshot = admin.state.live.snapshot();
-    let definition = compact(&text)?;
-    // By itself, with what all flags share: another flag's fault is none of this one's.
-    let flags = BTreeMap::from([(key.clone(), Arc::clone(&definition))]);
+    // The same content is the same text.
+    let definition: Arc<str> = value(&text)?.to_string().into();
     let known = admin.state.live.flag_facts();
-    let alone = Definitions { flags, ..Definitions::clone(&known.definitions) };
-    let (set, refusals) = alone.compile(&FlagSet::default());
-    refuse(refusals.into_iter().filter(|refusal| refusal.flag.as_deref() == Some(&key)).collect())?;
-    let (from, to) = (describe(snapshot.flags().get(&key)), describe(set.get(&key)));
+    let flag = known.definitions.compile_alone(&key, &definition).map_err(|refusals| refused(&refusals))?;
+    on_trial::may_change(&snapshot, &key, Some(&flag))?;
+    let (from, to) = (describe(snapshot.flags().get(&key)), flag.summary());
     let put = FlagChange::Put { key: key.clone(), definition: Arc::clone(&definition) };
     fits(&known.definitions.apply(&put))?;
+    let ended = on_trial::end(&admin, &caller, &snapshot, &flag, why.as_deref()).await;
     let (revision, taken_in) = change::make_flags(&admin, WHAT, &put, expected).await?;
     if from != to {
         admin.audit.note_flag(&caller, FlagNote { what: "flag.put", flag: Some(&key), from, to, why });
     }
     if taken_in {
-        return one(&admin, &key);
+        return Ok(answer(FlagJson { note: ended, ..find(&admin, &key)? }));
     }
-    let told = FlagJson::of(&key, revision, flag_view::definition(&definition), set.get(&key));
+    let told = FlagJson::of(&key, revision, flag_view::definition(&definition), Some(&flag));
     Ok(answer(FlagJson { note: Some(NOT_TAKEN_IN.to_owned()), ..told }))
 }
 
@@ -115,7 +118,9 @@ pub(super) async fn delete(
     Why(why): Why,
 ) -> Result<Json<RemovedJson>, Problem> {
     find(&admin, &key)?;
-    let from = describe(admin.state.live.snapshot().flags().get(&key));
+    let snapshot = admin.state.live.snapshot();
+    on_trial::may_change(&snapshot, &key, None)?;
+    let from = describe(snapshot.flags().get(&key));
     let remove = FlagChange::Remove { key: key.clone() };
     let (_, taken_in) = change::make_flags(&admin, WHAT, &remove, expected).await?;
     let to = describe(None);
@@ -144,6 +149,12 @@ pub(super) async fn replace(
     let (set, refusals) = definitions.compile(&FlagSet::default());
     refuse(refusals)?;
     let before = admin.state.live.snapshot();
+    let on_trial = before.services().iter().filter_map(|service| service.live_rollout()?.plan.subject.flag());
+    let on_trial: Vec<&str> = on_trial.map(|trial| trial.key.as_str()).collect();
+    on_trial.iter().try_for_each(|key| on_trial::may_change(&before, key, set.get(key)))?;
+    for flag in on_trial.iter().filter_map(|key| set.get(key)) {
+        on_trial::end(&admin, &caller, &before, flag, why.as_deref()).await;
+    }
     let (from, to) = (describe_set(before.flags()), describe_set(&set));
     let replace = FlagChange::Replace(definitions);
     let (_, taken_in) = change::make_flags(&admin, WHAT, &replace, expected).await?;
@@ -158,7 +169,7 @@ fn refuse(refusals: Vec<Refusal>) -> Result<(), Problem> {
 }
 
 /// What is wrong, place by place.
-fn refused(refusals: &[Refusal]) -> Problem {
+pub(super) fn refused(refusals: &[Refusal]) -> Problem {
     let mut told: Vec<String> = refusals.iter().take(TOLD).map(ToString::to_string).collect();
     if refusals.len() > TOLD {
         told.push(format!("and {} more", refusals.len() - TOLD));
@@ -166,12 +177,11 @@ fn refused(refusals: &[Refusal]) -> Problem {
     Problem::new(StatusCode::BAD_REQUEST, told.join("; "))
 }
 
-/// A definition as it is stored: the same content is the same text.
-fn compact(text: &[u8]) -> Result<Arc<str>, Problem> {
+/// A definition, read.
+pub(super) fn value(text: &[u8]) -> Result<Value, Problem> {
     let wrong =
         |error: serde_json::Error| Problem::new(StatusCode::BAD_REQUEST, format!("the definition is no JSON: {error}"));
-    let definition: Value = serde_json::from_slice(text).map_err(wrong)?;
-    Ok(definition.to_string().into())
+    serde_json::from_slice(text).map_err(wrong)
 }
 
 /// Refuses what no document could hold, and so nobody could read and write again as a whole.
@@ -206,13 +216,9 @@ fn all(admin: &Shared, note: Option<&str>) -> Response {
     ([(ETAG, change::etag(flags.revision))], Json(flags)).into_response()
 }
 
-/// What decides who gets what, for the audit log; the digest tells definitions apart that read the same.
+/// What decides who gets what, for the audit log.
 fn describe(flag: Option<&Flag>) -> String {
-    let Some(flag) = flag else { return "absent".to_owned() };
-    let state = if flag.is_enabled() { "enabled" } else { "disabled" };
-    let default = flag.default_variant().unwrap_or("none");
-    let rule = if flag.has_targeting() { ", with a rule" } else { "" };
-    format!("{state}, default {default}{rule} ({:.8})", flag.digest().to_string())
+    flag.map_or_else(|| "absent".to_owned(), Flag::summary)
 }
 
 fn describe_set(set: &FlagSet) -> String {

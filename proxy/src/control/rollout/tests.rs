@@ -1,0 +1,187 @@
+//! A flag on trial, from its start to its end, through the store, sync and the driver.
+
+use serde_json::{Value, json};
+
+use super::*;
+use crate::control::alert::Metrics;
+use crate::control::sync::Sync;
+use crate::live::sample;
+use crate::model::circuit::{Cause, Trip};
+use crate::model::flag::{Context, FlagChange};
+use crate::model::rollout::plan::Plan;
+use crate::model::rollout::subject::Trial;
+use crate::model::spec::Spec;
+use crate::model::weight::Weight;
+use crate::store::embedded::EmbeddedStore;
+
+const FLAG: &str = "search";
+const SHOP: &str = "shop";
+
+fn search(variant: &str) -> Value {
+    json!({"state": "ENABLED", "variants": {"old": "v1", "new": "v2"}, "defaultVariant": variant})
+}
+
+/// A daemon without data plane, whose service tells of a flag.
+struct World {
+    live: Arc<Live>,
+    store: Arc<EmbeddedStore>,
+    sync: Sync,
+    driver: Driver,
+    _folder: tempfile::TempDir,
+}
+
+impl World {
+    async fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = Arc::new(EmbeddedStore::open(&folder.path().join("state.json")).expect("opens"));
+        let (live, _reports) = Live::new(1);
+        let mut service = sample::service(SHOP);
+        service.told_flags = vec![FLAG.into()];
+        let (_, spec) = watch::channel(Arc::new(Spec { services: vec![Arc::new(service)], ..sample::spec() }));
+        let metrics = Metrics::register(&prometheus::Registry::new()).expect("a registry of its own");
+        let mailer = Mailer::start(None, "".into(), String::new(), metrics).expect("nothing to open").0;
+        let shared: Arc<dyn Store> = Arc::clone(&store) as Arc<dyn Store>;
+        let (sync, _) = Sync::new(Arc::clone(&live), Arc::clone(&shared), mailer.clone(), "p1".into(), spec);
+        let driver = Driver::new(Arc::clone(&live), shared, mailer, "p1".into());
+        let mut world = Self { live, store, sync, driver, _folder: folder };
+        world.put(&search("old")).await;
+        world
+    }
+
+    /// Sets the flag in the store, past any trial.
+    async fn put(&mut self, definition: &Value) {
+        let put = FlagChange::Put { key: FLAG.into(), definition: definition.to_string().into() };
+        self.store.change_flags(&put, None).await.expect("changes");
+        self.sync.step().await;
+    }
+
+    async fn apply(&self, change: RolloutChange) -> ServiceState {
+        self.store.apply(SHOP, &Change::Rollout(change), None).await.expect("applies")
+    }
+
+    async fn start(&mut self, step: &str) {
+        let plan = Plan {
+            id: RolloutId(1),
+            subject: Subject::Flag(Trial { key: FLAG.into(), from: search("old"), to: search("new") }),
+            steps: vec![step.parse().expect("a step")],
+            by: "ann".into(),
+            at: telemetry::now(),
+            reason: None,
+            deadline_ms: 60_000,
+            lease_ms: None,
+            max_weight: Weight::FULL,
+        };
+        self.apply(RolloutChange::Start { plan }).await;
+        self.sync.step().await;
+    }
+
+    /// The driver looks, and what it did is taken in, until this is so.
+    async fn until(&mut self, what: &str, is_so: impl Fn(&Rollout) -> bool) {
+        for _ in 0..10 {
+            let view = self.view();
+            if view.rollout.as_ref().is_some_and(&is_so) {
+                return;
+            }
+            self.driver.look().await;
+            self.sync.step().await;
+        }
+        panic!("never {what}: {:?}", self.view().rollout);
+    }
+
+    fn view(&self) -> Arc<ServiceView> {
+        Arc::clone(self.live.snapshot().service(SHOP).expect("it is configured"))
+    }
+
+    /// What an arm's application is told.
+    fn told(&self, arm: Arm) -> Option<String> {
+        let (view, now) = (self.view(), telemetry::now());
+        let told = &view.flags_of(arm).expect("it tells of a flag").told;
+        told[0].ask(0, &Context::empty(now), now).map(str::to_owned)
+    }
+
+    fn deed() -> Deed {
+        Deed { by: "ann".into(), at: telemetry::now(), reason: None }
+    }
+}
+
+fn says(version: &str) -> Option<String> {
+    Some(format!(r#""search":"{version}""#))
+}
+
+#[tokio::test]
+async fn a_flag_that_passes_comes_into_force_in_one_change_that_the_audit_log_knows() {
+    let mut world = World::new().await;
+    world.start("50%:0s:time").await;
+    world.until("begun", |rollout| rollout.step == 1).await;
+    assert_eq!((world.told(Arm::Stable), world.told(Arm::Canary)), (says("v1"), says("v2")));
+    let before = world.live.flag_facts().definitions.revision;
+    world.until("promoted", |rollout| rollout.phase == Phase::Promoted).await;
+    // everybody has it at once, and no canary runs
+    assert_eq!((world.told(Arm::Stable), world.view().episode.is_none()), (says("v2"), true));
+    world.until("finished", |rollout| rollout.finished).await;
+    let facts = world.live.flag_facts();
+    assert_eq!(facts.definitions.revision, before + 1);
+    assert_eq!(serde_json::from_str::<Value>(&facts.definitions.flags[FLAG]).expect("JSON"), search("new"));
+    assert!(world.told(Arm::Stable) == says("v2") && world.view().trial.is_none());
+    let noted = world.store.noted(100).await.entries;
+    let put = noted.iter().find(|entry| entry.what == "flag.put").expect("the change is noted");
+    assert_eq!((put.flag.as_deref(), put.service.as_deref(), &*put.who), (Some(FLAG), Some(SHOP), "p1"));
+    assert!(put.from.contains("default old") && put.to.contains("default new"), "{put:?}");
+}
+
+#[tokio::test]
+async fn a_trip_gives_everybody_the_former_definition_and_leaves_it_in_force() {
+    let mut world = World::new().await;
+    world.start("50%:1h").await;
+    world.until("begun", |rollout| rollout.step == 1).await;
+    let (view, trip) = (
+        world.view(),
+        Trip {
+            cause: Cause::Evidence,
+            reason: "5xx".into(),
+            by: "p1".into(),
+            at: telemetry::now(),
+            weight_before: Weight::FULL,
+            evidence: None,
+        },
+    );
+    view.live.trip(view.episode.as_ref().map(|episode| episode.id), trip);
+    assert!(view.live.canary_is_stopped() && view.effective().is_zero());
+    world.sync.step().await;
+    let rollout = world.view().rollout.clone().expect("a rollout");
+    assert_eq!((rollout.phase, world.told(Arm::Stable)), (Phase::Pulled, says("v1")));
+    assert!(world.view().trial.is_none() && world.view().live.is_open());
+    // and it stays so, also after a restart of all that isn't stored
+    world.driver.look().await;
+    world.sync.step().await;
+    assert_eq!(world.told(Arm::Stable), says("v1"));
+}
+
+#[tokio::test]
+async fn whoever_changes_the_flag_past_its_trial_wins_at_once_and_ends_it() {
+    let mut world = World::new().await;
+    world.start("50%:1h").await;
+    world.until("begun", |rollout| rollout.step == 1).await;
+    let mut other = search("old");
+    other["variants"]["old"] = "v3".into();
+    world.put(&other).await;
+    assert_eq!((world.told(Arm::Stable), world.told(Arm::Canary)), (says("v3"), says("v3")));
+    world.until("aborted", |rollout| rollout.phase == Phase::Aborted).await;
+    let why = world.view().rollout.clone().expect("a rollout").why;
+    assert!(why.contains("changed meanwhile"), "{why}");
+    assert_eq!(world.told(Arm::Stable), says("v3"));
+}
+
+#[tokio::test]
+async fn what_is_aborted_as_it_is_put_in_force_is_taken_back() {
+    let mut world = World::new().await;
+    world.start("50%:0s:time").await;
+    world.until("promoted", |rollout| rollout.phase == Phase::Promoted).await;
+    // given an abort that this process hasn't heard of yet
+    world.apply(RolloutChange::Abort { id: RolloutId(1), deed: World::deed() }).await;
+    world.driver.look().await;
+    world.sync.step().await;
+    assert_eq!(world.view().rollout.as_ref().map(|rollout| rollout.phase), Some(Phase::Aborted));
+    assert_eq!(world.told(Arm::Stable), says("v1"));
+    assert!(world.store.noted(100).await.entries.iter().all(|entry| entry.what != "flag.put"));
+}
