@@ -1,4 +1,5 @@
-//! Applications that ask for flags through OpenFeature's own providers, as processes: see `tests/ofrep/`.
+//! Applications that ask for flags, as processes: through OpenFeature's own providers, or by the middleware that the manual
+//! shows. See `tests/ofrep/`.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -64,9 +65,24 @@ impl Application {
     /// # Errors
     /// When it can't be started; without what it needs the error says how to get that.
     pub async fn start(provider: Provider, admin: SocketAddr, token: &str) -> anyhow::Result<Self> {
-        let log = tempfile::Builder::new().prefix("serin-ofrep-").tempdir()?;
         let mut command = command(provider)?;
         command.arg(format!("http://{admin}")).arg(token);
+        Self::begin(command).await
+    }
+
+    /// Starts one with the middleware of docs/flags.md, which reads the flags of a namespace from this Redis.
+    ///
+    /// # Errors
+    /// As [`Application::start`].
+    pub async fn with_middleware(redis: &str, namespace: &str) -> anyhow::Result<Self> {
+        let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/flags.md");
+        let mut command = node("ofrep/middleware.mjs")?;
+        command.arg(page).arg(redis).arg(namespace);
+        Self::begin(command).await
+    }
+
+    async fn begin(mut command: Command) -> anyhow::Result<Self> {
+        let log = tempfile::Builder::new().prefix("serin-ofrep-").tempdir()?;
         let stderr = std::fs::File::create(log.path().join("stderr.log"))?;
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(stderr).kill_on_drop(true);
         let mut child = command.spawn().with_context(|| format!("can't start {:?}", command.as_std()))?;
@@ -100,23 +116,39 @@ impl Application {
 }
 
 fn command(provider: Provider) -> anyhow::Result<Command> {
-    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let (tool, script) = match provider {
-        Provider::Python => (package.join("../target/test-env/bin/python"), "ofrep/client.py"),
-        _ => ("node".into(), "ofrep/client.mjs"),
+    let mode = match provider {
+        Provider::Python => return python(),
+        Provider::Node => "server",
+        Provider::PollingPage => "polls",
+        Provider::ListeningPage => "listens",
     };
+    let mut command = node("ofrep/client.mjs")?;
+    command.arg(mode);
+    Ok(command)
+}
+
+fn python() -> anyhow::Result<Command> {
+    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let python = package.join("../target/test-env/bin/python");
+    check(&python)?;
+    let mut command = Command::new(python);
+    command.arg(package.join("ofrep/client.py"));
+    Ok(command)
+}
+
+/// A script for Node.js, whose first argument is where its packages are.
+fn node(script: &str) -> anyhow::Result<Command> {
+    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
     let modules = package.join("../target/ofrep-env");
-    let needed = if provider == Provider::Python { &tool } else { &modules.join("done") };
+    check(&modules.join("done"))?;
+    let mut command = Command::new("node");
+    command.arg(package.join(script)).arg(modules.canonicalize()?);
+    Ok(command)
+}
+
+fn check(needed: &Path) -> anyhow::Result<()> {
     if !needed.exists() {
         bail!("{} is missing: `tests/run` makes what the applications need", needed.display());
     }
-    let mut command = Command::new(tool);
-    command.arg(package.join(script));
-    match provider {
-        Provider::Python => {}
-        Provider::Node => _ = command.arg(modules.canonicalize()?).arg("server"),
-        Provider::PollingPage => _ = command.arg(modules.canonicalize()?).arg("polls"),
-        Provider::ListeningPage => _ = command.arg(modules.canonicalize()?).arg("listens"),
-    }
-    Ok(command)
+    Ok(())
 }

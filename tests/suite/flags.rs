@@ -105,6 +105,8 @@ async fn a_kill_switch_thrown_by_hand_holds_within_a_second_on_every_proxy() {
         serin.metric("serin_requests_total{service=\"web\",arm=\"stable\",code_class=\"5xx\"}").await.unwrap();
     let off = "serin_flag_evaluations_total{flag=\"study.create\",variant=\"off\"}";
     assert!((serin.metric(off).await.unwrap() - requests).abs() < 0.5);
+    let closed = "serin_gate_closed_total{service=\"web\",flag=\"study.create\"}";
+    assert!((serin.metric(closed).await.unwrap() - requests).abs() < 0.5);
     let bad = serin.metric("serin_bad_requests_total{service=\"web\",arm=\"stable\",reason=\"status\"}").await.unwrap();
     assert!(bad.abs() < 0.5, "{bad} were counted as bad");
     // when it is switched on again, it opens

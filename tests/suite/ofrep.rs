@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use serin_tests::client::Reply;
 use serin_tests::eventually::eventually;
 use serin_tests::ofrep::{Application, Provider};
+use serin_tests::redis::Redis;
 use serin_tests::scene::{self, config};
 use serin_tests::serin::Serin;
 use serin_tests::standin::Checkbox;
@@ -165,4 +166,42 @@ async fn all_answers_are_sent_once_until_somebody_or_something_changes() {
     let flags = scene.serin.ask("/v1/flags").await.unwrap().json().unwrap();
     let greeting = flags["flags"].as_array().unwrap().iter().find(|flag| flag["key"] == "greeting").unwrap();
     assert_eq!(greeting["usage"]["by_variant"], json!({ "long": 3 }), "{greeting}");
+}
+
+#[tokio::test]
+async fn the_middleware_of_the_manual_reads_the_local_mirror() {
+    // given a proxy and an application on one machine, and a mirror that both read
+    let mut primary = Redis::start().await.unwrap();
+    let mirror = primary.start_replica().await.unwrap();
+    let config = format!(
+        "[store]\nurl = {:?}\nmirror = {:?}\nnamespace = \"test\"\n[service.web]\nhosts = [\"*\"]\n\
+         stable = [\"127.0.0.1:1\"]\n",
+        primary.url(),
+        mirror.url()
+    );
+    let serin = Serin::start(&config).await.unwrap();
+    let mut application = Application::with_middleware(&mirror.url(), "test").await.unwrap();
+    let mut sees = async |wanted: bool, what: &str| {
+        eventually(SOON, what, async || {
+            let told = application.ask("boolean", "new-editor", json!(false), json!({})).await.unwrap();
+            (told.value == json!(wanted)).then_some(())
+        })
+        .await;
+    };
+    sees(false, "a flag that nobody defined is off").await;
+    // when somebody switches it on and off again, then the application sees that
+    let set = async |key: &str| {
+        let definition = json!({ "state": "ENABLED", "variants": { "on": true, "off": false }, "defaultVariant": key });
+        let reply = serin.operator().put_json("/v1/flags/new-editor", &definition).await.unwrap();
+        assert_eq!(reply.status, 200, "{}", reply.text());
+    };
+    set("on").await;
+    sees(true, "it is on").await;
+    set("off").await;
+    sees(false, "it is off").await;
+    // and what the mirror has counts also while the primary is gone
+    set("on").await;
+    sees(true, "it is on again").await;
+    primary.stop().await.unwrap();
+    sees(true, "it is on with the primary gone").await;
 }

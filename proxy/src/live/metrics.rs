@@ -388,8 +388,12 @@ mod tests {
     /// A daemon of two cores that served two requests, one of them bad.
     fn served() -> Arc<Live> {
         let (live, _) = Live::new(2);
-        publish(&live, &[Arc::new(sample::service("checkbox"))], &State::default());
+        let mut spec = sample::service("checkbox");
+        spec.gates.push(sample::gate("study.create", "/api/study/create"));
+        publish(&live, &[Arc::new(spec)], &State::default());
         let service = live.service("checkbox");
+        service.turned_away_by("study.create").count(1);
+        service.turned_away_by("of-another-day").count(1);
         service.count(0, Arm::Canary, Ending::Status(200), Some(Duration::from_millis(3)));
         service.count(1, Arm::Canary, Ending::Status(500), Some(Duration::from_secs(100)));
         service.count_bad(1, Arm::Canary, BadReason::Status);
@@ -428,9 +432,11 @@ mod tests {
             "serin_store_mirror_age_seconds 0.25",
             "serin_store_mirror_in_use 1",
             "serin_snapshot_revision 1",
+            "serin_gate_closed_total{service=\"checkbox\",flag=\"study.create\"} 1",
         ] {
             assert!(text.lines().any(|l| l == line), "no {line} in\n{text}");
         }
+        assert!(!text.contains("of-another-day"), "a gate that is gone has a series");
     }
 
     #[test]

@@ -5,8 +5,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::header::HeaderValue;
+use http::{Method, StatusCode};
+
 use super::{FlagFacts, Live, Snapshot, Standings, compile};
 use crate::model::flag::Definitions;
+use crate::model::gate::{GateAnswer, GatePath, GateSpec, NormalPath};
 use crate::model::rollout::plan::RolloutSpec;
 use crate::model::spec::{
     AdminAddress, AdminSpec, ServiceSpec, Spec, SplitSpec, Sticky, StoreKind, StoreSpec, Timeouts, VerdictSpec,
@@ -38,6 +42,22 @@ pub(crate) fn service(name: &str) -> ServiceSpec {
         alerts: vec![],
         gates: vec![],
         told_flags: vec![],
+    }
+}
+
+/// A gate before POSTs to a path, which is open where its flag says nothing.
+pub(crate) fn gate(flag: &str, path: &str) -> GateSpec {
+    GateSpec {
+        flag: flag.to_owned(),
+        methods: vec![Method::POST],
+        path: GatePath::Exact(NormalPath::of(path).text().into()),
+        default: true,
+        answer: GateAnswer {
+            status: StatusCode::SERVICE_UNAVAILABLE,
+            content_type: HeaderValue::from_static("text/plain"),
+            body: None,
+            location: None,
+        },
     }
 }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use serin::model::flag::FlagChange;
 use serin::model::redis::Mirrored;
 use serin::store::{Freshness, Loaded, Store};
 use serin_tests::cable::{Cable, State};
@@ -62,6 +63,13 @@ async fn until_in_use(store: &dyn Store, wanted: bool) -> Mirrored {
     .await
 }
 
+/// How often a server was sent a command.
+async fn calls(server: &Redis, command: &str) -> u64 {
+    let text: String = server.command(&["INFO", "commandstats"]).await.expect("it answers");
+    let line = text.lines().find_map(|line| line.strip_prefix(&format!("cmdstat_{command}:calls=")));
+    line.unwrap_or("0,").split(',').next().and_then(|calls| calls.parse().ok()).expect("a number")
+}
+
 /// Loads as control does until it is so, and says how it came.
 async fn loads(store: &dyn Store, what: &str, is_it: impl Fn(&Loaded) -> bool) -> Loaded {
     eventually(NOTICED, what, async || Some(load(store).await).filter(|loaded| is_it(loaded))).await
@@ -87,16 +95,11 @@ async fn a_fresh_mirror_is_read_and_a_write_is_read_back_at_once() {
     })
     .await;
     // and it is the mirror that is read: the primary has next to nothing to answer
-    let reads = async |server: &Redis| {
-        let text: String = server.command(&["INFO", "commandstats"]).await.expect("it answers");
-        let line = text.lines().find_map(|line| line.strip_prefix("cmdstat_hgetall:calls=")).unwrap_or("0,");
-        line.split(',').next().and_then(|calls| calls.parse::<u64>().ok()).expect("a number")
-    };
-    let before = (reads(&redis.primary).await, reads(&redis.mirror).await);
+    let before = (calls(&redis.primary, "hgetall").await, calls(&redis.mirror, "hgetall").await);
     for _ in 0..50 {
         state(&*one).await;
     }
-    let after = (reads(&redis.primary).await, reads(&redis.mirror).await);
+    let after = (calls(&redis.primary, "hgetall").await, calls(&redis.mirror, "hgetall").await);
     assert!(after.1 >= before.1 + 150, "the mirror wasn't read: {before:?} {after:?}");
     assert_eq!(after.0, before.0, "the primary was read");
 }
@@ -219,4 +222,55 @@ async fn an_emptied_mirror_empties_nothing() {
     }
     let left = until_in_use(&*store, false).await;
     assert!(left.detail.is_some_and(|why| why.contains("no heartbeat")));
+}
+
+#[tokio::test]
+async fn flags_are_read_from_a_fresh_mirror_and_an_older_copy_is_not_believed() {
+    let redis = Pair::start().await;
+    let (one, other) = (redis.open("one").await, redis.open("other").await);
+    let put = |state: &str| FlagChange::Put {
+        key: "kill".into(),
+        definition: format!(r#"{{"state": "{state}", "variants": {{"on": true}}, "defaultVariant": "on"}}"#).into(),
+    };
+    one.change_flags(&put("ENABLED"), None).await.expect("changes");
+    let is_known = |revision: u64| move |loaded: &Loaded| loaded.flags.revision == revision;
+    loads(&*other, "the flag", is_known(1)).await;
+    eventually(NOTICED, "the mirror has it", async || {
+        (redis.mirror.command::<String>(&["HGET", "serin:{test}:flagset", "revision"]).await.ok()? == "1").then_some(())
+    })
+    .await;
+    load(&*one).await;
+    // when flags are looked at, then the primary isn't asked
+    let before = (calls(&redis.primary, "hmget").await, calls(&redis.mirror, "hmget").await);
+    for _ in 0..50 {
+        assert!(is_known(1)(&load(&*one).await));
+    }
+    let after = (calls(&redis.primary, "hmget").await, calls(&redis.mirror, "hmget").await);
+    assert!(after.1 >= before.1 + 50, "the mirror wasn't read: {before:?} {after:?}");
+    assert_eq!(after.0, before.0, "the primary was read");
+    // and when the mirror hears of nothing any more, whoever wrote and whoever was told know better
+    redis.between.set(State::Held);
+    one.change_flags(&put("DISABLED"), None).await.expect("changes");
+    loads(&*other, "the switch arrives", is_known(2)).await;
+    for _ in 0..50 {
+        assert!(is_known(2)(&load(&*one).await) && is_known(2)(&load(&*other).await), "an older copy was believed");
+    }
+}
+
+#[tokio::test]
+async fn a_change_of_one_service_reads_that_one() {
+    let redis = Redis::start().await.expect("redis-server runs");
+    let world = World::embedded();
+    let store = world.open_with("a", &format!("url = {:?}\n", redis.url())).expect("opens");
+    let names: Vec<String> = (0..100).map(|n| format!("s{n}")).collect();
+    for name in &names[..3] {
+        store.apply(name, &set_weight(10.0), None).await.expect("applies");
+    }
+    store.load(&names).await;
+    let before = (calls(&redis, "hgetall").await, calls(&redis, "hmget").await);
+    let loaded = store.load_some(&names[1..2]).await;
+    // then its three hashes are read, and nothing of the others or of flags
+    let after = (calls(&redis, "hgetall").await, calls(&redis, "hmget").await);
+    assert_eq!((after.0 - before.0, after.1 - before.1), (3, 0));
+    assert_eq!((loaded.state.len(), loaded.freshness), (1, Freshness::Fresh));
 }

@@ -3,32 +3,20 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use http::header::HeaderValue;
-use http::{Method, Request, StatusCode};
+use http::{Method, Request};
 use serde_json::json;
 
 use super::*;
 use crate::live::Live;
 use crate::live::sample::{self, publish};
-use crate::model::gate::{GateAnswer, GatePath, GateSpec};
+use crate::model::gate::GateSpec;
 use crate::model::spec::Sticky;
 use crate::model::state::State;
 
 const CREATE: &str = "/api/study/create";
 
 fn gate(flag: &str, path: &str, default: bool) -> GateSpec {
-    GateSpec {
-        flag: flag.into(),
-        methods: vec![Method::POST],
-        path: GatePath::Exact(NormalPath::of(path).text().into()),
-        default,
-        answer: GateAnswer {
-            status: StatusCode::SERVICE_UNAVAILABLE,
-            content_type: HeaderValue::from_static("text/plain"),
-            body: None,
-            location: None,
-        },
-    }
+    GateSpec { default, ..sample::gate(flag, path) }
 }
 
 /// A flag that is `default` for all, but for whom its rule says otherwise.
