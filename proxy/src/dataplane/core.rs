@@ -33,6 +33,8 @@ pub(crate) struct Core {
     pub(crate) scratch: RefCell<Vec<u8>>,
     /// Where parked connections read the first bytes of a request.
     pub(crate) first_bytes: RefCell<BytesMut>,
+    /// Where the frames of HTTP/2 are read, to be looked at before they are handed on.
+    pub(crate) frames: RefCell<Vec<u8>>,
     snapshots: RefCell<SnapshotReader>,
     rng: RefCell<StdRng>,
     heads: RefCell<Vec<Vec<u8>>>,
@@ -50,6 +52,7 @@ impl Core {
             draining: Cell::new(false),
             scratch: RefCell::default(),
             first_bytes: RefCell::default(),
+            frames: RefCell::default(),
             snapshots: RefCell::new(reader),
             rng: RefCell::new(StdRng::from_rng(&mut rand::rng())),
             heads: RefCell::default(),

@@ -16,6 +16,7 @@ use tokio::time::Instant;
 
 use super::clock::deadline;
 use super::connection::Downstream;
+use super::tls;
 use super::transport::Transport;
 
 /// What the first read of a request has room for: its head, and mostly its body.
@@ -56,6 +57,18 @@ impl Socket {
     /// What its connection shares with requests.
     pub(crate) const fn downstream(&self) -> &Rc<Downstream> {
         &self.downstream
+    }
+
+    /// Whether client and serin agreed on HTTP/2 in their handshake.
+    pub(crate) fn agreed_on_http2(&self) -> bool {
+        self.stream.inner().alpn_protocol() == Some(tls::HTTP2)
+    }
+
+    /// Whether a connection without TLS begins as HTTP/2 does, where that is spoken. Its preface looks like a request
+    /// by a method that there will never be (RFC 9113, 3.4).
+    pub(crate) fn begins_http2(&self) -> bool {
+        let downstream = &self.downstream;
+        downstream.listener().http2.is_some() && !downstream.is_tls() && self.ahead.starts_with(b"PRI ")
     }
 
     /// Takes back what a reader had read and not used.
