@@ -11,6 +11,8 @@ mod discovery;
 mod events;
 mod flags;
 mod fleet;
+mod grpc;
+mod http2;
 mod mail;
 mod ofrep;
 mod pull;

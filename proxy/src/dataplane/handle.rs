@@ -18,10 +18,10 @@ use super::core::ServiceRef;
 use super::flags::{self, Asker, Said};
 use super::forward::{Outgoing, forward, framing, relay};
 use super::head::{self, Forwarded, client_address};
+use super::http2;
 use super::record::{self, Record};
 use super::respond::{self, ProxyError};
 use super::sticky::{self, Draw};
-use super::http2;
 use super::upstream::{Call, ClientBody, Outbound, Sender};
 use crate::model::spec::Protocol;
 use crate::model::split::Arm;
@@ -85,7 +85,9 @@ pub(crate) async fn handle(
             match forward(&downstream, &mut record, arm, &mut outgoing).await {
                 Ok(answer) => relay(&downstream, record, &parts, answer),
                 Err(error) => {
-                    record.head(error.status().as_u16(), downstream.core.clock.refresh());
+                    if error.is_heard() {
+                        record.head(error.status().as_u16(), downstream.core.clock.refresh());
+                    }
                     respond::error(&downstream, &request_id, &error)
                 }
             }
@@ -204,12 +206,7 @@ fn outgoing(
         }
         Protocol::H2c => Outbound::H2c(Box::new(Call::new(head::request(parts, framing, &forwarded), body))),
     };
-    Outgoing {
-        sender,
-        members,
-        idempotent: parts.method.is_idempotent(),
-        to_head: parts.method == Method::HEAD,
-    }
+    Outgoing { sender, members, idempotent: parts.method.is_idempotent(), to_head: parts.method == Method::HEAD }
 }
 
 #[cfg(test)]

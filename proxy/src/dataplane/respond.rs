@@ -47,12 +47,17 @@ impl ProxyError {
             Self::NoEndpoint => StatusCode::SERVICE_UNAVAILABLE,
             Self::Exchange(error) => match error {
                 ExchangeError::Timeout | ExchangeError::ConnectTimeout => StatusCode::GATEWAY_TIMEOUT,
-                ExchangeError::Request(SendError::Client(_) | SendError::Abandoned) => StatusCode::BAD_REQUEST,
+                ExchangeError::Request(SendError::Client(_) | SendError::Abandoned(_)) => StatusCode::BAD_REQUEST,
                 ExchangeError::Request(SendError::Slow) => StatusCode::REQUEST_TIMEOUT,
                 ExchangeError::Request(SendError::TooLarge) => StatusCode::PAYLOAD_TOO_LARGE,
                 _ => StatusCode::BAD_GATEWAY,
             },
         }
+    }
+
+    /// Whether there is still somebody to hear it.
+    pub(crate) const fn is_heard(&self) -> bool {
+        !matches!(self, Self::Exchange(ExchangeError::Request(SendError::Abandoned(_))))
     }
 
     const fn code(&self) -> &'static str {
@@ -85,8 +90,10 @@ pub(crate) const fn bad_reason(error: &ExchangeError) -> Option<BadReason> {
         ExchangeError::Timeout => BadReason::Timeout,
         ExchangeError::Malformed(_) => BadReason::Malformed,
         ExchangeError::Request(
-            SendError::Abandoned | SendError::Client(_) | SendError::Slow | SendError::TooLarge,
-        ) => return None,
+            SendError::Abandoned(_) | SendError::Client(_) | SendError::Slow | SendError::TooLarge,
+        ) => {
+            return None;
+        }
     })
 }
 

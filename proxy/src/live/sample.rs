@@ -9,7 +9,8 @@ use super::{FlagFacts, Live, Snapshot, Standings, compile};
 use crate::model::flag::Definitions;
 use crate::model::rollout::plan::RolloutSpec;
 use crate::model::spec::{
-    AdminAddress, AdminSpec, Protocol, ServiceSpec, Spec, SplitSpec, Sticky, StoreKind, StoreSpec, Timeouts, VerdictSpec,
+    AdminAddress, AdminSpec, Protocol, ServiceSpec, Spec, SplitSpec, Sticky, StoreKind, StoreSpec, Timeouts,
+    VerdictSpec,
 };
 use crate::model::split::PerArm;
 use crate::model::state::{ServiceState, State};

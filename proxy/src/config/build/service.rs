@@ -85,7 +85,8 @@ fn service(name: &Spanned<String>, hosts: Vec<String>, raw: &RawService, finding
     let default = RawVerdict::default();
     let protocol = raw.protocol.as_ref().and_then(|raw| findings.read(raw, |text| protocol(text))).unwrap_or_default();
     if let (Protocol::H2c, Some(at), Some(_)) = (protocol, &raw.protocol, &raw.health) {
-        findings.note_at(&at.span(), "active checks are made by HTTP/1.1: an endpoint that speaks only HTTP/2 fails them");
+        findings
+            .note_at(&at.span(), "active checks are made by HTTP/1.1: an endpoint that speaks only HTTP/2 fails them");
     }
     ServiceSpec {
         name: name.get_ref().clone(),

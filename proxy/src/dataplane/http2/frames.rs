@@ -43,6 +43,7 @@ impl Frames {
     /// Tells the client why nothing more is read, if it takes that at once.
     fn take_leave(&mut self, context: &mut Context<'_>) {
         self.over = true;
+        self.connection.flooded.set(true);
         if !self.midway {
             let farewell = self.connection.guard.borrow().farewell();
             let _who_floods_may_miss_it = Pin::new(&mut self.socket).poll_write(context, &farewell);

@@ -51,7 +51,7 @@ pub(super) struct Guard {
     /// The beginning of a frame.
     header: [u8; HEADER],
     filled: usize,
-    /// Since when a request head isn't complete.
+    /// Since when the preface, or a request head, isn't complete.
     head_since: Option<Instant>,
     /// The last request that was begun.
     last_stream: u32,
@@ -68,10 +68,11 @@ impl Guard {
     pub(super) const fn new(max_resets: u32, now: Instant) -> Self {
         Self {
             skip: PREFACE,
-            ends_head: false,
+            // The preface has as long as a head.
+            ends_head: true,
             header: [0; HEADER],
             filled: 0,
-            head_since: None,
+            head_since: Some(now),
             last_stream: 0,
             max_resets: max_resets as u64,
             window_since: now,
@@ -149,7 +150,7 @@ impl Guard {
         self.written += bytes as u64;
     }
 
-    /// Since when a request head isn't complete.
+    /// Since when the preface, or a request head, isn't complete.
     pub(super) const fn head_since(&self) -> Option<Instant> {
         self.head_since
     }

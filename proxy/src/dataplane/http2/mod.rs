@@ -29,6 +29,8 @@ use self::stream::Stream;
 use super::clock::deadline;
 use super::connection::Downstream;
 use super::socket::Socket;
+use super::upstream::cause;
+use crate::live::counters;
 use crate::model::spec::Http2Spec;
 
 /// What a client may send of one request body before serin has passed any of it on, and of all together.
@@ -42,6 +44,8 @@ const MAX_FAULTS: usize = 500;
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long a client has to take leave that was told to go and has no request under way.
 const FAREWELL: Duration = Duration::from_secs(2);
+/// By which h2 ends a connection that floods.
+const CALM: h2::Reason = h2::Reason::ENHANCE_YOUR_CALM;
 /// How often a connection with requests under way is looked at when nothing else wakes it.
 const LOOK: Duration = Duration::from_secs(60);
 
@@ -56,6 +60,8 @@ struct Connection {
     quiet_since: Cell<Instant>,
     /// When the client was told to go.
     told_at: Cell<Option<Instant>>,
+    /// Whether the guard ended it.
+    flooded: Cell<bool>,
     /// The request whose task hyper is about to start.
     next: RefCell<Option<Rc<Stream>>>,
 }
@@ -100,9 +106,14 @@ pub(crate) async fn serve(socket: Socket) -> Option<Socket> {
             }
         }
     });
-    if let Some(Err(error)) = ended.await {
-        let error = &error as &dyn std::error::Error;
-        tracing::debug!(peer = %downstream.peer, error, "Connection ended early");
+    let ended = ended.await;
+    let mut flooded = connection.flooded.get();
+    if let Some(Err(error)) = &ended {
+        tracing::debug!(peer = %downstream.peer, error = error as &dyn std::error::Error, "Connection ended early");
+        flooded |= cause(error).is_some_and(|cause| cause.is_library() && cause.reason() == Some(CALM));
+    }
+    if flooded {
+        counters::add(downstream.core.live.floods_of(downstream.core.id), 1);
     }
     None
 }
@@ -133,6 +144,7 @@ impl Connection {
             streams: Cell::new(0),
             quiet_since: Cell::new(now),
             told_at: Cell::new(None),
+            flooded: Cell::new(false),
             next: RefCell::new(None),
         }
     }

@@ -42,7 +42,10 @@ impl Stream {
     }
 
     /// Answers it.
-    pub(super) async fn answer(self: Rc<Self>, mut request: Request<Incoming>) -> Result<Response<Watched>, Infallible> {
+    pub(super) async fn answer(
+        self: Rc<Self>,
+        mut request: Request<Incoming>,
+    ) -> Result<Response<Watched>, Infallible> {
         join_cookies(request.headers_mut());
         let response = handle(Rc::clone(&self.downstream), request).await?;
         Ok(response.map(|body| Watched { body, stream: self }))

@@ -11,9 +11,9 @@ use hyper::body::Incoming;
 /// Why a request couldn't be sent in full.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SendError {
-    /// The client took its request back.
+    /// The client took its request back, or broke it by HTTP/2: nobody hears an answer.
     #[error("the client took its request back")]
-    Abandoned,
+    Abandoned(#[source] Option<hyper::Error>),
     /// The endpoint took no more.
     #[error("the endpoint closed while the request was sent")]
     Endpoint(#[source] std::io::Error),
@@ -52,6 +52,11 @@ impl ClientBody {
         Self { incoming: None, allowed: 0, tells_end: false }
     }
 
+    /// Whether nothing more will come, though that may not have been asked yet.
+    pub(super) fn ends_here(&self) -> bool {
+        self.incoming.as_ref().is_none_or(Incoming::is_end_stream)
+    }
+
     /// Whether all of it came.
     pub(super) const fn is_over(&self) -> bool {
         self.incoming.is_none()
@@ -67,9 +72,10 @@ impl ClientBody {
         let Some(incoming) = &mut self.incoming else { return Poll::Ready(None) };
         let frame = match ready!(Pin::new(&mut *incoming).poll_frame(context)) {
             Some(Ok(frame)) => frame,
+            Some(Err(error)) if self.tells_end => return Poll::Ready(Some(Err(SendError::Abandoned(Some(error))))),
             Some(Err(error)) => return Poll::Ready(Some(Err(SendError::Client(error)))),
             None if self.tells_end && !incoming.is_end_stream() => {
-                return Poll::Ready(Some(Err(SendError::Abandoned)));
+                return Poll::Ready(Some(Err(SendError::Abandoned(None))));
             }
             None => {
                 self.incoming = None;

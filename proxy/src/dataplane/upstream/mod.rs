@@ -31,10 +31,10 @@ use tokio::time::Instant;
 pub(crate) use client_body::{ClientBody, SendError};
 pub(crate) use framing::Malformed;
 use head::Parsed;
+pub(crate) use http2::{Call, cause};
 use pool::Connection;
 pub(crate) use pool::Pool;
 pub(crate) use receive::{BodyError, ResponseBody};
-pub(crate) use http2::Call;
 pub(crate) use send::Sender;
 
 use super::clock::{Alarm, deadline, earlier};

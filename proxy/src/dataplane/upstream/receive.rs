@@ -11,10 +11,10 @@ use bytes::Bytes;
 use http::HeaderMap;
 use tokio::time::Instant;
 
+use super::client_body::SendError;
 use super::decode::BodyDecoder;
 use super::framing::{BodyEnd, Malformed};
 use super::head::ResponseHead;
-use super::client_body::SendError;
 use super::http2::Received;
 use super::pool::{Connection, Pool};
 use super::send::Sender;

@@ -20,11 +20,11 @@ use crate::dataplane::upstream::pool::ByAddress;
 use crate::dataplane::upstream::{Alarm, ExchangeError, Terms, connect, head};
 
 /// Requests at once on one connection, unless the endpoint wants fewer.
-const MAX_STREAMS: usize = 100;
+const MAX_STREAMS: u32 = 100;
 /// What an endpoint may send of one response that its client has yet to take. There is room for as much of each: a
 /// client that is slow holds up no other.
 const STREAM_WINDOW: u32 = 64 * 1024;
-const CONNECTION_WINDOW: u32 = STREAM_WINDOW * MAX_STREAMS as u32;
+const CONNECTION_WINDOW: u32 = STREAM_WINDOW * MAX_STREAMS;
 /// What is held of one request that its endpoint has yet to take.
 const SEND_BUFFER: usize = 64 * 1024;
 
@@ -183,13 +183,14 @@ async fn link(alarm: &Alarm, terms: &Terms) -> Result<Link, ExchangeError> {
         .max_send_buf_size(SEND_BUFFER);
     let handshake = http.handshake(TokioIo::new(stream)).await;
     let (sender, mut connection) = handshake.map_err(|error| super::explain(error, false))?;
-    let room = Rc::new(Cell::new(MAX_STREAMS));
+    let most = MAX_STREAMS as usize;
+    let room = Rc::new(Cell::new(most));
     let shared = Rc::clone(&room);
     tokio::task::spawn_local(async move {
         let ended = poll_fn(|context| {
             let ended = Pin::new(&mut connection).poll(context);
             // One at the least: who wants none is waited for, not connected to again and again.
-            shared.set(connection.current_max_send_streams().clamp(1, MAX_STREAMS));
+            shared.set(connection.current_max_send_streams().clamp(1, most));
             ended
         });
         if let Err(error) = ended.await {

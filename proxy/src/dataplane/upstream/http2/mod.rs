@@ -159,7 +159,7 @@ fn is_refusal(cause: &h2::Error) -> bool {
 }
 
 /// What h2 says, inside of what hyper says.
-fn cause(error: &hyper::Error) -> Option<&h2::Error> {
+pub(crate) fn cause(error: &hyper::Error) -> Option<&h2::Error> {
     let mut source = std::error::Error::source(error);
     while let Some(error) = source {
         if let Some(cause) = error.downcast_ref() {

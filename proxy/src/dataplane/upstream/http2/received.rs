@@ -36,13 +36,7 @@ pub(in crate::dataplane::upstream) struct Received {
 
 impl Received {
     /// The body that follows a head which just came.
-    pub(super) fn new(
-        incoming: Incoming,
-        lease: Lease,
-        upload: Rc<Shared>,
-        alarm: &Rc<Alarm>,
-        terms: &Terms,
-    ) -> Self {
+    pub(super) fn new(incoming: Incoming, lease: Lease, upload: Rc<Shared>, alarm: &Rc<Alarm>, terms: &Terms) -> Self {
         Self {
             over: incoming.is_end_stream(),
             incoming,

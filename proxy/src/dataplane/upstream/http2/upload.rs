@@ -34,8 +34,7 @@ struct State {
 impl Shared {
     /// A body of which nothing was sent.
     pub(super) fn new(body: ClientBody) -> Rc<Self> {
-        let state =
-            State { body, begun: false, off: false, progress: false, waits: false, failure: None, waker: None };
+        let state = State { body, begun: false, off: false, progress: false, waits: false, failure: None, waker: None };
         Rc::new(Self(RefCell::new(state)))
     }
 
@@ -50,7 +49,7 @@ impl Shared {
 
     /// Whether all of it came.
     pub(super) fn is_complete(&self) -> bool {
-        self.0.borrow().body.is_over()
+        self.0.borrow().body.ends_here()
     }
 
     /// Whether something came since this was last asked.
