@@ -13,6 +13,8 @@ mod events;
 mod flag_rollout;
 mod flags;
 mod fleet;
+mod grpc;
+mod http2;
 mod mail;
 mod ofrep;
 mod pull;

@@ -82,7 +82,7 @@ pub(super) async fn put(
         .note(&caller, Note { what: "weight", service: name, endpoint: None, from, to, why: wish.reason.given() });
     let note = if !taken_in {
         Some(NOT_TAKEN_IN)
-    } else if state.circuit.is_open() && !weight.is_zero() {
+    } else if (state.circuit.is_open() || service.live.is_open()) && !weight.is_zero() {
         Some("the circuit is open: the canary gets nothing until a person resets it")
     } else {
         None

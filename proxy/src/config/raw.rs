@@ -110,7 +110,19 @@ pub(super) struct RawListener {
     pub(super) max_header_bytes: Value,
     pub(super) max_connections: Value,
     pub(super) redirect_to_https: Value,
+    #[serde(default)]
+    pub(super) http2: RawHttp2,
     pub(super) tls: Option<Spanned<RawTls>>,
+}
+
+/// `http2` of a listener.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawHttp2 {
+    pub(super) enabled: Option<bool>,
+    pub(super) max_streams: Value,
+    pub(super) max_resets: Value,
+    pub(super) ping_interval: Value,
 }
 
 /// `tls` of a listener.
@@ -142,6 +154,7 @@ pub(super) struct RawService {
     pub(super) stable: Texts,
     pub(super) canary: Texts,
     pub(super) control: Texts,
+    pub(super) protocol: Text,
     pub(super) max_body: Value,
     pub(super) split: Option<RawSplit>,
     pub(super) verdict: Option<Spanned<RawVerdict>>,
@@ -182,6 +195,7 @@ pub(super) struct RawVerdict {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct RawErrors {
     pub(super) status: Option<Vec<Spanned<Scalar>>>,
+    pub(super) grpc_status: Option<Vec<Spanned<Scalar>>>,
     pub(super) body_contains: Texts,
     pub(super) headers: Texts,
     pub(super) session_cookies: Texts,

@@ -15,6 +15,7 @@ pub(crate) fn host<'a>(uri: &'a Uri, headers: &'a HeaderMap, version: Version) -
         (Some(_), Some(_)) => return Err("more than one Host field"),
         (Some(field), None) => field.to_str().map_err(|_| "a Host field that is no host")?,
         (None, _) if version == Version::HTTP_11 => return Err("no Host field"),
+        (None, _) if version == Version::HTTP_2 && uri.authority().is_none() => return Err("no authority"),
         (None, _) => "",
     };
     let authority = match uri.authority() {
@@ -70,6 +71,8 @@ mod tests {
         }
         assert_eq!(read("http://a.example/x", &["A.example"], Version::HTTP_11).as_deref(), Ok("a.example"));
         assert_eq!(read("/", &[], Version::HTTP_10).as_deref(), Ok(""));
+        assert_eq!(read("https://a.example/x", &[], Version::HTTP_2).as_deref(), Ok("a.example"));
+        assert_eq!(read("/x", &["a.example"], Version::HTTP_2).as_deref(), Ok("a.example"));
     }
 
     #[test]
@@ -79,6 +82,8 @@ mod tests {
         }
         assert!(read("/", &["a", "b"], Version::HTTP_11).is_err());
         assert!(read("/", &[], Version::HTTP_11).is_err());
+        assert!(read("/", &[], Version::HTTP_2).is_err());
+        assert!(read("http://a/", &["b"], Version::HTTP_2).is_err());
         assert!(read("http://a/", &["b"], Version::HTTP_11).is_err());
         assert!(read("a:80", &["a:80"], Version::HTTP_11).is_err());
     }

@@ -5,10 +5,11 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use http::HeaderMap;
 use http_body::{Frame, SizeHint};
 
 use super::connection::Downstream;
-use super::matcher::{BodyMatcher, Look};
+use super::matcher::{self, BodyMatcher, Look};
 use super::record::Record;
 use super::splice::Bypass;
 use super::upstream::{BodyError, ResponseBody};
@@ -76,6 +77,15 @@ impl Relay {
         Poll::Ready(piece)
     }
 
+    /// The fields behind the body, where a service may say that it failed after all.
+    fn take_trailers(&mut self) -> Option<HeaderMap> {
+        let trailers = self.upstream.take_trailers()?;
+        if matcher::is_failed_call(&self.record.service().spec.verdict.errors, &trailers) {
+            self.record.bad(BadReason::Status);
+        }
+        Some(trailers)
+    }
+
     /// Looks at a piece on its way, until enough was seen: then the matcher's memory is let go.
     fn look(&mut self, piece: &[u8]) {
         let Some(matcher) = &mut self.matcher else { return };
@@ -111,7 +121,10 @@ impl http_body::Body for Body {
         let Self { content, downstream } = &mut *self;
         let piece = match content {
             Content::Whole(bytes) => bytes.take().map(Ok),
-            Content::Relay(relay) => std::task::ready!(relay.poll_piece(context, downstream.bypass.as_ref())),
+            Content::Relay(relay) => match std::task::ready!(relay.poll_piece(context, downstream.bypass.as_ref())) {
+                None => return Poll::Ready(relay.take_trailers().map(|trailers| Ok(Frame::trailers(trailers)))),
+                piece => piece,
+            },
         };
         Poll::Ready(piece.map(|piece| piece.map(Frame::data)))
     }
@@ -119,7 +132,7 @@ impl http_body::Body for Body {
     fn is_end_stream(&self) -> bool {
         match &self.content {
             Content::Whole(bytes) => bytes.is_none(),
-            Content::Relay(relay) => relay.upstream.remaining() == Some(0),
+            Content::Relay(relay) => relay.upstream.is_over(),
         }
     }
 

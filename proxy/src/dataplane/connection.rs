@@ -20,6 +20,7 @@ use tokio_rustls::Accept;
 use super::clock::{Alarm, deadline};
 use super::core::Core;
 use super::handle::handle;
+use super::http2;
 use super::listen::OpenConnection;
 use super::record::Met;
 use super::socket::{Socket, Woken};
@@ -36,7 +37,7 @@ const BRISK: Duration = Duration::from_millis(50);
 
 /// How often a connection is polled that gets on with a body each time, before others have their turn: what was just
 /// read is still at hand for the write, and so is the memory for the next read.
-const TURN: usize = 16;
+pub(crate) const TURN: usize = 16;
 
 /// What a connection and its requests share.
 #[derive(Debug)]
@@ -46,7 +47,7 @@ pub(crate) struct Downstream {
     /// The peer's address; IPv4 mapped into IPv6 is IPv4 here.
     pub(crate) peer: IpAddr,
     /// The same, as it goes into `X-Forwarded-For`.
-    pub(crate) peer_text: String,
+    pub(crate) peer_text: Rc<str>,
     /// Whether what the peer says of its own clients is believed.
     pub(crate) trusted: bool,
     listener: Arc<ListenerSpec>,
@@ -83,7 +84,7 @@ impl Downstream {
             core: Rc::clone(core),
             alarm: core.clock.alarm(),
             peer,
-            peer_text: peer.to_string(),
+            peer_text: peer.to_string().into(),
             trusted: listener.trusted.iter().any(|range| range.contains(peer)),
             listener: Arc::clone(listener),
             phase: Cell::new(Phase::Idle(core.clock.refresh())),
@@ -94,6 +95,33 @@ impl Downstream {
             brisk: Cell::new(false),
             bypass: listener.tls.is_none().then(|| Bypass::new(&core.pipes)),
         })
+    }
+
+    /// What one of several requests at once has of its connection: the same client, an alarm of its own.
+    pub(crate) fn stream(&self) -> Rc<Self> {
+        Rc::new(Self {
+            core: Rc::clone(&self.core),
+            alarm: self.core.clock.alarm(),
+            peer: self.peer,
+            peer_text: Rc::clone(&self.peer_text),
+            trusted: self.trusted,
+            listener: Arc::clone(&self.listener),
+            phase: Cell::new(Phase::Busy),
+            sending_body: Cell::new(false),
+            writing: Cell::new(false),
+            served: Cell::new(false),
+            met: Cell::new(self.met.get()),
+            brisk: Cell::new(false),
+            // Frames of many bodies share the socket.
+            bypass: None,
+        })
+    }
+
+    /// From here on several requests at once watch the time, each by its [`Downstream::stream`], and the client may
+    /// send at any time.
+    pub(crate) fn is_multiplexed(&self) {
+        self.phase.set(Phase::Busy);
+        self.sending_body.set(true);
     }
 
     /// Whether an address is one whose word is believed.
@@ -270,9 +298,15 @@ impl Handshake {
 }
 
 impl State {
+    /// A connection after its handshake.
+    fn shaken(socket: Socket) -> Self {
+        if socket.agreed_on_http2() { Self::Busy(Box::pin(http2::serve(socket))) } else { Self::Parked(socket) }
+    }
+
     /// Takes the socket out of its parking place and begins to talk.
     fn begin(&mut self) -> Self {
         match std::mem::replace(self, Self::Ended) {
+            Self::Parked(socket) if socket.begins_http2() => Self::Busy(Box::pin(http2::serve(socket))),
             Self::Parked(socket) => Self::Busy(Box::pin(talk(socket))),
             other => other,
         }
@@ -286,7 +320,7 @@ impl Future for Serving {
         let state = &mut self.state;
         loop {
             *state = match state {
-                State::Handshake(handshake) => ready!(handshake.poll(context)).map_or(State::Ended, State::Parked),
+                State::Handshake(handshake) => ready!(handshake.poll(context)).map_or(State::Ended, State::shaken),
                 State::Parked(socket) => match ready!(socket.poll_wake(context)) {
                     Woken::Ended => State::Ended,
                     Woken::Began => state.begin(),

@@ -36,6 +36,8 @@ pub(crate) struct Core {
     pub(crate) first_bytes: RefCell<BytesMut>,
     /// Pipes of the kernel, for long bodies.
     pub(crate) pipes: Rc<Pipes>,
+    /// Where the frames of HTTP/2 are read, to be looked at before they are handed on.
+    pub(crate) frames: RefCell<Vec<u8>>,
     snapshots: RefCell<SnapshotReader>,
     rng: RefCell<StdRng>,
     heads: RefCell<Vec<Vec<u8>>>,
@@ -54,6 +56,7 @@ impl Core {
             scratch: RefCell::default(),
             first_bytes: RefCell::default(),
             pipes: Rc::default(),
+            frames: RefCell::default(),
             snapshots: RefCell::new(reader),
             rng: RefCell::new(StdRng::from_rng(&mut rand::rng())),
             heads: RefCell::default(),

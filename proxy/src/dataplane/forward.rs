@@ -20,15 +20,15 @@ use super::record::Record;
 use super::respond::{ProxyError, bad_reason};
 use super::session;
 use super::upstream::head::RequestFraming;
-use super::upstream::{Answer, ExchangeError, Sender, Terms, exchange};
+use super::upstream::{Answer, ExchangeError, Outbound, Terms};
 use crate::model::outcome::BadReason;
 use crate::model::split::Arm;
 
 /// What an attempt needs of a request.
 #[derive(Debug)]
 pub(crate) struct Outgoing {
-    /// The head, written out, and the body.
-    pub(crate) sender: Sender,
+    /// Its head and body, in the words of the endpoint.
+    pub(crate) sender: Outbound,
     /// The members of the pool that shall serve it, as long as one of them is ready.
     pub(crate) members: Range<usize>,
     /// Whether the request may be sent again though an endpoint may have acted on it.
@@ -52,7 +52,7 @@ enum Next {
 ///
 /// A reused connection that turns out stale is replaced once, on the same endpoint. An
 /// endpoint that can't be reached is replaced once, for idempotent requests, within the
-/// budget. Nothing else is tried again: a request that killed one endpoint must not walk on.
+/// budget. What an endpoint says it left alone is sent once more. Nothing else is tried again: a request that killed one endpoint must not walk on.
 pub(crate) async fn forward(
     downstream: &Rc<Downstream>,
     record: &mut Record,
@@ -72,7 +72,7 @@ pub(crate) async fn forward(
     record.attempt(index);
     loop {
         let answer = {
-            let mut exchange = pin!(exchange(&core.pool, &downstream.alarm, &terms, sender));
+            let mut exchange = pin!(sender.exchange(&core.pool, &downstream.alarm, &terms));
             // An answer that doesn't come is slow when the time has passed, not when it comes.
             let unless_slow = poll_fn(|context| {
                 let answer = exchange.as_mut().poll(context);
@@ -123,13 +123,14 @@ pub(crate) async fn forward(
     }
 }
 
-fn follow_up(error: &ExchangeError, sender: &mut Sender, idempotent: bool) -> Next {
+fn follow_up(error: &ExchangeError, sender: &mut Outbound, idempotent: bool) -> Next {
     match error {
         ExchangeError::Closed { reused: true, answered: false, .. }
             if (idempotent || !sender.has_sent()) && sender.rewind() =>
         {
             Next::Fresh
         }
+        ExchangeError::Unprocessed if sender.rewind() => Next::Fresh,
         ExchangeError::Refused(_) | ExchangeError::ConnectTimeout if idempotent && sender.rewind() => Next::Elsewhere,
         _ => Next::GiveUp,
     }

@@ -18,11 +18,13 @@ use super::core::ServiceRef;
 use super::flags::{self, Asker, Said};
 use super::forward::{Outgoing, forward, framing, relay};
 use super::head::{self, Forwarded, client_address};
+use super::http2;
 use super::matcher;
 use super::record::{self, Record};
 use super::respond::{self, ProxyError};
 use super::sticky::{self, Draw};
-use super::upstream::Sender;
+use super::upstream::{Call, ClientBody, Outbound, Sender};
+use crate::model::spec::Protocol;
 use crate::model::split::Arm;
 
 /// A request body up to this size takes no time to send that would matter to how soon an answer begins.
@@ -42,7 +44,7 @@ pub(crate) async fn handle(
     let request_id = request_id(&downstream, &parts.headers);
     let service = match route(&downstream, &parts).and_then(|service| admit(&service, &body).map(|()| service)) {
         Ok(service) => service,
-        Err(error) => return Ok(respond::error(&downstream, &request_id, &error)),
+        Err(error) => return Ok(protect(&downstream, respond::error(&downstream, &request_id, &error))),
     };
     if let Some(port) = downstream.listener().redirect_to_https
         && !parts.uri.path().starts_with(CHALLENGES)
@@ -87,7 +89,9 @@ pub(crate) async fn handle(
             match forward(&downstream, &mut record, arm, &mut outgoing).await {
                 Ok(answer) => relay(&downstream, record, &parts, answer),
                 Err(error) => {
-                    record.head(error.status().as_u16(), downstream.core.clock.refresh());
+                    if error.is_heard() {
+                        record.head(error.status().as_u16(), downstream.core.clock.refresh());
+                    }
                     respond::error(&downstream, &request_id, &error)
                 }
             }
@@ -98,10 +102,15 @@ pub(crate) async fn handle(
             .headers_mut()
             .append(header::SET_COOKIE, sticky::set_cookie(key, downstream.is_secure(&parts.headers)));
     }
+    Ok(protect(&downstream, response))
+}
+
+/// Adds that clients are to come by `https` only, where the listener says so and the application doesn't.
+fn protect(downstream: &Downstream, mut response: Response<Body>) -> Response<Body> {
     if let Some(hsts) = downstream.listener().tls.as_ref().and_then(|tls| tls.hsts.as_ref()) {
         response.headers_mut().entry(header::STRICT_TRANSPORT_SECURITY).or_insert_with(|| hsts.clone());
     }
-    Ok(response)
+    response
 }
 
 /// The id of a request: 128 random bits in hex, or what a trusted peer says.
@@ -127,6 +136,7 @@ fn route(downstream: &Downstream, parts: &Parts) -> Result<ServiceRef, ProxyErro
     if parts.method == Method::CONNECT {
         return Err(ProxyError::BadRequest("CONNECT is not for this server"));
     }
+    http2::check(parts).map_err(ProxyError::BadRequest)?;
     check_framing(&parts.headers)?;
     let host = authority::host(&parts.uri, &parts.headers, parts.version).map_err(ProxyError::BadRequest)?;
     let snapshot = downstream.core.snapshot();
@@ -206,14 +216,15 @@ fn outgoing(
         request_id,
         flags: told,
     };
-    let head = head::write(&downstream.core, parts, framing, &forwarded);
-    let body = (!body.is_end_stream()).then_some(body);
-    Outgoing {
-        sender: Sender::new(head, body, framing, record.service().spec.max_body_bytes),
-        members,
-        idempotent: parts.method.is_idempotent(),
-        to_head: parts.method == Method::HEAD,
-    }
+    let service = &record.service().spec;
+    let body = ClientBody::new(body, parts.version, service.max_body_bytes);
+    let sender = match service.protocol {
+        Protocol::Http1 => {
+            Outbound::Http1(Sender::new(head::write(&downstream.core, parts, framing, &forwarded), body, framing))
+        }
+        Protocol::H2c => Outbound::H2c(Box::new(Call::new(head::request(parts, framing, &forwarded), body))),
+    };
+    Outgoing { sender, members, idempotent: parts.method.is_idempotent(), to_head: parts.method == Method::HEAD }
 }
 
 #[cfg(test)]

@@ -1,10 +1,12 @@
-//! The request head that goes upstream: written straight from the client's fields,
+//! The request head that goes upstream: written straight from the client's fields, or made of them for HTTP/2,
 //! without what speaks of one connection, and with what serin says of the client.
 
 use std::net::IpAddr;
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
+use http::uri::{self, Authority, PathAndQuery, Scheme};
+use http::{Request, Uri, Version};
 
 use super::core::Core;
 use super::sticky;
@@ -31,22 +33,88 @@ pub(crate) struct Forwarded<'a> {
     pub(crate) flags: Option<&'a str>,
 }
 
-/// Writes the head of a request.
+/// Where the fields of a request go.
+trait Fields {
+    /// One of the client's.
+    fn pass(&mut self, name: &HeaderName, value: &HeaderValue);
+    /// One of serin's own.
+    fn say(&mut self, name: &'static str, value: &[u8]);
+}
+
+impl Fields for Vec<u8> {
+    fn pass(&mut self, name: &HeaderName, value: &HeaderValue) {
+        wire::write_field(self, name.as_str(), value.as_bytes());
+    }
+
+    fn say(&mut self, name: &'static str, value: &[u8]) {
+        wire::write_field(self, name, value);
+    }
+}
+
+impl Fields for HeaderMap {
+    fn pass(&mut self, name: &HeaderName, value: &HeaderValue) {
+        self.append(name.clone(), value.clone());
+    }
+
+    fn say(&mut self, name: &'static str, value: &[u8]) {
+        // What came in a field's value, or is an address, can stand in one.
+        if let Ok(value) = HeaderValue::from_bytes(value) {
+            self.append(HeaderName::from_static(name), value);
+        }
+    }
+}
+
+/// Writes the head of a request for HTTP/1.1.
 pub(crate) fn write(core: &Core, parts: &Parts, framing: RequestFraming, forwarded: &Forwarded<'_>) -> Vec<u8> {
     let mut out = core.head_buffer();
     let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
     wire::write_request_line(&mut out, &parts.method, target);
     let host = host(parts);
     wire::write_field(&mut out, "host", host);
+    put_fields(&mut out, parts, host, forwarded);
+    wire::write_end(&mut out, framing);
+    out
+}
+
+/// The head of a request for HTTP/2 without TLS.
+pub(crate) fn request(parts: &Parts, framing: RequestFraming, forwarded: &Forwarded<'_>) -> Request<()> {
+    let host = host(parts);
+    let mut headers = HeaderMap::with_capacity(parts.headers.len() + 4);
+    put_fields(&mut headers, parts, host, forwarded);
+    // The only field that speaks of a connection and goes on: gRPC asks for it (RFC 9113, 8.2.2).
+    if parts.version == Version::HTTP_2 && parts.headers.get(header::TE).is_some_and(|te| te == "trailers") {
+        headers.insert(header::TE, HeaderValue::from_static("trailers"));
+    }
+    if let RequestFraming::Length(length) = framing {
+        headers.insert(header::CONTENT_LENGTH, length.into());
+    }
+    let mut uri = uri::Parts::default();
+    uri.scheme = Some(Scheme::HTTP);
+    // Only HTTP/1.0 may come without a host.
+    uri.authority = Authority::try_from(host).ok().or_else(|| Some(Authority::from_static("localhost")));
+    uri.path_and_query = parts.uri.path_and_query().cloned().or_else(|| Some(PathAndQuery::from_static("/")));
+    let mut request = Request::new(());
+    *request.method_mut() = parts.method.clone();
+    *request.version_mut() = Version::HTTP_2;
+    *request.headers_mut() = headers;
+    // With all three it is one.
+    *request.uri_mut() = Uri::from_parts(uri).unwrap_or_default();
+    request
+}
+
+fn put_fields(out: &mut impl Fields, parts: &Parts, host: &[u8], forwarded: &Forwarded<'_>) {
     let named = wire::named_by_connection(&parts.headers);
     for (name, value) in &parts.headers {
         if is_passed_on(name, forwarded.trusted) && !named.contains(name) {
-            wire::write_field(&mut out, name.as_str(), value.as_bytes());
+            out.pass(name, value);
         }
     }
-    write_forwarded(&mut out, host, &parts.headers, forwarded);
-    wire::write_end(&mut out, framing);
-    out
+    put_forwarded(out, host, &parts.headers, forwarded);
+}
+
+/// Whether a field may stand behind a body: one that says nothing of framing, of the client or of one connection.
+pub(crate) fn may_trail(name: &HeaderName) -> bool {
+    is_passed_on(name, false)
 }
 
 /// The host by which the request was routed: of the target, where it names one, or of the field.
@@ -85,24 +153,22 @@ fn is_alias(name: &str) -> bool {
     OURS.contains(&&*folded) || speaks_of_client(&folded) || matches!(&*folded, "content-length" | "transfer-encoding")
 }
 
-fn write_forwarded(out: &mut Vec<u8>, host: &[u8], headers: &HeaderMap, forwarded: &Forwarded<'_>) {
-    out.extend_from_slice(b"x-forwarded-for: ");
-    if forwarded.trusted {
+fn put_forwarded(out: &mut impl Fields, host: &[u8], headers: &HeaderMap, forwarded: &Forwarded<'_>) {
+    if forwarded.trusted && headers.contains_key("x-forwarded-for") {
         // Some peers add a line of their own instead of adding to the first.
-        for chain in headers.get_all("x-forwarded-for") {
-            out.extend_from_slice(chain.as_bytes());
-            out.extend_from_slice(b", ");
-        }
+        let chains = headers.get_all("x-forwarded-for").iter().map(HeaderValue::as_bytes);
+        let chain: Vec<&[u8]> = chains.chain([forwarded.for_.as_bytes()]).collect();
+        out.say("x-forwarded-for", &chain.join(b", ".as_slice()));
+    } else {
+        out.say("x-forwarded-for", forwarded.for_.as_bytes());
     }
-    out.extend_from_slice(forwarded.for_.as_bytes());
-    out.extend_from_slice(b"\r\n");
     let believed = |name: &str| if forwarded.trusted { headers.get(name).map(HeaderValue::as_bytes) } else { None };
     let own = if forwarded.secure { b"https".as_slice() } else { b"http" };
-    wire::write_field(out, "x-forwarded-proto", believed("x-forwarded-proto").unwrap_or(own));
-    wire::write_field(out, "x-forwarded-host", believed("x-forwarded-host").unwrap_or(host));
-    wire::write_field(out, "x-request-id", forwarded.request_id.as_bytes());
+    out.say("x-forwarded-proto", believed("x-forwarded-proto").unwrap_or(own));
+    out.say("x-forwarded-host", believed("x-forwarded-host").unwrap_or(host));
+    out.say("x-request-id", forwarded.request_id.as_bytes());
     if let Some(flags) = forwarded.flags {
-        wire::write_field(out, FLAGS, flags.as_bytes());
+        out.say(FLAGS, flags.as_bytes());
     }
 }
 
@@ -128,7 +194,6 @@ pub(crate) fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: impl Fn
 mod tests {
     use super::*;
     use crate::live::Live;
-    use http::Request;
 
     fn written(request: http::request::Builder, trusted: bool) -> String {
         written_with(request, trusted, None)

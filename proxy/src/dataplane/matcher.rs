@@ -1,7 +1,7 @@
 //! Does a response say that the request failed? Looks at its head, and at the first 4 KiB of
 //! text of its body as that passes; holds nothing back.
 
-use http::header::{self, HeaderMap};
+use http::header::{self, HeaderMap, HeaderName};
 use http::uri::PathAndQuery;
 use memchr::memmem;
 
@@ -9,9 +9,12 @@ use super::plain::{LOOKED_AT, PlainText};
 use crate::model::outcome::BadReason;
 use crate::model::spec::{self, ErrorMatchers};
 
+/// How a call of gRPC ended: in the trailers, or in the head where there is no body.
+const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+
 /// What a response head says against the request, by the rules that need no more than it.
 pub(crate) fn judge_head(errors: &ErrorMatchers, status: u16, headers: &HeaderMap) -> Option<BadReason> {
-    if errors.status.contains(status) {
+    if errors.status.contains(status) || is_failed_call(errors, headers) {
         return Some(BadReason::Status);
     }
     let told = errors.headers.iter().any(|wanted| {
@@ -27,6 +30,15 @@ pub(crate) fn judge_head(errors: &ErrorMatchers, status: u16, headers: &HeaderMa
 pub(crate) fn judge_whole(errors: &ErrorMatchers, status: u16, headers: &HeaderMap, body: &str) -> Option<BadReason> {
     let by_body = || is_bad(errors, headers, body.as_bytes()).then_some(BadReason::Body);
     judge_head(errors, status, headers).or_else(by_body)
+}
+
+/// Whether fields, before or behind a body, say that a call of gRPC failed in a way that counts.
+pub(crate) fn is_failed_call(errors: &ErrorMatchers, fields: &HeaderMap) -> bool {
+    if errors.grpc_status.is_empty() {
+        return false;
+    }
+    let status = fields.get(GRPC_STATUS).and_then(|status| status.to_str().ok()?.parse().ok());
+    status.is_some_and(|status| errors.grpc_status.contains(status))
 }
 
 /// Whether a path is in a list: exactly, or below an entry that ends in `/`.
@@ -103,7 +115,7 @@ mod tests {
     use super::*;
     use crate::dataplane::plain::tests::{BROTLI_ERROR, gzip};
     use crate::model::spec::HeaderMatch;
-    use http::{HeaderName, HeaderValue};
+    use http::HeaderValue;
 
     fn fields(fields: &[(&'static str, &'static str)]) -> HeaderMap {
         let field = |(name, value): &(&'static str, &'static str)| {
@@ -189,6 +201,19 @@ mod tests {
         ] {
             assert_eq!(judge_head(&errors, status, &headers), reason, "{status} {headers:?}");
         }
+    }
+
+    #[test]
+    fn a_call_fails_by_the_codes_that_are_named() {
+        let mut errors = ErrorMatchers::default();
+        let ended = |code| fields(&[("grpc-status", code)]);
+        assert!(!is_failed_call(&errors, &ended("13")), "where nobody speaks gRPC it means nothing");
+        errors.grpc_status = [2, 13].into_iter().collect();
+        for (code, failed) in [("13", true), ("2", true), ("0", false), ("3", false), ("99", false), ("-1", false)] {
+            assert_eq!(is_failed_call(&errors, &ended(code)), failed, "{code}");
+            assert_eq!(judge_head(&errors, 200, &ended(code)).is_some(), failed, "{code}: without a body");
+        }
+        assert!(!is_failed_call(&errors, &HeaderMap::new()));
     }
 
     #[test]

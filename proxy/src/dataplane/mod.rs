@@ -15,6 +15,7 @@ mod flags;
 mod forward;
 mod handle;
 mod head;
+mod http2;
 mod listen;
 mod matcher;
 mod pick;
@@ -41,7 +42,7 @@ use tokio::sync::watch;
 use self::core::Core;
 use self::tls::{Acceptor, TlsError};
 use crate::live::Live;
-use crate::model::spec::Spec;
+use crate::model::spec::{ListenerSpec, Spec};
 use crate::model::tls::TlsSpec;
 use crate::telemetry;
 use listen::BoundListener;
@@ -90,7 +91,7 @@ impl DataPlane {
         let mut by_core: Vec<Vec<BoundListener>> = (0..cores).map(|_| Vec::new()).collect();
         let (mut addresses, mut acceptors) = (Vec::new(), Vec::new());
         for listener in &spec.listeners {
-            let acceptor = listener.tls.as_ref().map(|tls| begin_tls(&listener.name, tls, live)).transpose()?;
+            let acceptor = listener.tls.as_ref().map(|tls| begin_tls(listener, tls, live)).transpose()?;
             let (address, sockets) = listen::bind(listener, acceptor.as_ref(), cores)?;
             acceptors.extend(acceptor.map(|acceptor| (listener.name.clone(), acceptor)));
             addresses.push((listener.name.clone(), address));
@@ -146,13 +147,14 @@ impl DataPlane {
 }
 
 /// The handshakes of a listener, with certificates that may be old: no others are there.
-fn begin_tls(listener: &str, spec: &TlsSpec, live: &Live) -> Result<Arc<Acceptor>, StartError> {
-    let failed = |error| StartError::Tls { listener: listener.to_owned(), source: Box::new(error) };
-    let (acceptor, certificates) = Acceptor::new(spec).map_err(failed)?;
+fn begin_tls(listener: &ListenerSpec, spec: &TlsSpec, live: &Live) -> Result<Arc<Acceptor>, StartError> {
+    let name = listener.name.as_str();
+    let failed = |error| StartError::Tls { listener: name.to_owned(), source: Box::new(error) };
+    let (acceptor, certificates) = Acceptor::new(spec, listener.http2.is_some()).map_err(failed)?;
     for expired in certificates.iter().filter(|certificate| certificate.expires <= telemetry::now()) {
-        tracing::error!(listener, names = ?expired.names, at = %expired.expires, "A certificate has expired");
+        tracing::error!(listener = name, names = ?expired.names, at = %expired.expires, "A certificate has expired");
     }
-    live.show_certificates(listener, certificates);
+    live.show_certificates(name, certificates);
     Ok(Arc::new(acceptor))
 }
 

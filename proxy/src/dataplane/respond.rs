@@ -47,12 +47,17 @@ impl ProxyError {
             Self::NoEndpoint => StatusCode::SERVICE_UNAVAILABLE,
             Self::Exchange(error) => match error {
                 ExchangeError::Timeout | ExchangeError::ConnectTimeout => StatusCode::GATEWAY_TIMEOUT,
-                ExchangeError::Request(SendError::Client(_)) => StatusCode::BAD_REQUEST,
+                ExchangeError::Request(SendError::Client(_) | SendError::Abandoned(_)) => StatusCode::BAD_REQUEST,
                 ExchangeError::Request(SendError::Slow) => StatusCode::REQUEST_TIMEOUT,
                 ExchangeError::Request(SendError::TooLarge) => StatusCode::PAYLOAD_TOO_LARGE,
                 _ => StatusCode::BAD_GATEWAY,
             },
         }
+    }
+
+    /// Whether there is still somebody to hear it.
+    pub(crate) const fn is_heard(&self) -> bool {
+        !matches!(self, Self::Exchange(ExchangeError::Request(SendError::Abandoned(_))))
     }
 
     const fn code(&self) -> &'static str {
@@ -78,13 +83,17 @@ impl ProxyError {
 /// What a failed exchange counts as against its endpoint; none where the client is to blame.
 pub(crate) const fn bad_reason(error: &ExchangeError) -> Option<BadReason> {
     Some(match error {
-        ExchangeError::Refused(_) => BadReason::Refused,
+        ExchangeError::Refused(_) | ExchangeError::Unprocessed => BadReason::Refused,
         ExchangeError::ConnectTimeout => BadReason::ConnectTimeout,
         ExchangeError::Closed { answered: true, .. } => BadReason::Truncated,
         ExchangeError::Closed { .. } | ExchangeError::Request(SendError::Endpoint(_)) => BadReason::Reset,
         ExchangeError::Timeout => BadReason::Timeout,
         ExchangeError::Malformed(_) => BadReason::Malformed,
-        ExchangeError::Request(SendError::Client(_) | SendError::Slow | SendError::TooLarge) => return None,
+        ExchangeError::Request(
+            SendError::Abandoned(_) | SendError::Client(_) | SendError::Slow | SendError::TooLarge,
+        ) => {
+            return None;
+        }
     })
 }
 

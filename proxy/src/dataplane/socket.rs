@@ -17,8 +17,11 @@ use tokio::time::Instant;
 use super::clock::deadline;
 use super::connection::Downstream;
 use super::splice;
+use super::tls;
 use super::transport::Transport;
 
+/// How HTTP/2 begins, as far as that tells it from any request of HTTP/1.1.
+const PREFACE: &[u8] = b"PRI ";
 /// What the first read of a request has room for: its head, and mostly its body.
 const FIRST_READ: usize = 32 * 1024;
 /// How long a client is heard out that may still be sending what nobody will read.
@@ -59,6 +62,27 @@ impl Socket {
         &self.downstream
     }
 
+    /// Whether client and serin agreed on HTTP/2 in their handshake.
+    pub(crate) fn agreed_on_http2(&self) -> bool {
+        self.stream.inner().alpn_protocol() == Some(tls::HTTP2)
+    }
+
+    /// Whether a connection without TLS begins as HTTP/2 does, where that is spoken. Its preface looks like a request
+    /// by a method that there will never be (RFC 9113, 3.4).
+    pub(crate) fn begins_http2(&self) -> bool {
+        self.knows_http2() && self.ahead.starts_with(PREFACE)
+    }
+
+    /// Whether what came is too little to say so.
+    fn may_begin_http2(&self) -> bool {
+        self.ahead.len() < PREFACE.len() && PREFACE.starts_with(&self.ahead) && self.knows_http2()
+    }
+
+    /// Whether a client may begin with HTTP/2 without having agreed on it.
+    fn knows_http2(&self) -> bool {
+        self.downstream.listener().http2.is_some() && !self.downstream.is_tls()
+    }
+
     /// Takes back what a reader had read and not used.
     pub(crate) fn give_back(&mut self, unused: Bytes) {
         // Nothing would still hold the buffer that it is nothing of.
@@ -69,11 +93,16 @@ impl Socket {
     /// share: as many as wait, as few buffers there are.
     pub(crate) fn poll_wake(&mut self, context: &mut Context<'_>) -> Poll<Woken> {
         let downstream = &self.downstream;
-        if self.ahead.is_empty() {
+        while self.ahead.is_empty() || self.may_begin_http2() {
             let mut first = downstream.core.first_bytes.borrow_mut();
             first.reserve(FIRST_READ);
             match pin!(self.stream.inner_mut().read_buf(&mut *first)).poll(context) {
-                Poll::Ready(Ok(n)) if n > 0 => self.ahead = first.split().freeze(),
+                Poll::Ready(Ok(n)) if n > 0 => {
+                    let more = first.split().freeze();
+                    let known = std::mem::take(&mut self.ahead);
+                    self.ahead = if known.is_empty() { more } else { [known, more].concat().into() };
+                    downstream.bytes_read();
+                }
                 Poll::Ready(_) => return Poll::Ready(Woken::Ended),
                 Poll::Pending if downstream.core.draining.get() => return Poll::Ready(Woken::Ended),
                 Poll::Pending if downstream.is_overdue(context) => return Poll::Ready(Woken::Ended),

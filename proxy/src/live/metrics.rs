@@ -99,6 +99,8 @@ const ROLLOUT_WEIGHT: Named =
 const CONNECTIONS: Named = gauge("serin_connections", "Open downstream connections.", &[]);
 const HANDSHAKES_FAILED: Named =
     counter("serin_tls_handshakes_failed_total", "Downstream connections that never came to TLS.", &[]);
+const FLOODS: Named =
+    counter("serin_http2_floods_total", "Downstream connections of HTTP/2 that were ended as floods.", &[]);
 const CERTIFICATE_EXPIRY: Named = gauge(
     "serin_tls_certificate_expiry_timestamp_seconds",
     "When a certificate's time is over, in seconds since 1970.",
@@ -123,7 +125,7 @@ const SLOW: Named = gauge(
     &["service"],
 );
 
-const ALL: [&Named; 40] = [
+const ALL: [&Named; 41] = [
     &REQUESTS,
     &BAD,
     &HEAD,
@@ -151,6 +153,7 @@ const ALL: [&Named; 40] = [
     &ROLLOUT_WEIGHT,
     &CONNECTIONS,
     &HANDSHAKES_FAILED,
+    &FLOODS,
     &CERTIFICATE_EXPIRY,
     &DROPPED,
     &REACHABLE,
@@ -292,6 +295,7 @@ impl Scrape {
         let store = live.store_health();
         self.number(&CONNECTIONS, &[], live.connections());
         self.number(&HANDSHAKES_FAILED, &[], live.failed_handshakes());
+        self.number(&FLOODS, &[], live.floods());
         for (listener, certificates) in live.certificates() {
             for certificate in certificates {
                 let name = certificate.names.first().map_or("", String::as_str);

@@ -93,6 +93,7 @@ pub struct Live {
     draining: AtomicBool,
     connections: Box<[counters::Padded<AtomicU64>]>,
     failed_handshakes: Box<[counters::Padded<AtomicU64>]>,
+    floods: Box<[counters::Padded<AtomicU64>]>,
     /// By listener.
     certificates: Mutex<BTreeMap<String, Vec<Certificate>>>,
     /// Rung when a circuit was latched here and the rest of the world must be told.
@@ -115,6 +116,7 @@ impl Live {
             draining: AtomicBool::new(false),
             connections: (0..cores).map(|_| counters::Padded::default()).collect(),
             failed_handshakes: (0..cores).map(|_| counters::Padded::default()).collect(),
+            floods: (0..cores).map(|_| counters::Padded::default()).collect(),
             certificates: Mutex::default(),
             latched: Arc::default(),
         };
@@ -235,6 +237,16 @@ impl Live {
     /// Connections that never came to TLS.
     pub fn failed_handshakes(&self) -> u64 {
         self.failed_handshakes.iter().map(|cell| cell.0.load(Ordering::Relaxed)).sum()
+    }
+
+    /// A core's count of connections that were ended because they made work and nothing else, for that core to keep.
+    pub fn floods_of(&self, core: usize) -> &AtomicU64 {
+        &self.floods[core].0
+    }
+
+    /// Connections that were ended because they made work and nothing else.
+    pub fn floods(&self) -> u64 {
+        self.floods.iter().map(|cell| cell.0.load(Ordering::Relaxed)).sum()
     }
 
     /// Says which certificates a listener shows from now on.

@@ -13,7 +13,8 @@ use crate::model::flag::Definitions;
 use crate::model::gate::{GateAnswer, GatePath, GateSpec, NormalPath};
 use crate::model::rollout::plan::RolloutSpec;
 use crate::model::spec::{
-    AdminAddress, AdminSpec, ServiceSpec, Spec, SplitSpec, Sticky, StoreKind, StoreSpec, Timeouts, VerdictSpec,
+    AdminAddress, AdminSpec, Protocol, ServiceSpec, Spec, SplitSpec, Sticky, StoreKind, StoreSpec, Timeouts,
+    VerdictSpec,
 };
 use crate::model::split::PerArm;
 use crate::model::state::{ServiceState, State};
@@ -37,6 +38,7 @@ pub(crate) fn service(name: &str) -> ServiceSpec {
         verdict: VerdictSpec::default(),
         rollout: RolloutSpec::default(),
         health: None,
+        protocol: Protocol::Http1,
         timeouts: Timeouts { connect: second, header: second, idle: second, total: second, keep_alive: second },
         max_body_bytes: 1,
         alerts: vec![],

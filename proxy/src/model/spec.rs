@@ -106,8 +106,21 @@ pub struct ListenerSpec {
     pub max_connections: usize,
     /// How connections are kept private; none = they aren't.
     pub tls: Option<TlsSpec>,
+    /// How HTTP/2 is spoken; none = it isn't.
+    pub http2: Option<Http2Spec>,
     /// The port to which all requests are sent on, by `https`; none = they are served here.
     pub redirect_to_https: Option<u16>,
+}
+
+/// HTTP/2 of a listener: chosen by ALPN where there is TLS, known by its first bytes where there is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Http2Spec {
+    /// Requests at once on a connection.
+    pub max_streams: u32,
+    /// Requests that a connection may take back within ten seconds, beside one for each that was answered.
+    pub max_resets: u32,
+    /// How often a client is asked whether it is still there; zero = never.
+    pub ping_interval: Duration,
 }
 
 /// A range of addresses: `10.0.0.0/8`, `::1/128`.
@@ -152,6 +165,8 @@ pub struct ServiceSpec {
     pub rollout: RolloutSpec,
     /// How endpoints are probed; none = ready at start, no probe sent.
     pub health: Option<HealthSpec>,
+    /// What its endpoints speak.
+    pub protocol: Protocol,
     /// How long things may take.
     pub timeouts: Timeouts,
     /// The largest request body, in bytes.
@@ -162,6 +177,16 @@ pub struct ServiceSpec {
     pub gates: Vec<GateSpec>,
     /// Flags that the application is told of by `X-Serin-Flags`.
     pub told_flags: Vec<String>,
+}
+
+/// What the endpoints of a service speak.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTP/1.1.
+    #[default]
+    Http1,
+    /// HTTP/2 without TLS, from the first byte on.
+    H2c,
 }
 
 /// The split of a service.
@@ -258,6 +283,8 @@ pub enum SlowThreshold {
 pub struct ErrorMatchers {
     /// Bad statuses.
     pub status: StatusSet,
+    /// Bad codes of gRPC.
+    pub grpc_status: CodeSet,
     /// Any of these in the first 4 KiB of a JSON or text body.
     pub body_contains: Vec<String>,
     /// Paths that are no evidence: exact, or everything below where it ends in `/`.
@@ -285,6 +312,29 @@ pub struct HeaderMatch {
     pub name: HeaderName,
     /// Text that its value holds; none = any value.
     pub contains: Option<String>,
+}
+
+/// A set of gRPC codes, 0 to 31.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CodeSet(u32);
+
+impl CodeSet {
+    /// Whether there is none.
+    pub const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Whether a code is in it.
+    pub const fn contains(self, code: u32) -> bool {
+        code < 32 && self.0 & (1 << code) != 0
+    }
+}
+
+impl FromIterator<u32> for CodeSet {
+    /// Codes beyond 31 are the caller's to refuse.
+    fn from_iter<I: IntoIterator<Item = u32>>(codes: I) -> Self {
+        Self(codes.into_iter().filter(|code| *code < 32).fold(0, |set, code| set | 1 << code))
+    }
 }
 
 /// A set of HTTP statuses, 100 to 599.

@@ -9,58 +9,58 @@ use serin_tests::serin::Serin;
 use serin_tests::wire::{Message, Wire};
 
 /// How long what must come true may take.
-pub(super) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 /// Every reason for which a request may count as bad.
 const REASONS: [&str; 8] =
     ["status", "body", "connect_timeout", "refused", "reset", "timeout", "truncated", "malformed"];
 
 /// A daemon on one core whose service `web` answers for any host with these stable endpoints.
 /// `rest` goes on in the service's table.
-pub(super) async fn serin(stable: &[SocketAddr], rest: &str) -> Serin {
+pub(crate) async fn serin(stable: &[SocketAddr], rest: &str) -> Serin {
     serin_on(1, stable, rest).await
 }
 
 /// The same on so many cores.
-pub(super) async fn serin_on(cores: usize, stable: &[SocketAddr], rest: &str) -> Serin {
+pub(crate) async fn serin_on(cores: usize, stable: &[SocketAddr], rest: &str) -> Serin {
     let stable = list(stable);
     let config = format!("[runtime]\nthreads = {cores}\n[service.web]\nhosts = [\"*\"]\nstable = {stable}\n{rest}\n");
     Serin::start(&config).await.unwrap()
 }
 
 /// Addresses as the configuration has them.
-pub(super) fn list(addresses: &[SocketAddr]) -> String {
+pub(crate) fn list(addresses: &[SocketAddr]) -> String {
     format!("{:?}", addresses.iter().map(ToString::to_string).collect::<Vec<_>>())
 }
 
 /// An address where nobody listens.
-pub(super) fn nobody() -> SocketAddr {
+pub(crate) fn nobody() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
 /// A user's connection.
-pub(super) async fn user(serin: &Serin) -> Wire {
+pub(crate) async fn user(serin: &Serin) -> Wire {
     Wire::connect(serin.http()).await.unwrap()
 }
 
 /// A `GET` of this target.
-pub(super) fn get(target: impl Display) -> String {
+pub(crate) fn get(target: impl Display) -> String {
     format!("GET {target} HTTP/1.1\r\nHost: a.example\r\n\r\n")
 }
 
 /// A `POST` to this target.
-pub(super) fn post(target: impl Display, body: &str) -> String {
+pub(crate) fn post(target: impl Display, body: &str) -> String {
     format!("POST {target} HTTP/1.1\r\nHost: a.example\r\nContent-Length: {}\r\n\r\n{body}", body.len())
 }
 
 /// The answer to this request from a new user.
-pub(super) async fn ask(serin: &Serin, request: impl AsRef<[u8]>) -> Message {
+pub(crate) async fn ask(serin: &Serin, request: impl AsRef<[u8]>) -> Message {
     let mut user = user(serin).await;
     user.send(request).await.unwrap();
     user.response().await.unwrap()
 }
 
 /// The sum of a metric's samples whose line holds all of these.
-pub(super) async fn metric(serin: &Serin, name: &str, holds: &[&str]) -> u64 {
+pub(crate) async fn metric(serin: &Serin, name: &str, holds: &[&str]) -> u64 {
     let text = serin.ask("/metrics").await.unwrap().text();
     let named = text.lines().filter(|line| line.starts_with(name) && line[name.len()..].starts_with(['{', ' ']));
     let samples = named.filter(|line| holds.iter().all(|part| line.contains(part)));
@@ -71,12 +71,12 @@ pub(super) async fn metric(serin: &Serin, name: &str, holds: &[&str]) -> u64 {
 }
 
 /// How many first attempts were bad for this reason.
-pub(super) async fn bad(serin: &Serin, reason: &str) -> u64 {
+pub(crate) async fn bad(serin: &Serin, reason: &str) -> u64 {
     metric(serin, "serin_bad_requests_total", &[&format!("reason=\"{reason}\"")]).await
 }
 
 /// Waits until so many first attempts were bad for this reason, and nothing was for another.
-pub(super) async fn is_blamed(serin: &Serin, reason: &str, times: u64) {
+pub(crate) async fn is_blamed(serin: &Serin, reason: &str, times: u64) {
     let what = format!("{times} bad for {reason}");
     eventually(PATIENCE, &what, async || (bad(serin, reason).await == times).then_some(())).await;
     for other in REASONS.into_iter().filter(|other| *other != reason) {
@@ -85,7 +85,7 @@ pub(super) async fn is_blamed(serin: &Serin, reason: &str, times: u64) {
 }
 
 /// Waits until so many requests are over, and makes sure that nobody was blamed for any.
-pub(super) async fn nobody_is_blamed(serin: &Serin, requests: u64) {
+pub(crate) async fn nobody_is_blamed(serin: &Serin, requests: u64) {
     let what = format!("{requests} requests over");
     let over = async || (metric(serin, "serin_requests_total", &[]).await == requests).then_some(());
     eventually(PATIENCE, &what, over).await;

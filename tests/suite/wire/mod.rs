@@ -8,7 +8,7 @@ mod bodies;
 mod drain;
 mod early;
 mod fields;
-mod given;
+pub(crate) mod given;
 mod leaving;
 mod limits;
 mod long;

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use super::tls;
 use crate::config::findings::Findings;
-use crate::config::raw::RawListener;
+use crate::config::raw::{RawHttp2, RawListener};
 use crate::config::{units, values};
-use crate::model::spec::{AdminAddress, Cidr, ListenerSpec};
+use crate::model::spec::{AdminAddress, Cidr, Http2Spec, ListenerSpec};
 
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Above the 60 s that load balancers in front keep their connections, so that they close first.
@@ -17,6 +17,11 @@ const LEAST_HEADER_BYTES: u64 = 8 << 10;
 const MOST_HEADER_BYTES: u64 = 16 << 20;
 const MAX_CONNECTIONS: u64 = 10_000;
 const MOST_CONNECTIONS: u64 = 10_000_000;
+const MAX_STREAMS: u64 = 100;
+/// As many as keep the memory of one connection within bounds, whatever its requests do.
+const MOST_STREAMS: u64 = 10_000;
+const MAX_RESETS: u64 = 100;
+const MOST_RESETS: u64 = 1_000_000;
 
 /// All listeners, each name and address once.
 pub(super) fn listeners(raw: &[RawListener], admin: &AdminAddress, findings: &mut Findings<'_>) -> Vec<ListenerSpec> {
@@ -65,6 +70,7 @@ fn listener(raw: &RawListener, findings: &mut Findings<'_>) -> Option<ListenerSp
         });
     let max_connections = findings
         .read_or(raw.max_connections.as_ref(), MAX_CONNECTIONS, |value| units::count(value, 1, MOST_CONNECTIONS));
+    let http2 = http2(&raw.http2, tls.is_some(), findings);
     Some(ListenerSpec {
         name: name?,
         address: address?,
@@ -77,6 +83,19 @@ fn listener(raw: &RawListener, findings: &mut Findings<'_>) -> Option<ListenerSp
             Some(tls) => Some(tls?),
             None => None,
         },
+        http2,
         redirect_to_https: redirect.and_then(|port| u16::try_from(port).ok()),
     })
+}
+
+/// HTTP/2 as a listener has it. Without TLS only who asks for it gets it: browsers never do.
+fn http2(raw: &RawHttp2, has_tls: bool, findings: &mut Findings<'_>) -> Option<Http2Spec> {
+    let mut count = |value: Option<&_>, default, most| {
+        let read = findings.read_or(value, default, |value| units::count(value, 1, most));
+        u32::try_from(read).unwrap_or(u32::MAX)
+    };
+    let max_streams = count(raw.max_streams.as_ref(), MAX_STREAMS, MOST_STREAMS);
+    let max_resets = count(raw.max_resets.as_ref(), MAX_RESETS, MOST_RESETS);
+    let ping_interval = findings.read_or(raw.ping_interval.as_ref(), Duration::ZERO, units::duration);
+    raw.enabled.unwrap_or(has_tls).then_some(Http2Spec { max_streams, max_resets, ping_interval })
 }

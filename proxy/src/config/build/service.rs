@@ -14,7 +14,7 @@ use crate::config::units::{self, Reason};
 use crate::config::values;
 use crate::model::alert::{AlertMetric, Condition, RuleSpec};
 use crate::model::secret::OverrideSecret;
-use crate::model::spec::{HealthSpec, ServiceSpec, SplitSpec, StatusSet, Sticky, Timeouts};
+use crate::model::spec::{HealthSpec, Protocol, ServiceSpec, SplitSpec, StatusSet, Sticky, Timeouts};
 use crate::model::split::PerArm;
 use crate::model::weight::Weight;
 
@@ -83,20 +83,35 @@ fn service(name: &Spanned<String>, hosts: Vec<String>, raw: &RawService, finding
         findings.note_at(&verdict.span(), text);
     }
     let default = RawVerdict::default();
+    let protocol = raw.protocol.as_ref().and_then(|raw| findings.read(raw, |text| protocol(text))).unwrap_or_default();
+    if let (Protocol::H2c, Some(at), Some(_)) = (protocol, &raw.protocol, &raw.health) {
+        findings
+            .note_at(&at.span(), "active checks are made by HTTP/1.1: an endpoint that speaks only HTTP/2 fails them");
+    }
     ServiceSpec {
         name: name.get_ref().clone(),
         hosts,
         seeds,
         control,
         split,
-        verdict: verdict::verdict(raw.verdict.as_ref().map_or(&default, Spanned::get_ref), findings),
+        verdict: verdict::verdict(raw.verdict.as_ref().map_or(&default, Spanned::get_ref), protocol, findings),
         rollout: rollout::rollout(&raw.rollout, findings),
         health: raw.health.as_ref().map(|health| self::health(health, findings)),
+        protocol,
         timeouts: timeouts(&raw.timeouts, findings),
         max_body_bytes: findings.read_or(raw.max_body.as_ref(), MAX_BODY_BYTES, units::size),
         alerts: raw.alert.iter().filter_map(|rule| self::rule(rule, findings)).collect(),
         gates: gate::gates(raw, findings),
         told_flags: gate::told(raw, findings),
+    }
+}
+
+/// What endpoints speak.
+fn protocol(text: &str) -> Result<Protocol, Reason> {
+    match text {
+        "http/1.1" => Ok(Protocol::Http1),
+        "h2c" => Ok(Protocol::H2c),
+        _ => Err("`protocol` is \"http/1.1\", or \"h2c\": HTTP/2 without TLS, as gRPC servers speak it".to_owned()),
     }
 }
 

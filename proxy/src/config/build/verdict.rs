@@ -7,10 +7,15 @@ use crate::config::raw::{RawErrors, RawVerdict, Scalar};
 use crate::config::units::{self, Reason};
 use crate::config::values;
 use crate::model::outcome::PerSignal;
-use crate::model::spec::{ErrorMatchers, SignalSpec, SlowThreshold, StatusSet, VerdictSpec};
+use crate::model::spec::{CodeSet, ErrorMatchers, Protocol, SignalSpec, SlowThreshold, StatusSet, VerdictSpec};
 
-/// How a canary is judged.
-pub(super) fn verdict(raw: &RawVerdict, findings: &mut Findings<'_>) -> VerdictSpec {
+/// Codes of gRPC that are the server's fault: unknown, internal, unavailable, data loss.
+const GRPC_FAULTS: [u32; 4] = [2, 13, 14, 15];
+/// The last that has a meaning.
+const LAST_GRPC_CODE: u64 = 16;
+
+/// How a canary is judged whose endpoints speak this.
+pub(super) fn verdict(raw: &RawVerdict, protocol: Protocol, findings: &mut Findings<'_>) -> VerdictSpec {
     let default = VerdictSpec::default();
     let mut fraction = |raw: &Option<_>, default| findings.read_or(raw.as_ref(), default, units::open_fraction);
     let false_pull_rate = fraction(&raw.false_pull_rate, default.false_pull_rate);
@@ -18,7 +23,7 @@ pub(super) fn verdict(raw: &RawVerdict, findings: &mut Findings<'_>) -> VerdictS
     let pass_margin = fraction(&raw.pass_margin, default.pass_margin);
     let max_excess_errors =
         findings.read_or(raw.max_excess_errors.as_ref(), 0, |value| units::count(value, 0, u64::MAX));
-    let errors = errors(&raw.errors, findings);
+    let errors = errors(&raw.errors, protocol, findings);
     let slow = findings.read_or(raw.slow.threshold.as_ref(), default.slow, slow);
     let signals = signals(raw, findings);
     VerdictSpec { false_pull_rate, pass_error, pass_margin, max_excess_errors, errors, signals, slow }
@@ -53,7 +58,19 @@ fn slow(value: &Scalar) -> Result<SlowThreshold, Reason> {
     }
 }
 
-fn errors(raw: &RawErrors, findings: &mut Findings<'_>) -> ErrorMatchers {
+/// Without TLS and by HTTP/2 mostly gRPC is spoken, all of whose answers have status 200.
+fn grpc_status(raw: &RawErrors, protocol: Protocol, findings: &mut Findings<'_>) -> CodeSet {
+    match &raw.grpc_status {
+        Some(codes) => {
+            let read = |code| findings.read(code, |value| units::count(value, 0, LAST_GRPC_CODE));
+            codes.iter().filter_map(read).filter_map(|code| u32::try_from(code).ok()).collect()
+        }
+        None if protocol == Protocol::H2c => GRPC_FAULTS.into_iter().collect(),
+        None => CodeSet::default(),
+    }
+}
+
+fn errors(raw: &RawErrors, protocol: Protocol, findings: &mut Findings<'_>) -> ErrorMatchers {
     let mut status = StatusSet::EMPTY;
     match &raw.status {
         None => (500..600).for_each(|code| status.insert(code)),
@@ -75,6 +92,7 @@ fn errors(raw: &RawErrors, findings: &mut Findings<'_>) -> ErrorMatchers {
     }
     ErrorMatchers {
         status,
+        grpc_status: grpc_status(raw, protocol, findings),
         body_contains,
         exclude_paths,
         headers: headers.into_iter().map(|(_, header)| header).collect(),

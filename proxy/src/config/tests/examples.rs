@@ -12,8 +12,8 @@ use crate::model::split::Arm;
 const SERIN: &str = include_str!("../../../../config/serin.toml");
 const CHECKBOX: &str = include_str!("../../../../config/checkbox.toml");
 
-/// Keys that aren't named as they are: `tls` by the keys in it.
-const NAMED_OTHERWISE: [&str; 1] = ["tls"];
+/// Keys that aren't named as they are: these by the keys in them.
+const NAMED_OTHERWISE: [&str; 2] = ["http2", "tls"];
 
 /// A table of `serin.toml` with its keys.
 struct Section<'a> {
@@ -167,7 +167,9 @@ fn checkbox_toml_has_a_kill_switch_for_each_of_its_features() {
 
 #[test]
 fn configurations_in_the_manual_are_valid() {
-    for (page, text) in [("tls.md", include_str!("../../../../docs/tls.md"))] {
+    for (page, text) in
+        [("http2.md", include_str!("../../../../docs/http2.md")), ("tls.md", include_str!("../../../../docs/tls.md"))]
+    {
         let examples: Vec<&str> = text.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
         assert!(!examples.is_empty(), "{page} shows no configuration");
         for example in examples {

@@ -210,7 +210,7 @@ mod tests {
     use crate::model::alert::Condition;
     use crate::model::outcome::BadReason;
     use crate::model::rollout::plan::RolloutSpec;
-    use crate::model::spec::{ServiceSpec, Timeouts, VerdictSpec};
+    use crate::model::spec::{Protocol, ServiceSpec, Timeouts, VerdictSpec};
     use crate::model::split::PerArm;
     use crate::model::state::MemberSpec;
     use crate::model::weight::Weight;
@@ -230,6 +230,7 @@ mod tests {
             verdict: VerdictSpec::default(),
             rollout: RolloutSpec::default(),
             health: None,
+            protocol: Protocol::Http1,
             timeouts: Timeouts {
                 connect: no_limit,
                 header: no_limit,

@@ -28,6 +28,9 @@ use crate::model::spec::ListenerSpec;
 use crate::model::time::Timestamp;
 use crate::model::tls::{Certificate, ClientsSpec, TlsSpec, TlsVersion};
 
+/// What HTTP/2 is called in ALPN.
+pub(crate) const HTTP2: &[u8] = b"h2";
+
 /// Why the TLS of a listener can't be used. Never holds anything of a key.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
@@ -71,19 +74,21 @@ pub enum TlsError {
 pub(crate) struct Acceptor {
     config: ArcSwap<ServerConfig>,
     provider: Arc<CryptoProvider>,
+    /// Whether clients may choose HTTP/2.
+    http2: bool,
     /// Outlives a change of certificates, so that clients may resume their sessions after it. Rotates by itself.
     tickets: Arc<dyn ProducesTickets>,
 }
 
 impl Acceptor {
     /// Handshakes as the listener wants them, and its certificates. One that has expired is used: no other is there.
-    pub(crate) fn new(spec: &TlsSpec) -> Result<(Self, Vec<Certificate>), TlsError> {
+    pub(crate) fn new(spec: &TlsSpec, http2: bool) -> Result<(Self, Vec<Certificate>), TlsError> {
         let provider = Arc::new(aws_lc_rs::default_provider());
         let tickets = aws_lc_rs::Ticketer::new()?;
         let identities = identity::read_all(spec, &provider)?;
         let certificates = describe(&identities);
-        let config = configure(spec, identities, &provider, &tickets)?;
-        Ok((Self { config: ArcSwap::from_pointee(config), provider, tickets }, certificates))
+        let config = configure(spec, identities, &provider, &tickets, http2)?;
+        Ok((Self { config: ArcSwap::from_pointee(config), provider, http2, tickets }, certificates))
     }
 
     /// From the next connection on, handshakes as this wants them. On an error all stays as it was.
@@ -93,7 +98,8 @@ impl Acceptor {
             return Err(TlsError::Expired { chain: expired.file.clone(), expired: expired.about.expires });
         }
         let certificates = describe(&identities);
-        self.config.store(Arc::new(configure(spec, identities, &self.provider, &self.tickets)?));
+        let config = configure(spec, identities, &self.provider, &self.tickets, self.http2)?;
+        self.config.store(Arc::new(config));
         Ok(certificates)
     }
 
@@ -108,7 +114,8 @@ impl Acceptor {
 /// # Errors
 /// When they can't be used.
 pub fn examine(listener: &ListenerSpec) -> Result<Vec<Certificate>, TlsError> {
-    listener.tls.as_ref().map_or_else(|| Ok(Vec::new()), |tls| Acceptor::new(tls).map(|(_, certificates)| certificates))
+    let Some(tls) = &listener.tls else { return Ok(Vec::new()) };
+    Acceptor::new(tls, listener.http2.is_some()).map(|(_, certificates)| certificates)
 }
 
 /// Whether one of these certificates is for a host.
@@ -133,6 +140,7 @@ fn configure(
     identities: Vec<Identity>,
     provider: &Arc<CryptoProvider>,
     tickets: &Arc<dyn ProducesTickets>,
+    http2: bool,
 ) -> Result<ServerConfig, TlsError> {
     const SPOKEN: [&SupportedProtocolVersion; 2] = [&TLS13, &TLS12];
     let versions = match spec.oldest {
@@ -148,7 +156,9 @@ fn configure(
     config.ticketer = Arc::clone(tickets);
     // Sessions are in the clients' tickets: no memory, and no lock between cores.
     config.session_storage = Arc::new(NoServerSessionStorage {});
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    // In the order of our preference.
+    let spoken: &[&[u8]] = if http2 { &[HTTP2, b"http/1.1"] } else { &[b"http/1.1"] };
+    config.alpn_protocols = spoken.iter().map(|name| name.to_vec()).collect();
     Ok(config)
 }
 

@@ -42,7 +42,7 @@ fn spec(pairs: &[&Pair]) -> TlsSpec {
 }
 
 fn refusal(spec: &TlsSpec) -> String {
-    Acceptor::new(spec).expect_err("refused").to_string()
+    Acceptor::new(spec, false).expect_err("refused").to_string()
 }
 
 const NOW: Timestamp = Timestamp::from_millis(1_790_000_000_000);
@@ -107,7 +107,7 @@ fn files_that_cant_be_used_are_named_with_what_they_lack() {
 #[test]
 fn what_expired_is_used_where_nothing_else_is_and_replaces_nothing() {
     let (old, good) = (pair_until(&["a.example"], 2020, &PKCS_ECDSA_P256_SHA256), pair(&["a.example"]));
-    let (acceptor, certificates) = Acceptor::new(&spec(&[&old])).expect("used at the start");
+    let (acceptor, certificates) = Acceptor::new(&spec(&[&old]), false).expect("used at the start");
     assert!(certificates[0].expires < NOW && certificates[0].names == ["a.example"]);
     // when a good one comes, and then an expired one or one without its key
     let renewed = acceptor.replace(&spec(&[&good]), NOW).expect("good");

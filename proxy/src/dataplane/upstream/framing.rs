@@ -30,6 +30,9 @@ pub(crate) enum Malformed {
     /// A chunk that breaks RFC 9112 section 7.1.
     #[error("a malformed chunk")]
     Chunk,
+    /// A violation of HTTP/2, by RFC 9113.
+    #[error("a violation of HTTP/2")]
+    Http2,
 }
 
 /// How the end of a response body is found.

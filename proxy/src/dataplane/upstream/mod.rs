@@ -1,13 +1,16 @@
-//! serin's own HTTP/1.1 client towards endpoints: one exchange over one pooled connection.
+//! Towards endpoints: serin's own HTTP/1.1 client, one exchange over one pooled connection, and HTTP/2
+//! where a service asks for it ([`http2`]).
 //!
-//! The seam to the rest of the data plane is [`exchange`]; below it are heads
-//! ([`head`]), framing ([`framing`]), the sending half ([`send`]), the receiving
-//! half ([`receive`]) and the per-core [`pool`]. Strict: what is in doubt is
-//! refused and the connection closed.
+//! The seam to the rest of the data plane is [`Outbound::exchange`]; below it are heads
+//! ([`head`]), framing ([`framing`]), the body as it comes from the client ([`client_body`]), the
+//! sending half ([`send`]), the receiving half ([`receive`]) and the per-core [`pool`]. Strict: what
+//! is in doubt is refused and the connection closed.
 
+mod client_body;
 mod decode;
 mod framing;
 pub(crate) mod head;
+mod http2;
 mod pool;
 mod receive;
 mod send;
@@ -25,12 +28,14 @@ use http::{HeaderMap, StatusCode};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
+pub(crate) use client_body::{ClientBody, SendError};
 pub(crate) use framing::Malformed;
 use head::Parsed;
+pub(crate) use http2::{Call, cause};
 use pool::Connection;
 pub(crate) use pool::Pool;
 pub(crate) use receive::{BodyError, ResponseBody};
-pub(crate) use send::{SendError, Sender};
+pub(crate) use send::Sender;
 
 use super::clock::{Alarm, deadline, earlier};
 use crate::model::spec::Timeouts;
@@ -64,9 +69,54 @@ pub(crate) enum ExchangeError {
     /// The response breaks the rules.
     #[error("the endpoint's response can't be understood")]
     Malformed(#[source] Malformed),
+    /// The endpoint took no notice of the request, and says so: HTTP/2 alone can.
+    #[error("the endpoint left the request alone")]
+    Unprocessed,
     /// The request couldn't be taken in full from the client.
     #[error(transparent)]
     Request(SendError),
+}
+
+/// A request on its way, in the words that its endpoint speaks.
+#[derive(Debug)]
+pub(crate) enum Outbound {
+    /// HTTP/1.1.
+    Http1(Sender),
+    /// HTTP/2.
+    H2c(Box<Call>),
+}
+
+impl Outbound {
+    /// Sends the request and waits for the response head. On an error all stays as it is, so that the caller may decide
+    /// to [`Outbound::rewind`] and try again.
+    pub(crate) async fn exchange(
+        &mut self,
+        pool: &Rc<Pool>,
+        alarm: &Rc<Alarm>,
+        terms: &Terms,
+    ) -> Result<Answer, ExchangeError> {
+        match self {
+            Self::Http1(sender) => exchange(pool, alarm, terms, sender).await,
+            // Beside what a request of HTTP/1.1 holds, not in it.
+            Self::H2c(call) => Box::pin(call.exchange(&pool.links, alarm, terms)).await,
+        }
+    }
+
+    /// Whether the endpoint may have got any of it since the last rewind.
+    pub(crate) const fn has_sent(&self) -> bool {
+        match self {
+            Self::Http1(sender) => sender.has_sent(),
+            Self::H2c(call) => call.has_sent(),
+        }
+    }
+
+    /// Makes ready to send the request once more on another connection, if that can be done.
+    pub(crate) fn rewind(&mut self) -> bool {
+        match self {
+            Self::Http1(sender) => sender.rewind(),
+            Self::H2c(call) => call.rewind(),
+        }
+    }
 }
 
 /// What an exchange needs to know beside the request itself.
@@ -97,9 +147,8 @@ pub(crate) struct Answer {
     pub(crate) spare: Vec<u8>,
 }
 
-/// Sends a request and waits for the response head. On an error the sender stays as it is, so that
-/// the caller may decide to [`Sender::rewind`] it and try again.
-pub(crate) async fn exchange(
+/// Sends a request by HTTP/1.1 and waits for the response head.
+async fn exchange(
     pool: &Rc<Pool>,
     alarm: &Rc<Alarm>,
     terms: &Terms,
@@ -109,7 +158,7 @@ pub(crate) async fn exchange(
     let reused = idle.is_some();
     let connection = match idle {
         Some(connection) => connection,
-        None => connect(alarm, terms).await?,
+        None => Connection::new(connect(alarm, terms).await?),
     };
     let mut exchange =
         Exchange { connection, reused, sending: true, send_failure: None, quiet_until: None, interim: 0 };
@@ -120,7 +169,8 @@ pub(crate) async fn exchange(
     Ok(Answer { status: head.status, headers: head.headers, body, spare })
 }
 
-async fn connect(alarm: &Alarm, terms: &Terms) -> Result<Connection, ExchangeError> {
+/// A fresh connection to the endpoint.
+async fn connect(alarm: &Alarm, terms: &Terms) -> Result<TcpStream, ExchangeError> {
     let until = earlier(deadline(alarm.clock().now(), terms.timeouts.connect), terms.total);
     let mut connecting = pin!(TcpStream::connect(terms.endpoint));
     let stream = poll_fn(|context| match connecting.as_mut().poll(context) {
@@ -130,7 +180,7 @@ async fn connect(alarm: &Alarm, terms: &Terms) -> Result<Connection, ExchangeErr
     })
     .await?;
     stream.set_nodelay(true).map_err(ExchangeError::Refused)?;
-    Ok(Connection::new(stream))
+    Ok(stream)
 }
 
 /// An exchange up to the response head: both halves at once, since an endpoint may answer

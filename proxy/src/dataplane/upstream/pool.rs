@@ -14,6 +14,7 @@ use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
+use super::http2::Links;
 use crate::dataplane::splice::Bypass;
 
 /// Idle connections kept for one endpoint on one core.
@@ -83,15 +84,21 @@ struct Idle {
     swept: bool,
 }
 
-/// The idle connections of one core.
+/// The connections of one core that serve again.
 #[derive(Debug, Default)]
 pub(crate) struct Pool {
-    idle: RefCell<HashMap<SocketAddr, Vec<Idle>, BuildHasherDefault<AddressHasher>>>,
+    /// Those of HTTP/2, which are here also while they serve.
+    pub(super) links: Links,
+    /// Those of HTTP/1.1, while they are idle.
+    idle: RefCell<ByAddress<Vec<Idle>>>,
 }
+
+/// Something for each of many endpoints.
+pub(super) type ByAddress<T> = HashMap<SocketAddr, T, BuildHasherDefault<AddressHasher>>;
 
 /// Hashes addresses quickly: who runs endpoints has no reason to make theirs collide.
 #[derive(Debug, Default)]
-struct AddressHasher(u64);
+pub(super) struct AddressHasher(u64);
 
 impl Hasher for AddressHasher {
     fn write(&mut self, bytes: &[u8]) {
@@ -152,6 +159,7 @@ impl Pool {
     /// Closes what has been idle for too long, and what the endpoint closed; what stays here from
     /// one sweep to the next holds no buffer. Returns whether any connection is left.
     pub(crate) fn sweep(&self, now: Instant) -> bool {
+        let linked = self.links.sweep(now);
         let mut idle = self.idle.borrow_mut();
         idle.retain(|_, connections| {
             connections.retain_mut(|idle| {
@@ -162,7 +170,7 @@ impl Pool {
             });
             !connections.is_empty()
         });
-        !idle.is_empty()
+        linked || !idle.is_empty()
     }
 }
 

@@ -8,13 +8,16 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::HeaderMap;
 use tokio::time::Instant;
 
+use super::client_body::SendError;
 use super::decode::BodyDecoder;
 use super::framing::{BodyEnd, Malformed};
 use super::head::ResponseHead;
+use super::http2::Received;
 use super::pool::{Connection, Pool};
-use super::send::{SendError, Sender};
+use super::send::Sender;
 use super::{Alarm, Terms};
 use crate::dataplane::clock::{deadline, earlier};
 use crate::dataplane::splice::{self, Bypass};
@@ -51,6 +54,8 @@ enum State {
     Whole(Bytes),
     /// More is to come.
     Relay(Box<Relay>),
+    /// By HTTP/2.
+    Received(Box<Received>),
     /// Nothing is left.
     Done,
 }
@@ -127,6 +132,11 @@ impl ResponseBody {
         Self { state: State::Relay(Box::new(relay)) }
     }
 
+    /// The body of a response that comes by HTTP/2.
+    pub(super) fn received(received: Received) -> Self {
+        Self { state: State::Received(Box::new(received)) }
+    }
+
     /// The whole body, if it came with the head; then it is taken out.
     pub(crate) fn take_whole(&mut self) -> Option<Bytes> {
         match &mut self.state {
@@ -141,7 +151,11 @@ impl ResponseBody {
 
     /// Whether the endpoint answered before it had the whole request.
     pub(crate) fn waits_for_request(&self) -> bool {
-        matches!(&self.state, State::Relay(relay) if relay.unsent.is_some())
+        match &self.state {
+            State::Relay(relay) => relay.unsent.is_some(),
+            State::Received(received) => received.waits_for_request(),
+            State::Whole(_) | State::Done => false,
+        }
     }
 
     /// The bytes still to come, where that is known.
@@ -149,7 +163,24 @@ impl ResponseBody {
         match &self.state {
             State::Whole(bytes) => Some(bytes.len() as u64),
             State::Relay(relay) => relay.decoder.remaining(),
+            State::Received(received) => received.remaining(),
             State::Done => Some(0),
+        }
+    }
+
+    /// Whether nothing more will come, no trailers either.
+    pub(crate) fn is_over(&self) -> bool {
+        match &self.state {
+            State::Received(received) => received.is_over(),
+            _ => self.remaining() == Some(0),
+        }
+    }
+
+    /// The fields behind the body, once its last piece was taken; none where there are none, or they were taken.
+    pub(crate) fn take_trailers(&mut self) -> Option<HeaderMap> {
+        match &mut self.state {
+            State::Received(received) => received.take_trailers(),
+            State::Done | State::Relay(_) | State::Whole(_) => None,
         }
     }
 
@@ -164,6 +195,7 @@ impl ResponseBody {
             State::Done => return Poll::Ready(None),
             State::Whole(_) => return Poll::Ready(self.take_whole().filter(|bytes| !bytes.is_empty()).map(Ok)),
             State::Relay(relay) => ready!(relay.poll_piece(context, bypass)),
+            State::Received(received) => return received.poll_piece(context),
         };
         let finished = match &piece {
             Err(_) | Ok(None) => true,

@@ -1,13 +1,11 @@
 //! The sending half of an exchange: the head, and the body as the client delivers it.
 
 use std::io::{self, IoSlice, Write as _};
-use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf as _, Bytes};
-use http_body::Body as _;
-use hyper::body::Incoming;
 
+use super::client_body::{ClientBody, SendError};
 use super::head::RequestFraming;
 use super::pool::Connection;
 
@@ -17,23 +15,6 @@ const COPIED: usize = 2 * 1024;
 const COPIED_CHUNK: usize = 8 * 1024;
 /// No more is taken from the client while this much waits to be written.
 const ENOUGH: usize = 24 * 1024;
-
-/// Why a request couldn't be sent in full.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum SendError {
-    /// The endpoint took no more.
-    #[error("the endpoint closed while the request was sent")]
-    Endpoint(#[source] io::Error),
-    /// The client broke off.
-    #[error("the client broke off its request body")]
-    Client(#[source] hyper::Error),
-    /// The client didn't go on.
-    #[error("the client didn't go on with its request body in time")]
-    Slow,
-    /// The body is larger than the service allows.
-    #[error("the request body is larger than allowed")]
-    TooLarge,
-}
 
 /// A request on its way to an endpoint: its head, then its body.
 #[derive(Debug)]
@@ -45,10 +26,8 @@ pub(crate) struct Sender {
     piece: Bytes,
     /// What ends a piece of a chunked body.
     tail: Bytes,
-    body: Option<Incoming>,
+    body: ClientBody,
     framing: RequestFraming,
-    /// Body bytes that may still come.
-    allowed: u64,
     progress: bool,
     sent: bool,
     /// Whether a piece of the body came since this was last asked.
@@ -57,7 +36,7 @@ pub(crate) struct Sender {
 
 impl Sender {
     /// A sender for a head that is written out already, and its body.
-    pub(crate) fn new(head: Vec<u8>, body: Option<Incoming>, framing: RequestFraming, allowed: u64) -> Self {
+    pub(crate) const fn new(head: Vec<u8>, body: ClientBody, framing: RequestFraming) -> Self {
         Self {
             output: head,
             written: 0,
@@ -65,7 +44,6 @@ impl Sender {
             tail: Bytes::new(),
             body,
             framing,
-            allowed,
             progress: false,
             sent: false,
             took: false,
@@ -74,7 +52,7 @@ impl Sender {
 
     /// Takes it out, and leaves one that has nothing to send.
     pub(crate) fn take(&mut self) -> Self {
-        std::mem::replace(self, Self::new(Vec::new(), None, RequestFraming::None, 0))
+        std::mem::replace(self, Self::new(Vec::new(), ClientBody::none(), RequestFraming::None))
     }
 
     /// Whether any byte was written since the last rewind.
@@ -98,7 +76,7 @@ impl Sender {
 
     /// Whether all that the client delivered is written, and more is to come from it.
     pub(crate) fn waits_for_client(&self) -> bool {
-        self.body.is_some() && self.pending() == 0
+        !self.body.is_over() && self.pending() == 0
     }
 
     /// The buffer that held the head, to be used again.
@@ -177,28 +155,25 @@ impl Sender {
     /// before the next write, pending while the client has to deliver.
     fn poll_piece(&mut self, context: &mut Context<'_>) -> Poll<Result<(), SendError>> {
         while self.piece.is_empty() && self.tail.is_empty() && self.output.len() < ENOUGH {
-            let Some(body) = &mut self.body else { break };
-            match ready!(Pin::new(body).poll_frame(context)) {
+            if self.body.is_over() {
+                break;
+            }
+            match ready!(self.body.poll_frame(context)) {
                 // Trailers need a TE field that serin doesn't pass on: they are dropped.
                 Some(Ok(frame)) => match frame.into_data() {
-                    Ok(data) if !data.is_empty() => self.take_piece(data)?,
+                    Ok(data) if !data.is_empty() => self.take_piece(data),
                     _ => {}
                 },
-                Some(Err(error)) => return Poll::Ready(Err(SendError::Client(error))),
-                None => {
-                    self.body = None;
-                    if self.framing == RequestFraming::Chunked {
-                        self.tail = Bytes::from_static(b"0\r\n\r\n");
-                    }
-                }
+                Some(Err(error)) => return Poll::Ready(Err(error)),
+                None if self.framing == RequestFraming::Chunked => self.tail = Bytes::from_static(b"0\r\n\r\n"),
+                None => {}
             }
         }
         Poll::Ready(Ok(()))
     }
 
-    fn take_piece(&mut self, data: Bytes) -> Result<(), SendError> {
-        let length = data.len() as u64;
-        self.allowed = self.allowed.checked_sub(length).ok_or(SendError::TooLarge)?;
+    fn take_piece(&mut self, data: Bytes) {
+        let length = data.len();
         (self.progress, self.took) = (true, true);
         let mut copied = COPIED;
         if self.framing == RequestFraming::Chunked {
@@ -213,6 +188,5 @@ impl Sender {
         } else {
             self.piece = data;
         }
-        Ok(())
     }
 }

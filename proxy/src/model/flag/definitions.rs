@@ -172,6 +172,7 @@ impl Definitions {
             flags: BTreeMap::from([(key.to_owned(), Arc::from(definition))]),
             evaluators: self.evaluators.clone(),
             metadata: self.metadata.clone(),
+            seeded: BTreeSet::new(),
         };
         let (set, refusals) = alone.compile(&FlagSet::default());
         let of_flag = |refusal: &Refusal| refusal.flag.as_deref() == Some(key);

@@ -1,0 +1,94 @@
+//! The body of a request as its client delivers it, up to what the service takes.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http::Version;
+use http_body::{Body as _, Frame, SizeHint};
+use hyper::body::Incoming;
+
+/// Why a request couldn't be sent in full.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SendError {
+    /// The client took its request back, or broke it by HTTP/2: nobody hears an answer.
+    #[error("the client took its request back")]
+    Abandoned(#[source] Option<hyper::Error>),
+    /// The endpoint took no more.
+    #[error("the endpoint closed while the request was sent")]
+    Endpoint(#[source] std::io::Error),
+    /// The client broke off.
+    #[error("the client broke off its request body")]
+    Client(#[source] hyper::Error),
+    /// The client didn't go on.
+    #[error("the client didn't go on with its request body in time")]
+    Slow,
+    /// The body is larger than the service allows.
+    #[error("the request body is larger than allowed")]
+    TooLarge,
+}
+
+/// The body of a request.
+#[derive(Debug)]
+pub(crate) struct ClientBody {
+    /// None once all of it came.
+    incoming: Option<Incoming>,
+    /// Bytes that may still come.
+    allowed: u64,
+    /// Whether it says itself that it is complete, as one of HTTP/2 does. hyper gives one that was broken off in a
+    /// friendly way (RST_STREAM with NO_ERROR) as one that has ended.
+    tells_end: bool,
+}
+
+impl ClientBody {
+    /// A body of at most so many bytes that comes by this version of HTTP.
+    pub(crate) fn new(incoming: Incoming, version: Version, allowed: u64) -> Self {
+        let incoming = Some(incoming).filter(|incoming| !incoming.is_end_stream());
+        Self { incoming, allowed, tells_end: version == Version::HTTP_2 }
+    }
+
+    /// No body at all.
+    pub(super) const fn none() -> Self {
+        Self { incoming: None, allowed: 0, tells_end: false }
+    }
+
+    /// Whether nothing more will come, though that may not have been asked yet.
+    pub(super) fn ends_here(&self) -> bool {
+        self.incoming.as_ref().is_none_or(Incoming::is_end_stream)
+    }
+
+    /// Whether all of it came.
+    pub(super) const fn is_over(&self) -> bool {
+        self.incoming.is_none()
+    }
+
+    /// How much is still to come.
+    pub(super) fn size_hint(&self) -> SizeHint {
+        self.incoming.as_ref().map_or_else(|| SizeHint::with_exact(0), Incoming::size_hint)
+    }
+
+    /// The next piece, or what stands behind the last; none at the end.
+    pub(super) fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, SendError>>> {
+        let Some(incoming) = &mut self.incoming else { return Poll::Ready(None) };
+        let frame = match ready!(Pin::new(&mut *incoming).poll_frame(context)) {
+            Some(Ok(frame)) => frame,
+            Some(Err(error)) if self.tells_end => return Poll::Ready(Some(Err(SendError::Abandoned(Some(error))))),
+            Some(Err(error)) => return Poll::Ready(Some(Err(SendError::Client(error)))),
+            None if self.tells_end && !incoming.is_end_stream() => {
+                return Poll::Ready(Some(Err(SendError::Abandoned(None))));
+            }
+            None => {
+                self.incoming = None;
+                return Poll::Ready(None);
+            }
+        };
+        let length = frame.data_ref().map_or(0, Bytes::len) as u64;
+        Poll::Ready(Some(match self.allowed.checked_sub(length) {
+            Some(left) => {
+                self.allowed = left;
+                Ok(frame)
+            }
+            None => Err(SendError::TooLarge),
+        }))
+    }
+}

@@ -1,0 +1,140 @@
+//! The body of a request on its way to an endpoint. hyper sends it in a task of its own; who waits for the answer looks
+//! at it from outside, and may call it off.
+
+use std::cell::RefCell;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker, ready};
+
+use bytes::Bytes;
+use http_body::{Frame, SizeHint};
+
+use crate::dataplane::head::may_trail;
+use crate::dataplane::upstream::client_body::{ClientBody, SendError};
+
+/// A body, as who waits for the answer sees it.
+#[derive(Debug)]
+pub(super) struct Shared(RefCell<State>);
+
+#[derive(Debug)]
+struct State {
+    body: ClientBody,
+    /// Whether any of it was given to hyper.
+    begun: bool,
+    /// Whether it was called off.
+    off: bool,
+    /// Whether something came since this was last asked.
+    progress: bool,
+    /// Whether the client was asked for more and has none.
+    waits: bool,
+    failure: Option<SendError>,
+    waker: Option<Waker>,
+}
+
+impl Shared {
+    /// A body of which nothing was sent.
+    pub(super) fn new(body: ClientBody) -> Rc<Self> {
+        let state = State { body, begun: false, off: false, progress: false, waits: false, failure: None, waker: None };
+        Rc::new(Self(RefCell::new(state)))
+    }
+
+    /// Makes ready to send it again, if none of it is gone.
+    pub(super) fn rewind(&self) -> bool {
+        let mut state = self.0.borrow_mut();
+        if !state.begun {
+            (state.off, state.waits) = (false, false);
+        }
+        !state.begun
+    }
+
+    /// Whether all of it came.
+    pub(super) fn is_complete(&self) -> bool {
+        self.0.borrow().body.ends_here()
+    }
+
+    /// Whether something came since this was last asked.
+    pub(super) fn take_progress(&self) -> bool {
+        std::mem::take(&mut self.0.borrow_mut().progress)
+    }
+
+    /// Whether the client has to deliver before it goes on.
+    pub(super) fn waits_for_client(&self) -> bool {
+        self.0.borrow().waits
+    }
+
+    /// Why it can't be sent, if the client is to blame.
+    pub(super) fn take_failure(&self) -> Option<SendError> {
+        self.0.borrow_mut().failure.take()
+    }
+
+    /// Calls it off: nobody waits for the answer any more.
+    pub(super) fn call_off(&self) {
+        let mut state = self.0.borrow_mut();
+        state.off = true;
+        let waker = state.waker.take();
+        drop(state);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+}
+
+/// A body, as hyper sees it.
+#[derive(Debug)]
+pub(super) struct Upload(Rc<Shared>);
+
+impl Upload {
+    /// The one that is looked at by this.
+    pub(super) fn of(shared: &Rc<Shared>) -> Self {
+        Self(Rc::clone(shared))
+    }
+}
+
+impl http_body::Body for Upload {
+    type Data = Bytes;
+    /// hyper takes the reason for its RST_STREAM from this.
+    type Error = h2::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, h2::Error>>> {
+        let state = &mut *self.0.0.borrow_mut();
+        let cancelled = || Poll::Ready(Some(Err(h2::Reason::CANCEL.into())));
+        if state.off {
+            return cancelled();
+        }
+        let frame = state.body.poll_frame(context);
+        state.waits = frame.is_pending();
+        if state.waits {
+            state.waker = Some(context.waker().clone());
+        }
+        match ready!(frame) {
+            Some(Ok(frame)) => {
+                (state.begun, state.progress) = (true, true);
+                Poll::Ready(Some(Ok(without_untrailing(frame))))
+            }
+            Some(Err(failure)) => {
+                (state.begun, state.failure) = (true, Some(failure));
+                cancelled()
+            }
+            None => Poll::Ready(None),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.is_complete()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.0.0.borrow().body.size_hint()
+    }
+}
+
+/// A frame, but for trailers that may not be any.
+pub(super) fn without_untrailing(frame: Frame<Bytes>) -> Frame<Bytes> {
+    match frame.into_trailers() {
+        Ok(trailers) => {
+            let named = trailers.iter().filter(|(name, _)| may_trail(name));
+            Frame::trailers(named.map(|(name, value)| (name.clone(), value.clone())).collect())
+        }
+        Err(frame) => frame,
+    }
+}
