@@ -31,4 +31,5 @@ pub mod smtp;
 pub mod standin;
 pub mod traffic;
 pub mod verdict_report;
+pub mod websocket;
 pub mod wire;

@@ -23,4 +23,5 @@ mod split;
 mod store;
 mod tls;
 mod verdict_report;
+mod websocket;
 mod wire;

@@ -234,6 +234,7 @@ pub(super) struct RawTimeouts {
     pub(super) idle: Value,
     pub(super) total: Value,
     pub(super) keep_alive: Value,
+    pub(super) tunnel_idle: Value,
 }
 
 /// `[[service.NAME.alert]]`

@@ -1,7 +1,7 @@
 //! One downstream connection: parked while it waits for a request, hyper's server on it
-//! while it has one.
+//! while it has one, a tunnel once it has switched to another protocol.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
@@ -10,8 +10,10 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use bytes::{Bytes, BytesMut};
 use http::header::HeaderMap;
-use hyper::server::conn::http1;
+use hyper::rt::Write as _;
+use hyper::server::conn::http1::{self, Parts};
 use hyper::service::service_fn;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
@@ -25,6 +27,7 @@ use super::record::Met;
 use super::socket::{Socket, Woken};
 use super::tls::Acceptor;
 use super::transport::Transport;
+use super::tunnel::{Far, Tunnel};
 use crate::live::counters;
 use crate::model::spec::ListenerSpec;
 
@@ -60,6 +63,8 @@ pub(crate) struct Downstream {
     pub(crate) met: Met,
     /// Whether the last request came soon after the one before.
     brisk: Cell<bool>,
+    /// Where it is to go on in another protocol: set before the answer that says so.
+    pub(crate) far: RefCell<Option<Box<Far>>>,
 }
 
 /// What a connection waits for, and since when.
@@ -89,6 +94,7 @@ impl Downstream {
             served: Cell::new(false),
             met: Met::default(),
             brisk: Cell::new(false),
+            far: RefCell::default(),
         })
     }
 
@@ -204,8 +210,10 @@ enum State {
     Handshake(Box<Handshake>),
     /// Waits for a request.
     Parked(Socket),
-    /// Has one, or had one a moment ago. Gives the socket back to park it again.
-    Busy(Pin<Box<dyn Future<Output = Option<Socket>>>>),
+    /// Has one, or had one a moment ago. Says how it goes on.
+    Busy(Pin<Box<dyn Future<Output = Self>>>),
+    /// Has switched to another protocol.
+    Tunnel(Box<Tunnel<Transport>>),
     /// Over.
     Ended,
 }
@@ -287,15 +295,19 @@ impl Future for Serving {
                     Woken::Ended => State::Ended,
                     Woken::Began => state.begin(),
                 },
-                State::Busy(talk) => ready!(talk.as_mut().poll(context)).map_or(State::Ended, State::Parked),
+                State::Busy(talk) => ready!(talk.as_mut().poll(context)),
+                State::Tunnel(tunnel) => {
+                    ready!(Pin::new(tunnel).poll(context));
+                    State::Ended
+                }
                 State::Ended => return Poll::Ready(()),
             };
         }
     }
 }
 
-/// Serves requests until the connection ends or may be parked; then the socket comes back.
-async fn talk(socket: Socket) -> Option<Socket> {
+/// Serves requests until the connection ends, may be parked, or switches to another protocol.
+async fn talk(socket: Socket) -> State {
     let downstream = Rc::clone(socket.downstream());
     let core = Rc::clone(&downstream.core);
     let service = {
@@ -328,16 +340,34 @@ async fn talk(socket: Socket) -> Option<Socket> {
     });
     match ended.await {
         None => {
-            let parts = connection.into_parts();
-            let mut socket = parts.io;
-            socket.give_back(parts.read_buf);
-            Some(socket)
+            let Parts { io: mut socket, read_buf, .. } = connection.into_parts();
+            socket.give_back(read_buf);
+            State::Parked(socket)
         }
-        Some(Ok(())) => None,
+        Some(Ok(())) => {
+            let Parts { io: mut socket, read_buf, .. } = connection.into_parts();
+            if let Some(far) = downstream.far.take() {
+                let (transport, ahead) = socket.into_parts();
+                return State::Tunnel(Box::new(Tunnel::new(*far, transport, join(read_buf, ahead), &downstream.alarm)));
+            }
+            // Where a request had an `Upgrade`, hyper leaves the end to us; else it is reached already.
+            let _either_way_it_is_over = poll_fn(|context| Pin::new(&mut socket).poll_shutdown(context)).await;
+            State::Ended
+        }
         Some(Err(error)) => {
             let error = &error as &dyn std::error::Error;
             tracing::debug!(peer = %downstream.peer, error, "Connection ended early");
-            None
+            State::Ended
         }
     }
+}
+
+/// What came first, and what came next.
+fn join(first: Bytes, next: Bytes) -> Bytes {
+    if next.is_empty() {
+        return first;
+    }
+    let mut joined = BytesMut::from(first);
+    joined.extend_from_slice(&next);
+    joined.freeze()
 }

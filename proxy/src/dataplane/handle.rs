@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use http::header::{self, HeaderMap};
 use http::request::Parts;
-use http::{Method, Request, Response};
+use http::{Method, Request, Response, StatusCode};
 use http_body::Body as _;
 use hyper::body::Incoming;
 
@@ -21,6 +21,7 @@ use super::head::{self, Forwarded, client_address};
 use super::record::{self, Record};
 use super::respond::{self, ProxyError};
 use super::sticky::{self, Draw};
+use super::tunnel;
 use super::upstream::Sender;
 use crate::model::split::Arm;
 
@@ -81,6 +82,9 @@ pub(crate) async fn handle(
         Said::Open(told) => {
             let mut outgoing = outgoing(&downstream, &record, &parts, body, &request_id, members, told.as_deref());
             match forward(&downstream, &mut record, arm, &mut outgoing).await {
+                Ok(answer) if answer.status == StatusCode::SWITCHING_PROTOCOLS => {
+                    tunnel::open(&downstream, record, &parts, answer)
+                }
                 Ok(answer) => relay(&downstream, record, &parts, answer),
                 Err(error) => {
                     record.head(error.status().as_u16(), downstream.core.clock.refresh());
@@ -188,13 +192,15 @@ fn outgoing(
         request_id,
         flags: told,
     };
-    let head = head::write(&downstream.core, parts, framing, &forwarded);
+    let offer = tunnel::offered(parts, !body.is_end_stream());
+    let head = head::write(&downstream.core, parts, framing, &forwarded, offer.as_ref());
     let body = (!body.is_end_stream()).then_some(body);
     Outgoing {
         sender: Sender::new(head, body, framing, record.service().spec.max_body_bytes),
         members,
         idempotent: parts.method.is_idempotent(),
         to_head: parts.method == Method::HEAD,
+        offer,
     }
 }
 

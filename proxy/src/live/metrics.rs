@@ -50,8 +50,10 @@ const HEAD: Named = Named {
     labels: &["service", "arm"],
 };
 const RETRIES: Named = counter("serin_retries_total", "Attempts beyond the first.", &["service"]);
-const IN_FLIGHT: Named = gauge("serin_endpoint_in_flight", "Requests that are with the endpoint now.", ENDPOINT);
+const IN_FLIGHT: Named =
+    gauge("serin_endpoint_in_flight", "Requests and tunnels that are with the endpoint now.", ENDPOINT);
 const ENDPOINT_REQUESTS: Named = counter("serin_endpoint_requests_total", "Requests sent to the endpoint.", ENDPOINT);
+const TUNNELS: Named = gauge("serin_tunnels", "Tunnels through the endpoint that are open now.", ENDPOINT);
 const READY: Named = gauge("serin_endpoint_ready", "1 while the endpoint may get new work.", ENDPOINT);
 const LEASED: Named = gauge(
     "serin_discovery_endpoints",
@@ -123,13 +125,14 @@ const SLOW: Named = gauge(
     &["service"],
 );
 
-const ALL: [&Named; 39] = [
+const ALL: [&Named; 40] = [
     &REQUESTS,
     &BAD,
     &HEAD,
     &RETRIES,
     &IN_FLIGHT,
     &ENDPOINT_REQUESTS,
+    &TUNNELS,
     &READY,
     &LEASED,
     &LAPSES,
@@ -274,6 +277,7 @@ impl Scrape {
             let labels = [service, arm.name(), &endpoint.id];
             self.number(&IN_FLIGHT, &labels, endpoint.live.in_flight());
             self.number(&ENDPOINT_REQUESTS, &labels, endpoint.live.requests());
+            self.number(&TUNNELS, &labels, endpoint.live.tunnels());
             self.number(&READY, &labels, endpoint.is_ready().into());
         }
     }

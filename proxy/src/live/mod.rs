@@ -89,6 +89,7 @@ pub struct Live {
     draining: AtomicBool,
     connections: Box<[counters::Padded<AtomicU64>]>,
     failed_handshakes: Box<[counters::Padded<AtomicU64>]>,
+    recalls: Arc<AtomicU64>,
     /// By listener.
     certificates: Mutex<BTreeMap<String, Vec<Certificate>>>,
     /// Rung when a circuit was latched here and the rest of the world must be told.
@@ -111,6 +112,7 @@ impl Live {
             draining: AtomicBool::new(false),
             connections: (0..cores).map(|_| counters::Padded::default()).collect(),
             failed_handshakes: (0..cores).map(|_| counters::Padded::default()).collect(),
+            recalls: Arc::default(),
             certificates: Mutex::default(),
             latched: Arc::default(),
         };
@@ -138,7 +140,8 @@ impl Live {
         if let Some(service) = services.get(name) {
             return Arc::clone(service);
         }
-        let service = Arc::new(ServiceLive::new(name, self.cores, Arc::clone(&self.latched)));
+        let service =
+            Arc::new(ServiceLive::new(name, self.cores, Arc::clone(&self.latched), Arc::clone(&self.recalls)));
         services.insert(name.to_owned(), Arc::clone(&service));
         service
     }
@@ -226,6 +229,11 @@ impl Live {
     /// Connections that never came to TLS.
     pub fn failed_handshakes(&self) -> u64 {
         self.failed_handshakes.iter().map(|cell| cell.0.load(Ordering::Relaxed)).sum()
+    }
+
+    /// Rises when open tunnels shall look whether they may go on: a canary was stopped, or an endpoint's are cut.
+    pub fn recalls(&self) -> u64 {
+        self.recalls.load(Ordering::Relaxed)
     }
 
     /// Says which certificates a listener shows from now on.

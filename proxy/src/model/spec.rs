@@ -348,6 +348,8 @@ pub struct Timeouts {
     pub total: Duration,
     /// An unused upstream connection is kept no longer than this.
     pub keep_alive: Duration,
+    /// Without a byte in either direction through a tunnel.
+    pub tunnel_idle: Duration,
 }
 
 /// Where mail goes.

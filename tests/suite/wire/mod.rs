@@ -16,3 +16,4 @@ mod retries;
 mod reuse;
 mod sticky;
 mod timeouts;
+mod tunnels;

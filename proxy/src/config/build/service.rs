@@ -34,6 +34,7 @@ const TIMEOUTS: Timeouts = Timeouts {
     total: Duration::ZERO,
     // Node closes an idle connection after 5 s; whoever closes first never meets a stale one.
     keep_alive: Duration::from_secs(4),
+    tunnel_idle: Duration::from_secs(3_600),
 };
 
 /// Every service, by name; no host belongs to two.
@@ -208,6 +209,7 @@ fn timeouts(raw: &RawTimeouts, findings: &mut Findings<'_>) -> Timeouts {
         idle: findings.read_or(raw.idle.as_ref(), TIMEOUTS.idle, units::duration),
         total: findings.read_or(raw.total.as_ref(), TIMEOUTS.total, units::duration),
         keep_alive: findings.read_or(raw.keep_alive.as_ref(), TIMEOUTS.keep_alive, units::positive_duration),
+        tunnel_idle: findings.read_or(raw.tunnel_idle.as_ref(), TIMEOUTS.tunnel_idle, units::duration),
     }
 }
 

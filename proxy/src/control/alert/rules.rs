@@ -236,6 +236,7 @@ mod tests {
                 idle: no_limit,
                 total: no_limit,
                 keep_alive: no_limit,
+                tunnel_idle: no_limit,
             },
             max_body_bytes: 0,
             alerts,

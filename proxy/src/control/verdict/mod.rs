@@ -154,7 +154,7 @@ impl Court {
     /// Whether stable's answers that are awaited, and not for long, could refute the evidence. An arm that
     /// is faster to fail isn't worse.
     fn must_wait(&mut self, service: &ServiceView, episode: EpisodeId) -> bool {
-        let awaited = service.compared().iter().map(|endpoint| endpoint.live.in_flight()).sum();
+        let awaited = service.compared().iter().map(|endpoint| endpoint.live.awaited()).sum();
         !self.case(service, episode).stands(awaited, Instant::now())
     }
 

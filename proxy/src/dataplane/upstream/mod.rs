@@ -8,6 +8,7 @@
 mod decode;
 mod framing;
 pub(crate) mod head;
+mod offer;
 mod pool;
 mod receive;
 mod send;
@@ -27,7 +28,8 @@ use tokio::time::Instant;
 
 pub(crate) use framing::Malformed;
 use head::Parsed;
-use pool::Connection;
+pub(crate) use offer::Offer;
+pub(crate) use pool::Connection;
 pub(crate) use pool::Pool;
 pub(crate) use receive::{BodyError, ResponseBody};
 pub(crate) use send::{SendError, Sender};
@@ -82,6 +84,8 @@ pub(crate) struct Terms {
     pub(crate) to_head: bool,
     /// Whether an idle connection may be used.
     pub(crate) reuse: bool,
+    /// The protocols to which the connection may switch.
+    pub(crate) offer: Option<Offer>,
 }
 
 /// A response as it comes from an endpoint.
@@ -91,7 +95,7 @@ pub(crate) struct Answer {
     pub(crate) status: StatusCode,
     /// Its end-to-end fields.
     pub(crate) headers: HeaderMap,
-    /// Its body.
+    /// Its body. After 101 there is none, but the connection: see [`ResponseBody::into_switched`].
     pub(crate) body: ResponseBody,
     /// The buffer that held the request head, to be used again.
     pub(crate) spare: Vec<u8>,
@@ -116,7 +120,11 @@ pub(crate) async fn exchange(
     let head = poll_fn(|context| exchange.poll(sender, alarm, terms, context)).await?;
     let sender = sender.take();
     let (unsent, spare) = if exchange.sending { (Some(sender), Vec::new()) } else { (None, sender.into_buffer()) };
-    let body = ResponseBody::new(pool, alarm, terms, exchange.connection, &head, unsent);
+    let body = if head.status == StatusCode::SWITCHING_PROTOCOLS {
+        ResponseBody::switched(exchange.connection)
+    } else {
+        ResponseBody::new(pool, alarm, terms, exchange.connection, &head, unsent)
+    };
     Ok(Answer { status: head.status, headers: head.headers, body, spare })
 }
 
@@ -232,7 +240,9 @@ impl Exchange {
         if self.connection.input.is_empty() {
             return Ok(Parsed::NeedMore);
         }
-        let parsed = head::parse_response(&mut self.connection.input, terms.to_head)?;
+        // Nobody can switch on a request that isn't there yet.
+        let offer = terms.offer.as_ref().filter(|_| !self.sending);
+        let parsed = head::parse_response(&mut self.connection.input, terms.to_head, offer)?;
         if matches!(parsed, Parsed::Interim) {
             self.interim += 1;
             if self.interim > MAX_INTERIM {

@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
@@ -33,6 +33,11 @@ impl Connection {
     /// A connection over a fresh stream.
     pub(crate) fn new(stream: TcpStream) -> Self {
         Self { stream, input: BytesMut::new() }
+    }
+
+    /// The stream and what was read ahead, of a connection that will serve no other exchange.
+    pub(crate) fn into_parts(self) -> (TcpStream, Bytes) {
+        (self.stream, self.input.freeze())
     }
 
     /// Reads once, with room for more than `want` bytes: only a read that leaves room tells the

@@ -50,6 +50,8 @@ enum State {
     Whole(Bytes),
     /// More is to come.
     Relay(Box<Relay>),
+    /// None: the connection has switched to another protocol.
+    Switched(Box<Connection>),
     /// Nothing is left.
     Done,
 }
@@ -116,6 +118,19 @@ impl ResponseBody {
         Self { state: State::Relay(Box::new(relay)) }
     }
 
+    /// The place of the body in an answer by which the connection switched protocols.
+    pub(super) fn switched(connection: Connection) -> Self {
+        Self { state: State::Switched(Box::new(connection)) }
+    }
+
+    /// The connection, if it has switched protocols.
+    pub(crate) fn into_switched(self) -> Option<Connection> {
+        match self.state {
+            State::Switched(connection) => Some(*connection),
+            _ => None,
+        }
+    }
+
     /// The whole body, if it came with the head; then it is taken out.
     pub(crate) fn take_whole(&mut self) -> Option<Bytes> {
         match &mut self.state {
@@ -138,14 +153,14 @@ impl ResponseBody {
         match &self.state {
             State::Whole(bytes) => Some(bytes.len() as u64),
             State::Relay(relay) => relay.decoder.remaining(),
-            State::Done => Some(0),
+            State::Switched(_) | State::Done => Some(0),
         }
     }
 
     /// The next piece; none at the end.
     pub(crate) fn poll_piece(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
         let piece = match &mut self.state {
-            State::Done => return Poll::Ready(None),
+            State::Switched(_) | State::Done => return Poll::Ready(None),
             State::Whole(_) => return Poll::Ready(self.take_whole().filter(|bytes| !bytes.is_empty()).map(Ok)),
             State::Relay(relay) => std::task::ready!(relay.poll_piece(context)),
         };
