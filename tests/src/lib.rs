@@ -19,6 +19,7 @@ pub mod checkbox;
 pub mod client;
 pub mod crowd;
 pub mod eventually;
+pub mod haproxy;
 pub mod ofrep;
 pub mod origin;
 pub mod pki;

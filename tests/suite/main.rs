@@ -13,6 +13,7 @@ mod flags;
 mod fleet;
 mod mail;
 mod ofrep;
+mod proxy_protocol;
 mod pull;
 mod query_of_death;
 mod redis_outage;

@@ -97,6 +97,8 @@ pub(super) struct RawListener {
     pub(super) address: Spanned<String>,
     #[serde(default)]
     pub(super) trusted: Texts,
+    #[serde(default)]
+    pub(super) proxy_protocol: Texts,
     pub(super) header_timeout: Value,
     pub(super) idle_timeout: Value,
     pub(super) max_header_bytes: Value,
@@ -135,6 +137,7 @@ pub(super) struct RawService {
     pub(super) canary: Texts,
     pub(super) control: Texts,
     pub(super) max_body: Value,
+    pub(super) proxy_protocol: Text,
     pub(super) split: Option<RawSplit>,
     pub(super) verdict: Option<Spanned<RawVerdict>>,
     pub(super) rollout: RawRollout,

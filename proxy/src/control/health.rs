@@ -61,7 +61,8 @@ fn wanted(live: &Live) -> HashMap<Key, Watched> {
         for arm in Arm::BOTH {
             for endpoint in service.pools.get(arm) {
                 let host = host.clone().unwrap_or_else(|| endpoint.address.to_string());
-                let target = Target { address: endpoint.address, host, spec: spec.clone() };
+                let (address, proxy_protocol) = (endpoint.address, service.spec.proxy_protocol);
+                let target = Target { address, host, spec: spec.clone(), proxy_protocol };
                 let key = (service.spec.name.clone(), arm, Arc::clone(&endpoint.id));
                 all.insert(key, Watched { target, endpoint: Arc::clone(&endpoint.live) });
             }

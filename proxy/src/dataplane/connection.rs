@@ -22,13 +22,16 @@ use tokio_rustls::Accept;
 use super::clock::{Alarm, deadline};
 use super::core::Core;
 use super::handle::handle;
+use super::introduction::Introduced;
 use super::listen::OpenConnection;
+use super::preface::Preface;
 use super::record::Met;
 use super::socket::{Socket, Woken};
 use super::tls::Acceptor;
 use super::transport::Transport;
 use super::tunnel::{Far, Tunnel};
 use crate::live::counters;
+use crate::model::proxy_protocol::Header;
 use crate::model::spec::ListenerSpec;
 
 /// A connection whose requests follow each other within this time is brisk: it keeps what it
@@ -49,6 +52,9 @@ pub(crate) struct Downstream {
     pub(crate) peer: IpAddr,
     /// The same, as it goes into `X-Forwarded-For`.
     pub(crate) peer_text: String,
+    /// The peer's port, and where it came.
+    pub(crate) port: u16,
+    pub(crate) local: SocketAddr,
     /// Whether what the peer says of its own clients is believed.
     pub(crate) trusted: bool,
     listener: Arc<ListenerSpec>,
@@ -65,6 +71,8 @@ pub(crate) struct Downstream {
     brisk: Cell<bool>,
     /// Where it is to go on in another protocol: set before the answer that says so.
     pub(crate) far: RefCell<Option<Box<Far>>>,
+    /// Connections to endpoints that were told whose they are.
+    pub(crate) introduced: RefCell<Option<Box<Introduced>>>,
 }
 
 /// What a connection waits for, and since when.
@@ -79,13 +87,15 @@ enum Phase {
 }
 
 impl Downstream {
-    fn new(core: &Rc<Core>, listener: &Arc<ListenerSpec>, peer: SocketAddr) -> Rc<Self> {
-        let peer = peer.ip().to_canonical();
+    fn new(core: &Rc<Core>, listener: &Arc<ListenerSpec>, peer: SocketAddr, local: SocketAddr) -> Rc<Self> {
+        let (peer, port) = (peer.ip().to_canonical(), peer.port());
         Rc::new(Self {
             core: Rc::clone(core),
             alarm: core.clock.alarm(),
             peer,
             peer_text: peer.to_string(),
+            port,
+            local,
             trusted: listener.trusted.iter().any(|range| range.contains(peer)),
             listener: Arc::clone(listener),
             phase: Cell::new(Phase::Idle(core.clock.refresh())),
@@ -95,6 +105,7 @@ impl Downstream {
             met: Met::default(),
             brisk: Cell::new(false),
             far: RefCell::default(),
+            introduced: RefCell::default(),
         })
     }
 
@@ -206,6 +217,8 @@ pub(crate) struct Serving {
 }
 
 enum State {
+    /// Is told whose it is.
+    Preface(Box<Preface>, Option<Arc<Acceptor>>),
     /// Agrees with the client on keys.
     Handshake(Box<Handshake>),
     /// Waits for a request.
@@ -224,14 +237,18 @@ impl Serving {
         core: &Rc<Core>,
         listener: &Arc<ListenerSpec>,
         counted: OpenConnection,
-        acceptor: Option<&Acceptor>,
+        acceptor: Option<&Arc<Acceptor>>,
         stream: TcpStream,
         peer: SocketAddr,
     ) -> Self {
-        let downstream = Downstream::new(core, listener, peer);
-        let state = match acceptor {
-            Some(acceptor) => State::Handshake(Box::new(Handshake::begin(acceptor, stream, downstream))),
-            None => State::Parked(Socket::new(Transport::Plain(stream), downstream)),
+        // Who is gone already has none any more.
+        let local = stream.local_addr().unwrap_or(listener.address);
+        let downstream = Downstream::new(core, listener, peer, local);
+        let is_proxy = listener.proxy_protocol.iter().any(|range| range.contains(peer.ip()));
+        let state = if is_proxy {
+            State::Preface(Box::new(Preface::begin(stream, downstream)), acceptor.cloned())
+        } else {
+            State::first(acceptor.map(Arc::as_ref), stream, downstream)
         };
         Self { state, _counted: counted }
     }
@@ -274,6 +291,26 @@ impl Handshake {
 }
 
 impl State {
+    /// What a connection begins with, once it is known whose it is.
+    fn first(acceptor: Option<&Acceptor>, stream: TcpStream, downstream: Rc<Downstream>) -> Self {
+        match acceptor {
+            Some(acceptor) => Self::Handshake(Box::new(Handshake::begin(acceptor, stream, downstream))),
+            None => Self::Parked(Socket::new(Transport::Plain(stream), downstream)),
+        }
+    }
+
+    /// Goes on behind a PROXY header with whose connection it is.
+    fn introduced(self, header: Header) -> Self {
+        let Self::Preface(preface, acceptor) = self else { return self };
+        let (stream, mut downstream) = preface.into_parts();
+        if let Some((source, destination)) = header.addresses {
+            downstream = Downstream::new(&downstream.core, &downstream.listener, source, destination);
+        } else {
+            downstream.handshaken();
+        }
+        Self::first(acceptor.as_deref(), stream, downstream)
+    }
+
     /// Takes the socket out of its parking place and begins to talk.
     fn begin(&mut self) -> Self {
         match std::mem::replace(self, Self::Ended) {
@@ -290,6 +327,10 @@ impl Future for Serving {
         let state = &mut self.state;
         loop {
             *state = match state {
+                State::Preface(preface, _) => match ready!(preface.poll(context)) {
+                    Some(header) => std::mem::replace(state, State::Ended).introduced(header),
+                    None => State::Ended,
+                },
                 State::Handshake(handshake) => ready!(handshake.poll(context)).map_or(State::Ended, State::Parked),
                 State::Parked(socket) => match ready!(socket.poll_wake(context)) {
                     Woken::Ended => State::Ended,
@@ -342,6 +383,8 @@ async fn talk(socket: Socket) -> State {
         None => {
             let Parts { io: mut socket, read_buf, .. } = connection.into_parts();
             socket.give_back(read_buf);
+            // A parked connection holds none of others.
+            downstream.introduced.take();
             State::Parked(socket)
         }
         Some(Ok(())) => {

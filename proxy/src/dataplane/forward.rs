@@ -14,6 +14,7 @@ use hyper::body::Incoming;
 use super::body::Body;
 use super::clock::deadline;
 use super::connection::Downstream;
+use super::introduction::introduce;
 use super::matcher::{self, BodyMatcher};
 use super::pick::pick;
 use super::record::Record;
@@ -70,12 +71,21 @@ pub(crate) async fn forward(
     let mut index = pick(core, pool, &members, None).ok_or(ProxyError::NoEndpoint)?;
     let timeouts = service.spec.timeouts;
     let total = deadline(core.clock.now(), timeouts.total);
-    let mut terms = Terms { endpoint: pool[index].address, timeouts, total, to_head, reuse: true, offer };
+    let mut terms =
+        Terms { endpoint: pool[index].address, timeouts, total, to_head, reuse: true, offer, introduction: None };
+    let own = service.spec.proxy_protocol.map(|version| introduce(downstream, record.address(), version));
+    let connections = match &own {
+        Some((introduction, own)) => {
+            terms.introduction = Some(*introduction);
+            own
+        }
+        None => &core.pool,
+    };
     let mut tries = 0;
     record.attempt(index);
     loop {
         let answer = {
-            let mut exchange = pin!(exchange(&core.pool, &downstream.alarm, &terms, sender));
+            let mut exchange = pin!(exchange(connections, &downstream.alarm, &terms, sender));
             // An answer that doesn't come is slow when the time has passed, not when it comes.
             let unless_slow = poll_fn(|context| {
                 let answer = exchange.as_mut().poll(context);

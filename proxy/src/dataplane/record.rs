@@ -186,6 +186,11 @@ impl Record {
         self.core.live.report(Report { service: self.service.shared(), outcome });
     }
 
+    /// The client's address.
+    pub(crate) const fn address(&self) -> IpAddr {
+        self.address
+    }
+
     /// The service that the request is for.
     pub(crate) const fn service(&self) -> &ServiceRef {
         &self.service

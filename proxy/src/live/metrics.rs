@@ -101,6 +101,8 @@ const ROLLOUT_WEIGHT: Named =
 const CONNECTIONS: Named = gauge("serin_connections", "Open downstream connections.", &[]);
 const HANDSHAKES_FAILED: Named =
     counter("serin_tls_handshakes_failed_total", "Downstream connections that never came to TLS.", &[]);
+const PREFACES_REFUSED: Named =
+    counter("serin_proxy_headers_refused_total", "Downstream connections refused for their PROXY header.", &[]);
 const CERTIFICATE_EXPIRY: Named = gauge(
     "serin_tls_certificate_expiry_timestamp_seconds",
     "When a certificate's time is over, in seconds since 1970.",
@@ -125,7 +127,7 @@ const SLOW: Named = gauge(
     &["service"],
 );
 
-const ALL: [&Named; 40] = [
+const ALL: [&Named; 41] = [
     &REQUESTS,
     &BAD,
     &HEAD,
@@ -154,6 +156,7 @@ const ALL: [&Named; 40] = [
     &ROLLOUT_WEIGHT,
     &CONNECTIONS,
     &HANDSHAKES_FAILED,
+    &PREFACES_REFUSED,
     &CERTIFICATE_EXPIRY,
     &DROPPED,
     &REACHABLE,
@@ -294,6 +297,7 @@ impl Scrape {
         let store = live.store_health();
         self.number(&CONNECTIONS, &[], live.connections());
         self.number(&HANDSHAKES_FAILED, &[], live.failed_handshakes());
+        self.number(&PREFACES_REFUSED, &[], live.refused_prefaces());
         for (listener, certificates) in live.certificates() {
             for certificate in certificates {
                 let name = certificate.names.first().map_or("", String::as_str);

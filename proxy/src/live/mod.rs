@@ -89,6 +89,7 @@ pub struct Live {
     draining: AtomicBool,
     connections: Box<[counters::Padded<AtomicU64>]>,
     failed_handshakes: Box<[counters::Padded<AtomicU64>]>,
+    refused_prefaces: Box<[counters::Padded<AtomicU64>]>,
     recalls: Arc<AtomicU64>,
     /// By listener.
     certificates: Mutex<BTreeMap<String, Vec<Certificate>>>,
@@ -112,6 +113,7 @@ impl Live {
             draining: AtomicBool::new(false),
             connections: (0..cores).map(|_| counters::Padded::default()).collect(),
             failed_handshakes: (0..cores).map(|_| counters::Padded::default()).collect(),
+            refused_prefaces: (0..cores).map(|_| counters::Padded::default()).collect(),
             recalls: Arc::default(),
             certificates: Mutex::default(),
             latched: Arc::default(),
@@ -229,6 +231,16 @@ impl Live {
     /// Connections that never came to TLS.
     pub fn failed_handshakes(&self) -> u64 {
         self.failed_handshakes.iter().map(|cell| cell.0.load(Ordering::Relaxed)).sum()
+    }
+
+    /// A core's count of connections refused for their PROXY header, for that core to keep.
+    pub fn refused_prefaces_of(&self, core: usize) -> &AtomicU64 {
+        &self.refused_prefaces[core].0
+    }
+
+    /// Connections refused for their PROXY header.
+    pub fn refused_prefaces(&self) -> u64 {
+        self.refused_prefaces.iter().map(|cell| cell.0.load(Ordering::Relaxed)).sum()
     }
 
     /// Rises when open tunnels shall look whether they may go on: a canary was stopped, or an endpoint's are cut.

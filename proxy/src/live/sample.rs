@@ -33,6 +33,7 @@ pub(crate) fn service(name: &str) -> ServiceSpec {
         verdict: VerdictSpec::default(),
         rollout: RolloutSpec::default(),
         health: None,
+        proxy_protocol: None,
         timeouts: Timeouts {
             connect: second,
             header: second,

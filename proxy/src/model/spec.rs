@@ -14,6 +14,7 @@ use http::header::HeaderName;
 use super::alert::RuleSpec;
 use super::gate::GateSpec;
 use super::outcome::PerSignal;
+use super::proxy_protocol;
 use super::redis::RedisSpec;
 use super::rollout::plan::RolloutSpec;
 use super::secret::OverrideSecret;
@@ -93,6 +94,8 @@ pub struct ListenerSpec {
     pub address: SocketAddr,
     /// Peers whose `X-Forwarded-*` and `X-Request-Id` are believed.
     pub trusted: Vec<Cidr>,
+    /// Peers whose connections begin with a PROXY header, and must.
+    pub proxy_protocol: Vec<Cidr>,
     /// How long a client may take from the first byte of a request head to its last.
     pub header_timeout: Duration,
     /// How long a connection may stay open between requests.
@@ -149,6 +152,8 @@ pub struct ServiceSpec {
     pub rollout: RolloutSpec,
     /// How endpoints are probed; none = ready at start, no probe sent.
     pub health: Option<HealthSpec>,
+    /// How connections to endpoints say whose they are; none where they don't.
+    pub proxy_protocol: Option<proxy_protocol::Version>,
     /// How long things may take.
     pub timeouts: Timeouts,
     /// The largest request body, in bytes.

@@ -93,6 +93,10 @@ fn service(name: &Spanned<String>, hosts: Vec<String>, raw: &RawService, finding
         verdict: verdict::verdict(raw.verdict.as_ref().map_or(&default, Spanned::get_ref), findings),
         rollout: rollout::rollout(&raw.rollout, findings),
         health: raw.health.as_ref().map(|health| self::health(health, findings)),
+        proxy_protocol: raw
+            .proxy_protocol
+            .as_ref()
+            .and_then(|raw| findings.read(raw, |text| values::proxy_protocol(text))),
         timeouts: timeouts(&raw.timeouts, findings),
         max_body_bytes: findings.read_or(raw.max_body.as_ref(), MAX_BODY_BYTES, units::size),
         alerts: raw.alert.iter().filter_map(|rule| self::rule(rule, findings)).collect(),

@@ -230,6 +230,7 @@ mod tests {
             verdict: VerdictSpec::default(),
             rollout: RolloutSpec::default(),
             health: None,
+            proxy_protocol: None,
             timeouts: Timeouts {
                 connect: no_limit,
                 header: no_limit,

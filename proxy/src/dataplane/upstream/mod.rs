@@ -23,6 +23,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use http::{HeaderMap, StatusCode};
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
@@ -35,6 +36,7 @@ pub(crate) use receive::{BodyError, ResponseBody};
 pub(crate) use send::{SendError, Sender};
 
 use super::clock::{Alarm, deadline, earlier};
+use super::introduction::Introduction;
 use crate::model::spec::Timeouts;
 
 /// Interim responses passed over before an exchange is given up.
@@ -86,6 +88,8 @@ pub(crate) struct Terms {
     pub(crate) reuse: bool,
     /// The protocols to which the connection may switch.
     pub(crate) offer: Option<Offer>,
+    /// Whose the connection is to be; none = it may be anybody's.
+    pub(crate) introduction: Option<Introduction>,
 }
 
 /// A response as it comes from an endpoint.
@@ -130,7 +134,13 @@ pub(crate) async fn exchange(
 
 async fn connect(alarm: &Alarm, terms: &Terms) -> Result<Connection, ExchangeError> {
     let until = earlier(deadline(alarm.clock().now(), terms.timeouts.connect), terms.total);
-    let mut connecting = pin!(TcpStream::connect(terms.endpoint));
+    let mut connecting = pin!(async {
+        let mut stream = TcpStream::connect(terms.endpoint).await?;
+        if let Some(introduction) = &terms.introduction {
+            stream.write_all(&introduction.header()).await?;
+        }
+        Ok(stream)
+    });
     let stream = poll_fn(|context| match connecting.as_mut().poll(context) {
         Poll::Ready(result) => Poll::Ready(result.map_err(ExchangeError::Refused)),
         Poll::Pending if alarm.passed(until, context) => Poll::Ready(Err(ExchangeError::ConnectTimeout)),
