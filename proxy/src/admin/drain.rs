@@ -31,6 +31,8 @@ const LOOK: Duration = Duration::from_millis(20);
 /// How long a drain waits unless told otherwise, and at most.
 const WAIT: Duration = Duration::from_secs(60);
 const LONGEST_WAIT: Duration = Duration::from_secs(3_600);
+/// How much longer a drain waits for the end of tunnels that it cut.
+const CUT: Duration = Duration::from_secs(2);
 /// How often a drain tries anew when others change the same service at the same time.
 const TRIES: u32 = 5;
 
@@ -55,6 +57,8 @@ enum OnTimeout {
     Fail,
     /// Say so with a 200, and let the caller go on.
     Proceed,
+    /// The same, once its tunnels are closed. What is left of requests has deadlines of its own.
+    Kill,
 }
 
 /// `POST …/endpoints/{id}/drain`: answers when nothing is in flight any more.
@@ -149,11 +153,12 @@ async fn finish(
     admin: &Admin,
     endpoint: &OfEndpoint,
     revision: u64,
-    deadline: Instant,
+    mut deadline: Instant,
     on_timeout: OnTimeout,
 ) -> Result<Json<EndpointJson>, Problem> {
     // A request may have loaded the last snapshot and not picked yet: one quiet look isn't enough.
     let mut quiet = 0;
+    let mut to_cut = on_timeout == OnTimeout::Kill;
     loop {
         let service = target::service(admin, &endpoint.service.spec.name)?;
         let taken_in = service.revision >= revision;
@@ -162,16 +167,19 @@ async fn finish(
         if quiet == 2 {
             return Ok(Json(EndpointJson::of(known)));
         }
-        if Instant::now() >= deadline {
+        if Instant::now() >= deadline && std::mem::take(&mut to_cut) {
+            service.live.cut_tunnels(&known.live);
+            deadline += CUT;
+        } else if Instant::now() >= deadline {
             let mut body = EndpointJson::of(known);
             let left = if taken_in { format!("{} still in flight", body.in_flight) } else { NOT_TAKEN_IN.to_owned() };
-            if on_timeout == OnTimeout::Proceed {
+            if on_timeout != OnTimeout::Fail {
                 body.note = Some(left);
                 return Ok(Json(body));
             }
             let detail = format!(
                 "{} is draining, but not empty yet: {left}. It gets no new work; ask again to wait longer, ask with \
-                 \"on_timeout\":\"proceed\" to go on, or POST …/ready to take it back",
+                 \"on_timeout\":\"proceed\" to go on or \"kill\" to close its tunnels, or POST …/ready to take it back",
                 endpoint.path()
             );
             return Err(Problem::new(StatusCode::GATEWAY_TIMEOUT, detail));

@@ -136,6 +136,7 @@ pub(super) fn after(
         lease: None,
         control: spec.control,
         in_flight: 0,
+        tunnels: 0,
         requests: 0,
         note: Some(NOT_TAKEN_IN.into()),
     })

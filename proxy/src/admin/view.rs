@@ -174,8 +174,11 @@ pub struct EndpointJson {
     /// Whether it is marked to serve the control.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub control: bool,
-    /// Requests that are with it now, through this proxy.
+    /// Requests and tunnels that are with it now, through this proxy.
     pub in_flight: u64,
+    /// Of these, the tunnels, such as WebSockets.
+    #[serde(default)]
+    pub tunnels: u64,
     /// Requests sent to it.
     pub requests: u64,
     /// What the caller of a change should know.
@@ -313,6 +316,7 @@ impl EndpointJson {
             lease: endpoint.is_leased().then(|| endpoint.standing.name().to_owned()),
             control: endpoint.control,
             in_flight: endpoint.live.in_flight(),
+            tunnels: endpoint.live.tunnels(),
             requests: endpoint.live.requests(),
             note: None,
         }

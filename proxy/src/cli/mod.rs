@@ -322,6 +322,8 @@ enum OnTimeout {
     Fail,
     /// Exit with 0 all the same
     Proceed,
+    /// The same, once its tunnels (WebSockets) are closed
+    Kill,
 }
 
 impl OnTimeout {
@@ -329,6 +331,7 @@ impl OnTimeout {
         match self {
             Self::Fail => "fail",
             Self::Proceed => "proceed",
+            Self::Kill => "kill",
         }
     }
 }

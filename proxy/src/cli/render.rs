@@ -120,7 +120,7 @@ impl Page {
     /// What a change of an endpoint came to.
     pub(super) fn endpoint(self, endpoint: &EndpointJson) -> String {
         let (state, tone) = (endpoint.state.clone(), state_tone(&endpoint.state));
-        let rows = vec![vec![plain(&endpoint.id), (state, tone), plain(format!("{} in flight", endpoint.in_flight))]];
+        let rows = vec![vec![plain(&endpoint.id), (state, tone), plain(format!("{} in flight", in_flight(endpoint)))]];
         self.table("", &rows) + &self.note(endpoint.note.as_deref())
     }
 
@@ -278,9 +278,18 @@ fn endpoint_row(arm: Arm, endpoint: &EndpointJson) -> Vec<Cell> {
         (endpoint.state.clone(), state_tone(&endpoint.state)),
         plain(endpoint.version.as_deref().unwrap_or("–")),
         plain(endpoint.weight.to_string()),
-        plain(endpoint.in_flight.to_string()),
+        plain(in_flight(endpoint)),
         plain(endpoint.requests.to_string()),
     ]
+}
+
+/// How much is in flight, and how many of it are tunnels.
+fn in_flight(endpoint: &EndpointJson) -> String {
+    match endpoint.tunnels {
+        0 => endpoint.in_flight.to_string(),
+        1 => format!("{} (1 tunnel)", endpoint.in_flight),
+        tunnels => format!("{} ({tunnels} tunnels)", endpoint.in_flight),
+    }
 }
 
 fn state_tone(state: &str) -> Tone {
@@ -327,6 +336,7 @@ mod tests {
             lease: None,
             control: false,
             in_flight: 3,
+            tunnels: 0,
             requests: 9,
             note: None,
         }
@@ -336,6 +346,12 @@ mod tests {
     fn a_name_never_commands_the_terminal() {
         let text = Page::new(false).endpoint(&endpoint("a\x1b[2Jb\n", "ready"));
         assert_eq!(text, "a\u{fffd}[2Jb\u{fffd}  ready  3 in flight\n");
+    }
+
+    #[test]
+    fn tunnels_are_told_apart_from_requests() {
+        let talking = |tunnels| EndpointJson { tunnels, ..endpoint("a", "ready") };
+        assert_eq!([0, 1, 2].map(|n| in_flight(&talking(n))), ["3", "3 (1 tunnel)", "3 (2 tunnels)"]);
     }
 
     #[test]

@@ -105,6 +105,8 @@ pub(super) struct RawListener {
     pub(super) address: Spanned<String>,
     #[serde(default)]
     pub(super) trusted: Texts,
+    #[serde(default)]
+    pub(super) proxy_protocol: Texts,
     pub(super) header_timeout: Value,
     pub(super) idle_timeout: Value,
     pub(super) max_header_bytes: Value,
@@ -156,6 +158,7 @@ pub(super) struct RawService {
     pub(super) control: Texts,
     pub(super) protocol: Text,
     pub(super) max_body: Value,
+    pub(super) proxy_protocol: Text,
     pub(super) split: Option<RawSplit>,
     pub(super) verdict: Option<Spanned<RawVerdict>>,
     pub(super) rollout: RawRollout,
@@ -256,6 +259,7 @@ pub(super) struct RawTimeouts {
     pub(super) idle: Value,
     pub(super) total: Value,
     pub(super) keep_alive: Value,
+    pub(super) tunnel_idle: Value,
 }
 
 /// `[[service.NAME.alert]]`

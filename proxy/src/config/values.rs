@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use http::header::HeaderName;
 
+use crate::model::proxy_protocol::Version;
 use crate::model::spec::{AdminAddress, Cidr, HeaderMatch, SmtpServer, SmtpTls, Sticky};
 
 use super::units::Reason;
@@ -74,6 +75,15 @@ pub(super) fn cidr(text: &str) -> Result<Cidr, Reason> {
         Some(_) => return Err(HELP.to_owned()),
     };
     Ok(Cidr { address, prefix })
+}
+
+/// A version of the PROXY protocol.
+pub(super) fn proxy_protocol(text: &str) -> Result<Version, Reason> {
+    match text {
+        "v1" => Ok(Version::V1),
+        "v2" => Ok(Version::V2),
+        _ => Err("a version of the PROXY protocol is \"v1\" or \"v2\"".to_owned()),
+    }
 }
 
 /// A host to answer for, in lower case, without port or final dot; `*` = any.

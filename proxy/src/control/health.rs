@@ -90,7 +90,8 @@ fn wanted(service: &ServiceView) -> HashMap<Key, Watched> {
     for arm in Arm::BOTH {
         for endpoint in service.pools.get(arm) {
             let host = host.clone().unwrap_or_else(|| endpoint.address.to_string());
-            let target = Target { address: endpoint.address, host, spec: spec.clone() };
+            let (address, proxy_protocol) = (endpoint.address, service.spec.proxy_protocol);
+            let target = Target { address, host, spec: spec.clone(), proxy_protocol };
             let watched = Watched { target, endpoint: Arc::clone(&endpoint.live) };
             all.insert((arm, Arc::clone(&endpoint.id)), watched);
         }

@@ -1,7 +1,7 @@
 //! One downstream connection: parked while it waits for a request, hyper's server on it
-//! while it has one.
+//! while it has one, a tunnel once it has switched to another protocol.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
@@ -10,8 +10,10 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use bytes::{Bytes, BytesMut};
 use http::header::HeaderMap;
-use hyper::server::conn::http1;
+use hyper::rt::Write as _;
+use hyper::server::conn::http1::{self, Parts};
 use hyper::service::service_fn;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
@@ -21,13 +23,17 @@ use super::clock::{Alarm, deadline};
 use super::core::Core;
 use super::handle::handle;
 use super::http2;
+use super::introduction::Introduced;
 use super::listen::OpenConnection;
+use super::preface::Preface;
 use super::record::Met;
 use super::socket::{Socket, Woken};
 use super::splice::Bypass;
 use super::tls::Acceptor;
 use super::transport::Transport;
+use super::tunnel::{Far, Tunnel};
 use crate::live::counters;
+use crate::model::proxy_protocol::Header;
 use crate::model::spec::ListenerSpec;
 
 /// A connection whose requests follow each other within this time is brisk: it keeps what it
@@ -48,6 +54,9 @@ pub(crate) struct Downstream {
     pub(crate) peer: IpAddr,
     /// The same, as it goes into `X-Forwarded-For`.
     pub(crate) peer_text: Rc<str>,
+    /// The peer's port, and where it came.
+    pub(crate) port: u16,
+    pub(crate) local: SocketAddr,
     /// Whether what the peer says of its own clients is believed.
     pub(crate) trusted: bool,
     listener: Arc<ListenerSpec>,
@@ -64,6 +73,10 @@ pub(crate) struct Downstream {
     brisk: Cell<bool>,
     /// The way of long bodies past serin's memory; none where they have to be encrypted.
     pub(crate) bypass: Option<Bypass>,
+    /// Where it is to go on in another protocol: set before the answer that says so.
+    pub(crate) far: RefCell<Option<Box<Far>>>,
+    /// Connections to endpoints that were told whose they are.
+    pub(crate) introduced: RefCell<Option<Box<Introduced>>>,
 }
 
 /// What a connection waits for, and since when.
@@ -78,13 +91,15 @@ enum Phase {
 }
 
 impl Downstream {
-    fn new(core: &Rc<Core>, listener: &Arc<ListenerSpec>, peer: SocketAddr) -> Rc<Self> {
-        let peer = peer.ip().to_canonical();
+    fn new(core: &Rc<Core>, listener: &Arc<ListenerSpec>, peer: SocketAddr, local: SocketAddr) -> Rc<Self> {
+        let (peer, port) = (peer.ip().to_canonical(), peer.port());
         Rc::new(Self {
             core: Rc::clone(core),
             alarm: core.clock.alarm(),
             peer,
             peer_text: peer.to_string().into(),
+            port,
+            local,
             trusted: listener.trusted.iter().any(|range| range.contains(peer)),
             listener: Arc::clone(listener),
             phase: Cell::new(Phase::Idle(core.clock.refresh())),
@@ -94,6 +109,8 @@ impl Downstream {
             met: Met::default(),
             brisk: Cell::new(false),
             bypass: listener.tls.is_none().then(|| Bypass::new(&core.pipes)),
+            far: RefCell::default(),
+            introduced: RefCell::default(),
         })
     }
 
@@ -104,6 +121,8 @@ impl Downstream {
             alarm: self.core.clock.alarm(),
             peer: self.peer,
             peer_text: Rc::clone(&self.peer_text),
+            port: self.port,
+            local: self.local,
             trusted: self.trusted,
             listener: Arc::clone(&self.listener),
             phase: Cell::new(Phase::Busy),
@@ -114,6 +133,8 @@ impl Downstream {
             brisk: Cell::new(false),
             // Frames of many bodies share the socket.
             bypass: None,
+            far: RefCell::default(),
+            introduced: RefCell::default(),
         })
     }
 
@@ -232,12 +253,16 @@ pub(crate) struct Serving {
 }
 
 enum State {
+    /// Is told whose it is.
+    Preface(Box<Preface>, Option<Arc<Acceptor>>),
     /// Agrees with the client on keys.
     Handshake(Box<Handshake>),
     /// Waits for a request.
     Parked(Socket),
-    /// Has one, or had one a moment ago. Gives the socket back to park it again.
-    Busy(Pin<Box<dyn Future<Output = Option<Socket>>>>),
+    /// Has one, or had one a moment ago. Says how it goes on.
+    Busy(Pin<Box<dyn Future<Output = Self>>>),
+    /// Has switched to another protocol.
+    Tunnel(Box<Tunnel<Transport>>),
     /// Over.
     Ended,
 }
@@ -248,14 +273,18 @@ impl Serving {
         core: &Rc<Core>,
         listener: &Arc<ListenerSpec>,
         counted: OpenConnection,
-        acceptor: Option<&Acceptor>,
+        acceptor: Option<&Arc<Acceptor>>,
         stream: TcpStream,
         peer: SocketAddr,
     ) -> Self {
-        let downstream = Downstream::new(core, listener, peer);
-        let state = match acceptor {
-            Some(acceptor) => State::Handshake(Box::new(Handshake::begin(acceptor, stream, downstream))),
-            None => State::Parked(Socket::new(Transport::Plain(stream), downstream)),
+        // Who is gone already has none any more.
+        let local = stream.local_addr().unwrap_or(listener.address);
+        let downstream = Downstream::new(core, listener, peer, local);
+        let is_proxy = listener.proxy_protocol.iter().any(|range| range.contains(peer.ip()));
+        let state = if is_proxy {
+            State::Preface(Box::new(Preface::begin(stream, downstream)), acceptor.cloned())
+        } else {
+            State::first(acceptor.map(Arc::as_ref), stream, downstream)
         };
         Self { state, _counted: counted }
     }
@@ -300,13 +329,41 @@ impl Handshake {
 impl State {
     /// A connection after its handshake.
     fn shaken(socket: Socket) -> Self {
-        if socket.agreed_on_http2() { Self::Busy(Box::pin(http2::serve(socket))) } else { Self::Parked(socket) }
+        if socket.agreed_on_http2() { Self::http2(socket) } else { Self::Parked(socket) }
+    }
+
+    /// A connection by HTTP/2, to its end.
+    fn http2(socket: Socket) -> Self {
+        Self::Busy(Box::pin(async {
+            http2::serve(socket).await;
+            Self::Ended
+        }))
+    }
+
+    /// What a connection begins with, once it is known whose it is.
+    fn first(acceptor: Option<&Acceptor>, stream: TcpStream, downstream: Rc<Downstream>) -> Self {
+        match acceptor {
+            Some(acceptor) => Self::Handshake(Box::new(Handshake::begin(acceptor, stream, downstream))),
+            None => Self::Parked(Socket::new(Transport::Plain(stream), downstream)),
+        }
+    }
+
+    /// Goes on behind a PROXY header with whose connection it is.
+    fn introduced(self, header: Header) -> Self {
+        let Self::Preface(preface, acceptor) = self else { return self };
+        let (stream, mut downstream) = preface.into_parts();
+        if let Some((source, destination)) = header.addresses {
+            downstream = Downstream::new(&downstream.core, &downstream.listener, source, destination);
+        } else {
+            downstream.handshaken();
+        }
+        Self::first(acceptor.as_deref(), stream, downstream)
     }
 
     /// Takes the socket out of its parking place and begins to talk.
     fn begin(&mut self) -> Self {
         match std::mem::replace(self, Self::Ended) {
-            Self::Parked(socket) if socket.begins_http2() => Self::Busy(Box::pin(http2::serve(socket))),
+            Self::Parked(socket) if socket.begins_http2() => Self::http2(socket),
             Self::Parked(socket) => Self::Busy(Box::pin(talk(socket))),
             other => other,
         }
@@ -320,20 +377,28 @@ impl Future for Serving {
         let state = &mut self.state;
         loop {
             *state = match state {
+                State::Preface(preface, _) => match ready!(preface.poll(context)) {
+                    Some(header) => std::mem::replace(state, State::Ended).introduced(header),
+                    None => State::Ended,
+                },
                 State::Handshake(handshake) => ready!(handshake.poll(context)).map_or(State::Ended, State::shaken),
                 State::Parked(socket) => match ready!(socket.poll_wake(context)) {
                     Woken::Ended => State::Ended,
                     Woken::Began => state.begin(),
                 },
-                State::Busy(talk) => ready!(talk.as_mut().poll(context)).map_or(State::Ended, State::Parked),
+                State::Busy(talk) => ready!(talk.as_mut().poll(context)),
+                State::Tunnel(tunnel) => {
+                    ready!(Pin::new(tunnel).poll(context));
+                    State::Ended
+                }
                 State::Ended => return Poll::Ready(()),
             };
         }
     }
 }
 
-/// Serves requests until the connection ends or may be parked; then the socket comes back.
-async fn talk(socket: Socket) -> Option<Socket> {
+/// Serves requests until the connection ends, may be parked, or switches to another protocol.
+async fn talk(socket: Socket) -> State {
     let downstream = Rc::clone(socket.downstream());
     let core = Rc::clone(&downstream.core);
     let service = {
@@ -366,16 +431,36 @@ async fn talk(socket: Socket) -> Option<Socket> {
     });
     match ended.await {
         None => {
-            let parts = connection.into_parts();
-            let mut socket = parts.io;
-            socket.give_back(parts.read_buf);
-            Some(socket)
+            let Parts { io: mut socket, read_buf, .. } = connection.into_parts();
+            socket.give_back(read_buf);
+            // A parked connection holds none of others.
+            downstream.introduced.take();
+            State::Parked(socket)
         }
-        Some(Ok(())) => None,
+        Some(Ok(())) => {
+            let Parts { io: mut socket, read_buf, .. } = connection.into_parts();
+            if let Some(far) = downstream.far.take() {
+                let (transport, ahead) = socket.into_parts();
+                return State::Tunnel(Box::new(Tunnel::new(*far, transport, join(read_buf, ahead), &downstream.alarm)));
+            }
+            // Where a request had an `Upgrade`, hyper leaves the end to us; else it is reached already.
+            let _either_way_it_is_over = poll_fn(|context| Pin::new(&mut socket).poll_shutdown(context)).await;
+            State::Ended
+        }
         Some(Err(error)) => {
             let error = &error as &dyn std::error::Error;
             tracing::debug!(peer = %downstream.peer, error, "Connection ended early");
-            None
+            State::Ended
         }
     }
+}
+
+/// What came first, and what came next.
+fn join(first: Bytes, next: Bytes) -> Bytes {
+    if next.is_empty() {
+        return first;
+    }
+    let mut joined = BytesMut::from(first);
+    joined.extend_from_slice(&next);
+    joined.freeze()
 }

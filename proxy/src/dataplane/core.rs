@@ -11,6 +11,7 @@ use arc_swap::cache::Cache;
 use bytes::BytesMut;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
+use tokio::time::Instant;
 
 use super::clock::Clock;
 use super::splice::Pipes;
@@ -32,12 +33,14 @@ pub(crate) struct Core {
     pub(crate) draining: Cell<bool>,
     /// Where a write puts its parts together; nobody holds it for longer than that.
     pub(crate) scratch: RefCell<Vec<u8>>,
-    /// Where parked connections read the first bytes of a request.
+    /// Where parked connections read the first bytes of a request, and tunnels all of theirs.
     pub(crate) first_bytes: RefCell<BytesMut>,
     /// Pipes of the kernel, for long bodies.
     pub(crate) pipes: Rc<Pipes>,
     /// Where the frames of HTTP/2 are read, to be looked at before they are handed on.
     pub(crate) frames: RefCell<Vec<u8>>,
+    /// [`Live::recalls`] as this core has followed them.
+    recalls: Cell<u64>,
     snapshots: RefCell<SnapshotReader>,
     rng: RefCell<StdRng>,
     heads: RefCell<Vec<Vec<u8>>>,
@@ -57,10 +60,21 @@ impl Core {
             first_bytes: RefCell::default(),
             pipes: Rc::default(),
             frames: RefCell::default(),
+            recalls: Cell::default(),
             snapshots: RefCell::new(reader),
             rng: RefCell::new(StdRng::from_rng(&mut rand::rng())),
             heads: RefCell::default(),
         })
+    }
+
+    /// Looks after what no connection does: tunnels that may have to end, and connections that nobody uses.
+    /// Returns whether any of the latter are left.
+    pub(crate) fn sweep(&self, now: Instant) -> bool {
+        let recalls = self.live.recalls();
+        if self.recalls.replace(recalls) != recalls {
+            self.clock.wake_all();
+        }
+        self.pool.sweep(now)
     }
 
     /// The snapshot in force: one atomic load.

@@ -5,23 +5,25 @@ use std::ops::Range;
 use std::pin::pin;
 use std::rc::Rc;
 
-use http::header;
+use http::header::{self, HeaderMap};
 use http::request::Parts;
-use http::{Method, Response};
+use http::{Method, Response, StatusCode};
 use http_body::Body as _;
 use hyper::body::Incoming;
 
 use super::body::Body;
 use super::clock::deadline;
 use super::connection::Downstream;
+use super::introduction::introduce;
 use super::matcher::{self, BodyMatcher};
 use super::pick::pick;
 use super::record::Record;
 use super::respond::{ProxyError, bad_reason};
 use super::session;
 use super::upstream::head::RequestFraming;
-use super::upstream::{Answer, ExchangeError, Outbound, Terms};
+use super::upstream::{Answer, ExchangeError, Offer, Outbound, Terms};
 use crate::model::outcome::BadReason;
+use crate::model::spec::ErrorMatchers;
 use crate::model::split::Arm;
 
 /// What an attempt needs of a request.
@@ -35,6 +37,8 @@ pub(crate) struct Outgoing {
     pub(crate) idempotent: bool,
     /// Whether it is a `HEAD`.
     pub(crate) to_head: bool,
+    /// The protocols to which its connection may switch.
+    pub(crate) offer: Option<Offer>,
 }
 
 /// How a failed attempt is followed up.
@@ -62,17 +66,26 @@ pub(crate) async fn forward(
     let core = &downstream.core;
     let service = record.service().clone();
     let pool = service.serving(arm);
-    let Outgoing { sender, members, idempotent, to_head } = outgoing;
-    let (members, idempotent, to_head) = (members.clone(), *idempotent, *to_head);
+    let Outgoing { sender, members, idempotent, to_head, offer } = outgoing;
+    let (members, idempotent, to_head, offer) = (members.clone(), *idempotent, *to_head, offer.take());
     let mut index = pick(core, pool, &members, None).ok_or(ProxyError::NoEndpoint)?;
     let timeouts = service.spec.timeouts;
     let total = deadline(core.clock.now(), timeouts.total);
-    let mut terms = Terms { endpoint: pool[index].address, timeouts, total, to_head, reuse: true };
+    let mut terms =
+        Terms { endpoint: pool[index].address, timeouts, total, to_head, reuse: true, offer, introduction: None };
+    let own = service.spec.proxy_protocol.map(|version| introduce(downstream, record.address(), version));
+    let connections = match &own {
+        Some((introduction, own)) => {
+            terms.introduction = Some(*introduction);
+            own
+        }
+        None => &core.pool,
+    };
     let mut tries = 0;
     record.attempt(index);
     loop {
         let answer = {
-            let mut exchange = pin!(sender.exchange(&core.pool, &downstream.alarm, &terms));
+            let mut exchange = pin!(sender.exchange(connections, &downstream.alarm, &terms));
             // An answer that doesn't come is slow when the time has passed, not when it comes.
             let unless_slow = poll_fn(|context| {
                 let answer = exchange.as_mut().poll(context);
@@ -152,6 +165,21 @@ pub(crate) fn framing(parts: &Parts, body: &Incoming) -> RequestFraming {
     }
 }
 
+/// Judges the head of an answer by what the service calls bad.
+pub(crate) fn judge(
+    record: &mut Record,
+    errors: &ErrorMatchers,
+    request: &Parts,
+    status: StatusCode,
+    headers: &HeaderMap,
+) {
+    if let Some(reason) = matcher::judge_head(errors, status.as_u16(), headers) {
+        record.bad(reason);
+    } else if session::is_lost(errors, request, headers) {
+        record.bad(BadReason::Session);
+    }
+}
+
 /// Judges an answer by what the service calls bad, and makes the client's response of it.
 pub(crate) fn relay(
     downstream: &Rc<Downstream>,
@@ -164,14 +192,10 @@ pub(crate) fn relay(
     core.return_head_buffer(std::mem::take(&mut answer.spare));
     let status = answer.status.as_u16();
     record.answered(status, core.clock.refresh());
+    let headers = answer.headers;
     let service = record.service().clone();
     let errors = &service.spec.verdict.errors;
-    let headers = answer.headers;
-    if let Some(reason) = matcher::judge_head(errors, status, &headers) {
-        record.bad(reason);
-    } else if session::is_lost(errors, request, &headers) {
-        record.bad(BadReason::Session);
-    }
+    judge(&mut record, errors, request, answer.status, &headers);
     let body = match answer.body.take_whole() {
         Some(bytes) => {
             if matcher::is_bad(errors, &headers, &bytes) {

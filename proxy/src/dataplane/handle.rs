@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use http::header::{self, HeaderMap};
 use http::request::Parts;
-use http::{Method, Request, Response};
+use http::{Method, Request, Response, StatusCode};
 use http_body::Body as _;
 use hyper::body::Incoming;
 
@@ -23,6 +23,7 @@ use super::matcher;
 use super::record::{self, Record};
 use super::respond::{self, ProxyError};
 use super::sticky::{self, Draw};
+use super::tunnel;
 use super::upstream::{Call, ClientBody, Outbound, Sender};
 use crate::model::spec::Protocol;
 use crate::model::split::Arm;
@@ -87,6 +88,9 @@ pub(crate) async fn handle(
         Said::Open(told) => {
             let mut outgoing = outgoing(&downstream, &record, &parts, body, &request_id, members, told.as_deref());
             match forward(&downstream, &mut record, arm, &mut outgoing).await {
+                Ok(answer) if answer.status == StatusCode::SWITCHING_PROTOCOLS => {
+                    tunnel::open(&downstream, record, &parts, answer)
+                }
                 Ok(answer) => relay(&downstream, record, &parts, answer),
                 Err(error) => {
                     if error.is_heard() {
@@ -217,14 +221,17 @@ fn outgoing(
         flags: told,
     };
     let service = &record.service().spec;
+    let offer = tunnel::offered(parts, !body.is_end_stream()).filter(|_| service.protocol == Protocol::Http1);
     let body = ClientBody::new(body, parts.version, service.max_body_bytes);
     let sender = match service.protocol {
         Protocol::Http1 => {
-            Outbound::Http1(Sender::new(head::write(&downstream.core, parts, framing, &forwarded), body, framing))
+            let head = head::write(&downstream.core, parts, framing, &forwarded, offer.as_ref());
+            Outbound::Http1(Sender::new(head, body, framing))
         }
         Protocol::H2c => Outbound::H2c(Box::new(Call::new(head::request(parts, framing, &forwarded), body))),
     };
-    Outgoing { sender, members, idempotent: parts.method.is_idempotent(), to_head: parts.method == Method::HEAD }
+    let (idempotent, to_head) = (parts.method.is_idempotent(), parts.method == Method::HEAD);
+    Outgoing { sender, members, idempotent, to_head, offer }
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use http::{Request, Uri, Version};
 
 use super::core::Core;
 use super::sticky;
+use super::upstream::Offer;
 use super::upstream::head::{self as wire, RequestFraming};
 
 /// What an application is told of flags. Nobody but serin may say it, no trusted peer either.
@@ -65,13 +66,23 @@ impl Fields for HeaderMap {
 }
 
 /// Writes the head of a request for HTTP/1.1.
-pub(crate) fn write(core: &Core, parts: &Parts, framing: RequestFraming, forwarded: &Forwarded<'_>) -> Vec<u8> {
+pub(crate) fn write(
+    core: &Core,
+    parts: &Parts,
+    framing: RequestFraming,
+    forwarded: &Forwarded<'_>,
+    offer: Option<&Offer>,
+) -> Vec<u8> {
     let mut out = core.head_buffer();
     let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
     wire::write_request_line(&mut out, &parts.method, target);
     let host = host(parts);
     wire::write_field(&mut out, "host", host);
     put_fields(&mut out, parts, host, forwarded);
+    if let Some(offer) = offer {
+        wire::write_field(&mut out, "connection", b"upgrade");
+        wire::write_field(&mut out, "upgrade", offer.text().as_bytes());
+    }
     wire::write_end(&mut out, framing);
     out
 }
@@ -203,7 +214,8 @@ mod tests {
         let (parts, ()) = request.body(()).expect("a request").into_parts();
         let (live, _reports) = Live::new(1);
         let forwarded = Forwarded { for_: "203.0.113.9", trusted, secure: false, request_id: "id", flags };
-        String::from_utf8(write(&Core::new(0, live), &parts, RequestFraming::Length(3), &forwarded)).expect("text")
+        let head = write(&Core::new(0, live), &parts, RequestFraming::Length(3), &forwarded, None);
+        String::from_utf8(head).expect("text")
     }
 
     #[test]
@@ -233,6 +245,20 @@ mod tests {
         }
         assert!(head.contains("x-forwarded-for: 203.0.113.9"), "a client took it away: {head}");
         assert!(head.contains("\r\nhost: a\r\n"), "a client took it away: {head}");
+    }
+
+    #[test]
+    fn of_what_speaks_of_one_connection_an_offer_alone_goes_upstream() {
+        let request = Request::get("/").header("host", "a").header("connection", "Upgrade, x-private");
+        let request = request.header("upgrade", "websocket").header("x-private", "1").header("te", "trailers");
+        let (parts, ()) = request.body(()).expect("a request").into_parts();
+        let (live, _reports) = Live::new(1);
+        let forwarded = Forwarded { for_: "::1", trusted: false, secure: false, request_id: "id", flags: None };
+        let offer = Offer::of("websocket").expect("an offer");
+        let head = write(&Core::new(0, live), &parts, RequestFraming::None, &forwarded, Some(&offer));
+        let head = String::from_utf8(head).expect("text");
+        assert!(head.ends_with("x-request-id: id\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n"), "{head}");
+        assert!(!head.contains("private") && !head.contains("te:"), "{head}");
     }
 
     #[test]

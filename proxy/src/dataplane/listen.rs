@@ -126,7 +126,7 @@ fn admit(core: &Rc<Core>, listener: &Listener, stream: TcpStream, peer: SocketAd
         tracing::debug!(listener = %spec.name, %peer, "Connection refused: too many are open");
         return;
     }
-    tokio::task::spawn_local(Serving::new(core, spec, counted, acceptor.as_deref(), stream, peer));
+    tokio::task::spawn_local(Serving::new(core, spec, counted, acceptor.as_ref(), stream, peer));
 }
 
 /// Counts a connection as long as it is open, however it ends.

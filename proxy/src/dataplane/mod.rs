@@ -4,7 +4,8 @@
 //! May know: model, live, telemetry. Never: store, control, admin. A request reads
 //! top to bottom in `handle.rs`: route, admit, draw (`sticky.rs`), flags (`flags.rs`), pick (`pick.rs`),
 //! forward (`forward.rs` over `upstream/`), record (`record.rs`). `respond.rs` is
-//! the one place where an error becomes a response.
+//! the one place where an error becomes a response. A connection that switches to another protocol goes on in
+//! `tunnel/`.
 
 mod authority;
 mod body;
@@ -16,10 +17,12 @@ mod forward;
 mod handle;
 mod head;
 mod http2;
+mod introduction;
 mod listen;
 mod matcher;
 mod pick;
 mod plain;
+mod preface;
 mod record;
 mod respond;
 mod session;
@@ -28,6 +31,7 @@ mod splice;
 mod sticky;
 pub mod tls;
 mod transport;
+mod tunnel;
 mod upstream;
 
 use std::net::SocketAddr;
@@ -169,8 +173,8 @@ fn run_core(id: usize, live: Arc<Live>, listeners: Vec<BoundListener>, stop: wat
     };
     runtime.block_on(async move {
         let core = Core::new(id, live);
-        let pool = Rc::clone(&core.pool);
-        tokio::task::spawn_local(Rc::clone(&core.clock).run(move |now| pool.sweep(now)));
+        let swept = Rc::clone(&core);
+        tokio::task::spawn_local(Rc::clone(&core.clock).run(move |now| swept.sweep(now)));
         let accepting = listeners.into_iter().map(|listener| {
             let mut stop = stop.clone();
             let stopped = async move {

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use super::core::{Core, ServiceRef};
 use super::matcher;
 use super::sticky::Drawn;
+use super::tunnel::OpenTunnel;
 use crate::live::Report;
 use crate::live::service::Ending;
 use crate::model::outcome::{BadOutcome, BadReason, BadSample, PerSignal};
@@ -185,9 +186,21 @@ impl Record {
         self.core.live.report(Report { service: self.service.shared(), outcome });
     }
 
+    /// The client's address.
+    pub(crate) const fn address(&self) -> IpAddr {
+        self.address
+    }
+
     /// The service that the request is for.
     pub(crate) const fn service(&self) -> &ServiceRef {
         &self.service
+    }
+
+    /// Ends the record of a request whose connection becomes a tunnel, which is with the endpoint from now on.
+    /// None if no endpoint has the request.
+    pub(crate) fn into_tunnel(mut self) -> Option<OpenTunnel> {
+        let endpoint = &self.service.pools.get(self.arm)[self.with_endpoint.take()?].live;
+        Some(OpenTunnel::begin(&self.core, &self.service.live, endpoint, self.arm, &self.request_id))
     }
 
     fn leave_endpoint(&mut self) {

@@ -89,6 +89,11 @@ impl Socket {
         self.ahead = if unused.is_empty() { Bytes::new() } else { unused };
     }
 
+    /// What the client's bytes come by, and those that were read ahead.
+    pub(crate) fn into_parts(self) -> (Transport, Bytes) {
+        (self.stream.into_inner(), self.ahead)
+    }
+
     /// Waits for the first bytes of a request, in a buffer that all connections of the core
     /// share: as many as wait, as few buffers there are.
     pub(crate) fn poll_wake(&mut self, context: &mut Context<'_>) -> Poll<Woken> {

@@ -1,4 +1,4 @@
-//! What is known of one endpoint: is it healthy, how much is in flight.
+//! What is known of one endpoint: is it healthy, how much is in flight, how many tunnels are open.
 
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
@@ -13,6 +13,8 @@ pub struct EndpointLive {
     health: AtomicU8,
     /// When it was last seen to stop being up, in milliseconds since the Unix epoch; 0 = never.
     left_up: AtomicU64,
+    /// How many times its tunnels were cut: see [`EndpointLive::cuts`].
+    cuts: AtomicU64,
     cores: Box<[Padded<EndpointCore>]>,
 }
 
@@ -21,6 +23,7 @@ pub struct EndpointLive {
 pub struct EndpointCore {
     in_flight: AtomicU64,
     requests: AtomicU64,
+    tunnels: AtomicU64,
 }
 
 impl EndpointLive {
@@ -28,6 +31,7 @@ impl EndpointLive {
         let live = Self {
             health: AtomicU8::new(0),
             left_up: AtomicU64::new(0),
+            cuts: AtomicU64::new(0),
             cores: (0..cores).map(|_| Padded::default()).collect(),
         };
         live.set_health(health);
@@ -61,15 +65,38 @@ impl EndpointLive {
         self.health.store(code, Ordering::Relaxed);
     }
 
-    /// Requests that are with the endpoint now.
-    pub fn in_flight(&self) -> u64 {
+    fn sum(&self, counter: impl Fn(&EndpointCore) -> &AtomicU64) -> u64 {
         // A core may be read between its two stores: then the sum is one off, never wildly.
-        self.cores.iter().map(|core| core.0.in_flight.load(Ordering::Relaxed)).sum()
+        self.cores.iter().map(|core| counter(&core.0).load(Ordering::Relaxed)).sum()
+    }
+
+    /// Requests and tunnels that are with the endpoint now.
+    pub fn in_flight(&self) -> u64 {
+        self.sum(|core| &core.in_flight)
     }
 
     /// Requests sent to it since it is known.
     pub fn requests(&self) -> u64 {
-        self.cores.iter().map(|core| core.0.requests.load(Ordering::Relaxed)).sum()
+        self.sum(|core| &core.requests)
+    }
+
+    /// Tunnels through it that are open now.
+    pub fn tunnels(&self) -> u64 {
+        self.sum(|core| &core.tunnels)
+    }
+
+    /// Requests that it hasn't answered yet. A tunnel was answered when it opened.
+    pub fn awaited(&self) -> u64 {
+        self.in_flight().saturating_sub(self.tunnels())
+    }
+
+    /// Counts the times that its tunnels were cut: one that opened before the last of them is to end.
+    pub fn cuts(&self) -> u64 {
+        self.cuts.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn cut_tunnels(&self) {
+        self.cuts.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Notes on a core that a request went to the endpoint.
@@ -82,6 +109,17 @@ impl EndpointLive {
     /// Notes on the same core that the request is done with the endpoint.
     pub fn end(&self, core: usize) {
         counters::sub(&self.cores[core].0.in_flight, 1);
+    }
+
+    /// Notes on a core that a request which is with the endpoint became a tunnel. It stays in flight.
+    pub fn begin_tunnel(&self, core: usize) {
+        counters::add(&self.cores[core].0.tunnels, 1);
+    }
+
+    /// Notes on the same core that the tunnel has ended, and with it what the request had begun.
+    pub fn end_tunnel(&self, core: usize) {
+        counters::sub(&self.cores[core].0.tunnels, 1);
+        self.end(core);
     }
 
     /// How many of this core's own requests are with the endpoint: what a pick compares.
@@ -106,5 +144,16 @@ mod tests {
         endpoint.set_health(Health::Down);
         assert!(endpoint.was_up_since(start));
         assert!(!endpoint.was_up_since(telemetry::now() + Duration::from_secs(1)));
+    }
+
+    #[test]
+    fn a_tunnel_is_in_flight_and_yet_answered() {
+        let endpoint = EndpointLive::new(2, Health::Up);
+        endpoint.begin(0);
+        endpoint.begin(1);
+        endpoint.begin_tunnel(1);
+        assert_eq!((endpoint.in_flight(), endpoint.tunnels(), endpoint.awaited()), (2, 1, 1));
+        endpoint.end_tunnel(1);
+        assert_eq!((endpoint.in_flight(), endpoint.tunnels(), endpoint.awaited()), (1, 0, 1));
     }
 }

@@ -50,8 +50,10 @@ const HEAD: Named = Named {
     labels: &["service", "arm"],
 };
 const RETRIES: Named = counter("serin_retries_total", "Attempts beyond the first.", &["service"]);
-const IN_FLIGHT: Named = gauge("serin_endpoint_in_flight", "Requests that are with the endpoint now.", ENDPOINT);
+const IN_FLIGHT: Named =
+    gauge("serin_endpoint_in_flight", "Requests and tunnels that are with the endpoint now.", ENDPOINT);
 const ENDPOINT_REQUESTS: Named = counter("serin_endpoint_requests_total", "Requests sent to the endpoint.", ENDPOINT);
+const TUNNELS: Named = gauge("serin_tunnels", "Tunnels through the endpoint that are open now.", ENDPOINT);
 const READY: Named = gauge("serin_endpoint_ready", "1 while the endpoint may get new work.", ENDPOINT);
 const LEASED: Named = gauge(
     "serin_discovery_endpoints",
@@ -101,6 +103,8 @@ const HANDSHAKES_FAILED: Named =
     counter("serin_tls_handshakes_failed_total", "Downstream connections that never came to TLS.", &[]);
 const FLOODS: Named =
     counter("serin_http2_floods_total", "Downstream connections of HTTP/2 that were ended as floods.", &[]);
+const PREFACES_REFUSED: Named =
+    counter("serin_proxy_headers_refused_total", "Downstream connections refused for their PROXY header.", &[]);
 const CERTIFICATE_EXPIRY: Named = gauge(
     "serin_tls_certificate_expiry_timestamp_seconds",
     "When a certificate's time is over, in seconds since 1970.",
@@ -125,13 +129,14 @@ const SLOW: Named = gauge(
     &["service"],
 );
 
-const ALL: [&Named; 41] = [
+const ALL: [&Named; 43] = [
     &REQUESTS,
     &BAD,
     &HEAD,
     &RETRIES,
     &IN_FLIGHT,
     &ENDPOINT_REQUESTS,
+    &TUNNELS,
     &READY,
     &LEASED,
     &LAPSES,
@@ -154,6 +159,7 @@ const ALL: [&Named; 41] = [
     &CONNECTIONS,
     &HANDSHAKES_FAILED,
     &FLOODS,
+    &PREFACES_REFUSED,
     &CERTIFICATE_EXPIRY,
     &DROPPED,
     &REACHABLE,
@@ -279,6 +285,7 @@ impl Scrape {
             let labels = [service, arm.name(), &endpoint.id];
             self.number(&IN_FLIGHT, &labels, endpoint.live.in_flight());
             self.number(&ENDPOINT_REQUESTS, &labels, endpoint.live.requests());
+            self.number(&TUNNELS, &labels, endpoint.live.tunnels());
             self.number(&READY, &labels, endpoint.is_ready().into());
         }
     }
@@ -296,6 +303,7 @@ impl Scrape {
         self.number(&CONNECTIONS, &[], live.connections());
         self.number(&HANDSHAKES_FAILED, &[], live.failed_handshakes());
         self.number(&FLOODS, &[], live.floods());
+        self.number(&PREFACES_REFUSED, &[], live.refused_prefaces());
         for (listener, certificates) in live.certificates() {
             for certificate in certificates {
                 let name = certificate.names.first().map_or("", String::as_str);

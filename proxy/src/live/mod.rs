@@ -94,6 +94,8 @@ pub struct Live {
     connections: Box<[counters::Padded<AtomicU64>]>,
     failed_handshakes: Box<[counters::Padded<AtomicU64>]>,
     floods: Box<[counters::Padded<AtomicU64>]>,
+    refused_prefaces: Box<[counters::Padded<AtomicU64>]>,
+    recalls: Arc<AtomicU64>,
     /// By listener.
     certificates: Mutex<BTreeMap<String, Vec<Certificate>>>,
     /// Rung when a circuit was latched here and the rest of the world must be told.
@@ -117,6 +119,8 @@ impl Live {
             connections: (0..cores).map(|_| counters::Padded::default()).collect(),
             failed_handshakes: (0..cores).map(|_| counters::Padded::default()).collect(),
             floods: (0..cores).map(|_| counters::Padded::default()).collect(),
+            refused_prefaces: (0..cores).map(|_| counters::Padded::default()).collect(),
+            recalls: Arc::default(),
             certificates: Mutex::default(),
             latched: Arc::default(),
         };
@@ -144,7 +148,8 @@ impl Live {
         if let Some(service) = services.get(name) {
             return Arc::clone(service);
         }
-        let service = Arc::new(ServiceLive::new(name, self.cores, Arc::clone(&self.latched)));
+        let service =
+            Arc::new(ServiceLive::new(name, self.cores, Arc::clone(&self.latched), Arc::clone(&self.recalls)));
         services.insert(name.to_owned(), Arc::clone(&service));
         service
     }
@@ -247,6 +252,21 @@ impl Live {
     /// Connections that were ended because they made work and nothing else.
     pub fn floods(&self) -> u64 {
         self.floods.iter().map(|cell| cell.0.load(Ordering::Relaxed)).sum()
+    }
+
+    /// A core's count of connections refused for their PROXY header, for that core to keep.
+    pub fn refused_prefaces_of(&self, core: usize) -> &AtomicU64 {
+        &self.refused_prefaces[core].0
+    }
+
+    /// Connections refused for their PROXY header.
+    pub fn refused_prefaces(&self) -> u64 {
+        self.refused_prefaces.iter().map(|cell| cell.0.load(Ordering::Relaxed)).sum()
+    }
+
+    /// Rises when open tunnels shall look whether they may go on: a canary was stopped, or an endpoint's are cut.
+    pub fn recalls(&self) -> u64 {
+        self.recalls.load(Ordering::Relaxed)
     }
 
     /// Says which certificates a listener shows from now on.

@@ -49,6 +49,8 @@ pub struct ServiceLive {
     /// Set by a trip of this process, until somebody takes it to tell people.
     untold: AtomicBool,
     latched: Arc<Notify>,
+    /// Raised when tunnels shall look whether they may go on: see [`super::Live::recalls`].
+    recalls: Arc<AtomicU64>,
     cores: Box<[Padded<ServiceCore>]>,
     endpoints: Mutex<HashMap<(Arm, String), Known>>,
     episode: Mutex<Option<Arc<EpisodeLive>>>,
@@ -132,7 +134,7 @@ pub enum Ending {
 }
 
 impl ServiceLive {
-    pub(super) fn new(name: &str, cores: usize, latched: Arc<Notify>) -> Self {
+    pub(super) fn new(name: &str, cores: usize, latched: Arc<Notify>, recalls: Arc<AtomicU64>) -> Self {
         Self {
             name: name.to_owned(),
             stops: AtomicU8::new(0),
@@ -140,6 +142,7 @@ impl ServiceLive {
             circuit: Mutex::default(),
             untold: AtomicBool::new(false),
             latched,
+            recalls,
             cores: (0..cores).map(|_| Padded::default()).collect(),
             endpoints: Mutex::default(),
             episode: Mutex::default(),
@@ -170,7 +173,9 @@ impl ServiceLive {
 
     fn stop(&self, why: u8, stopped: bool) {
         if stopped {
-            self.stops.fetch_or(why, Ordering::SeqCst);
+            if self.stops.fetch_or(why, Ordering::SeqCst) == 0 {
+                self.recalls.fetch_add(1, Ordering::SeqCst);
+            }
         } else {
             self.stops.fetch_and(!why, Ordering::SeqCst);
         }
@@ -280,6 +285,12 @@ impl ServiceLive {
     pub fn health_of(&self, arm: Arm, id: &str) -> Option<Health> {
         let endpoints = self.endpoints.lock().unwrap_or_else(PoisonError::into_inner);
         endpoints.get(&(arm, id.to_owned())).map(|known| known.live.health())
+    }
+
+    /// Ends the tunnels that are open through an endpoint of this service, within a moment.
+    pub fn cut_tunnels(&self, endpoint: &EndpointLive) {
+        endpoint.cut_tunnels();
+        self.recalls.fetch_add(1, Ordering::SeqCst);
     }
 
     /// Forgets the endpoints for which this says no and which have nothing in flight.
@@ -436,7 +447,7 @@ mod tests {
 
     #[test]
     fn retries_are_ten_at_once_and_then_one_in_five() {
-        let service = ServiceLive::new("test", 1, Arc::default());
+        let service = ServiceLive::new("test", 1, Arc::default(), Arc::default());
         let granted = (0..100).filter(|_| service.take_retry(0)).count();
         assert_eq!(granted, 10);
         let mut later = 0;
@@ -449,7 +460,7 @@ mod tests {
 
     #[test]
     fn an_id_that_moved_to_another_address_is_another_endpoint() {
-        let service = ServiceLive::new("test", 1, Arc::default());
+        let service = ServiceLive::new("test", 1, Arc::default(), Arc::default());
         let at = |port: u16| service.endpoint_at(Arm::Stable, "web-1", ([127, 0, 0, 1], port).into(), Health::Unknown);
         at(1).set_health(Health::Up);
         assert_eq!(at(1).health(), Health::Up);
@@ -458,7 +469,7 @@ mod tests {
 
     #[test]
     fn what_is_only_slow_has_not_failed() {
-        let service = ServiceLive::new("test", 1, Arc::default());
+        let service = ServiceLive::new("test", 1, Arc::default(), Arc::default());
         for reason in BadReason::ALL {
             service.count_bad(0, Arm::Canary, reason);
         }
@@ -467,7 +478,7 @@ mod tests {
 
     #[test]
     fn a_trip_latches_at_once_and_is_told_once() {
-        let service = ServiceLive::new("test", 1, Arc::default());
+        let service = ServiceLive::new("test", 1, Arc::default(), Arc::default());
         let trip = || Trip {
             cause: crate::model::circuit::Cause::Person,
             reason: "no".into(),

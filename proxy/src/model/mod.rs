@@ -13,6 +13,7 @@ pub mod gate;
 pub mod health;
 pub mod member;
 pub mod outcome;
+pub mod proxy_protocol;
 pub mod redis;
 pub mod rollout;
 pub mod secret;

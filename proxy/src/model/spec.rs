@@ -15,6 +15,7 @@ use super::alert::RuleSpec;
 use super::flag::FlagFile;
 use super::gate::GateSpec;
 use super::outcome::PerSignal;
+use super::proxy_protocol;
 use super::redis::RedisSpec;
 use super::rollout::plan::RolloutSpec;
 use super::secret::OverrideSecret;
@@ -96,6 +97,8 @@ pub struct ListenerSpec {
     pub address: SocketAddr,
     /// Peers whose `X-Forwarded-*` and `X-Request-Id` are believed.
     pub trusted: Vec<Cidr>,
+    /// Peers whose connections begin with a PROXY header, and must.
+    pub proxy_protocol: Vec<Cidr>,
     /// How long a client may take from the first byte of a request head to its last.
     pub header_timeout: Duration,
     /// How long a connection may stay open between requests.
@@ -167,6 +170,8 @@ pub struct ServiceSpec {
     pub health: Option<HealthSpec>,
     /// What its endpoints speak.
     pub protocol: Protocol,
+    /// How connections to endpoints say whose they are; none where they don't.
+    pub proxy_protocol: Option<proxy_protocol::Version>,
     /// How long things may take.
     pub timeouts: Timeouts,
     /// The largest request body, in bytes.
@@ -401,6 +406,8 @@ pub struct Timeouts {
     pub total: Duration,
     /// An unused upstream connection is kept no longer than this.
     pub keep_alive: Duration,
+    /// Without a byte in either direction through a tunnel.
+    pub tunnel_idle: Duration,
 }
 
 /// Where mail goes.

@@ -11,10 +11,12 @@ use http::{Request, header};
 use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper_util::rt::TokioIo;
 use rand::RngExt as _;
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
 use crate::model::health::{Health, Streak};
+use crate::model::proxy_protocol::{self, Version};
 use crate::model::spec::HealthSpec;
 
 /// The most of a body that is looked at.
@@ -49,6 +51,8 @@ pub struct Target {
     pub host: String,
     /// What makes it healthy.
     pub spec: HealthSpec,
+    /// How it wants to be told whose a connection is.
+    pub proxy_protocol: Option<Version>,
 }
 
 /// Probes for ever; each change of the health is told, with the finding that made it so.
@@ -71,7 +75,10 @@ pub async fn watch(target: Target, mut health: Health, mut tell: impl FnMut(Heal
 
 /// One probe over a connection of its own, so that a stuck one can't hide a live endpoint.
 async fn probe(target: &Target) -> Result<(), ProbeError> {
-    let stream = TcpStream::connect(target.address).await.map_err(ProbeError::Connect)?;
+    let mut stream = TcpStream::connect(target.address).await.map_err(ProbeError::Connect)?;
+    if let Some(version) = target.proxy_protocol {
+        stream.write_all(proxy_protocol::own(version)).await.map_err(ProbeError::Connect)?;
+    }
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(ProbeError::Exchange)?;
     let mut driver = JoinSet::new();

@@ -17,3 +17,4 @@ mod retries;
 mod reuse;
 mod sticky;
 mod timeouts;
+mod tunnels;

@@ -123,9 +123,28 @@ async fn a_drain_that_takes_too_long_fails_or_proceeds_as_asked() {
     assert_eq!(world.get(&format!("{STABLE}/127.0.0.1:3001")).await.ok()["state"], "draining");
     let went_on = world.post(&path, r#"{"wait":"50ms","on_timeout":"proceed"}"#).await.ok();
     assert_eq!(went_on["note"], "1 still in flight");
-    world.post(&path, r#"{"on_timeout":"kill"}"#).await.problem(400, "expected `fail` or `proceed`");
+    world.post(&path, r#"{"on_timeout":"wait"}"#).await.problem(400, "expected one of `fail`, `proceed`, `kill`");
     world.post(&path, r#"{"wait":"2h"}"#).await.problem(422, "at most 1h");
     world.post(&path, r#"{"wait":"soon"}"#).await.problem(422, "no span of time");
+}
+
+#[tokio::test]
+async fn a_drain_that_kills_cuts_tunnels_and_goes_on() {
+    let world = Arc::new(World::operated().await);
+    let known = world.live.service("checkbox").endpoint(Arm::Stable, "127.0.0.1:3001", Health::Up);
+    known.begin(0);
+    known.begin_tunnel(0);
+    // when a drain's time is over, it asks the tunnels to end and waits a moment for that
+    let drain = tokio::spawn({
+        let world = Arc::clone(&world);
+        let path = format!("{STABLE}/127.0.0.1:3001/drain");
+        async move { world.post(&path, r#"{"wait":"50ms","on_timeout":"kill"}"#).await }
+    });
+    eventually("its tunnels are cut", || known.cuts() == 1).await;
+    assert_eq!(world.live.recalls(), 1, "no core was told to look");
+    known.end_tunnel(0);
+    let endpoint = drain.await.expect("it didn't panic").ok();
+    assert_eq!((endpoint["in_flight"].as_u64(), endpoint["note"].as_str()), (Some(0), None));
 }
 
 #[tokio::test]

@@ -60,7 +60,11 @@ fn listener(raw: &RawListener, findings: &mut Findings<'_>) -> Option<ListenerSp
     if let Some((at, _)) = trusted.iter().find(|(_, range)| range.prefix == 0) {
         findings.note_at(at, "every client is trusted: each may claim any address in X-Forwarded-For");
     }
-    let trusted: Vec<Cidr> = trusted.into_iter().map(|(_, range)| range).collect();
+    let proxies = findings.read_distinct(&raw.proxy_protocol, values::cidr);
+    if let Some((at, _)) = proxies.iter().find(|(_, range)| range.prefix == 0) {
+        findings.note_at(at, "every client may claim any address in a PROXY header");
+    }
+    let ranges = |list: Vec<(_, Cidr)>| list.into_iter().map(|(_, range)| range).collect();
     let header_timeout = findings.read_or(raw.header_timeout.as_ref(), HEADER_TIMEOUT, units::positive_duration);
     let idle_timeout = findings.read_or(raw.idle_timeout.as_ref(), IDLE_TIMEOUT, units::positive_duration);
     let max_header_bytes =
@@ -74,7 +78,8 @@ fn listener(raw: &RawListener, findings: &mut Findings<'_>) -> Option<ListenerSp
     Some(ListenerSpec {
         name: name?,
         address: address?,
-        trusted,
+        trusted: ranges(trusted),
+        proxy_protocol: ranges(proxies),
         header_timeout,
         idle_timeout,
         max_header_bytes: usize::try_from(max_header_bytes).ok()?,

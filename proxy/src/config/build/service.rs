@@ -34,6 +34,7 @@ const TIMEOUTS: Timeouts = Timeouts {
     total: Duration::ZERO,
     // Node closes an idle connection after 5 s; whoever closes first never meets a stale one.
     keep_alive: Duration::from_secs(4),
+    tunnel_idle: Duration::from_secs(3_600),
 };
 
 /// Every service, by name; no host belongs to two.
@@ -98,6 +99,10 @@ fn service(name: &Spanned<String>, hosts: Vec<String>, raw: &RawService, finding
         rollout: rollout::rollout(&raw.rollout, findings),
         health: raw.health.as_ref().map(|health| self::health(health, findings)),
         protocol,
+        proxy_protocol: raw
+            .proxy_protocol
+            .as_ref()
+            .and_then(|raw| findings.read(raw, |text| values::proxy_protocol(text))),
         timeouts: timeouts(&raw.timeouts, findings),
         max_body_bytes: findings.read_or(raw.max_body.as_ref(), MAX_BODY_BYTES, units::size),
         alerts: raw.alert.iter().filter_map(|rule| self::rule(rule, findings)).collect(),
@@ -223,6 +228,7 @@ fn timeouts(raw: &RawTimeouts, findings: &mut Findings<'_>) -> Timeouts {
         idle: findings.read_or(raw.idle.as_ref(), TIMEOUTS.idle, units::duration),
         total: findings.read_or(raw.total.as_ref(), TIMEOUTS.total, units::duration),
         keep_alive: findings.read_or(raw.keep_alive.as_ref(), TIMEOUTS.keep_alive, units::positive_duration),
+        tunnel_idle: findings.read_or(raw.tunnel_idle.as_ref(), TIMEOUTS.tunnel_idle, units::duration),
     }
 }
 

@@ -167,9 +167,12 @@ fn checkbox_toml_has_a_kill_switch_for_each_of_its_features() {
 
 #[test]
 fn configurations_in_the_manual_are_valid() {
-    for (page, text) in
-        [("http2.md", include_str!("../../../../docs/http2.md")), ("tls.md", include_str!("../../../../docs/tls.md"))]
-    {
+    for (page, text) in [
+        ("http2.md", include_str!("../../../../docs/http2.md")),
+        ("tls.md", include_str!("../../../../docs/tls.md")),
+        ("websocket.md", include_str!("../../../../docs/websocket.md")),
+        ("proxy-protocol.md", include_str!("../../../../docs/proxy-protocol.md")),
+    ] {
         let examples: Vec<&str> = text.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
         assert!(!examples.is_empty(), "{page} shows no configuration");
         for example in examples {

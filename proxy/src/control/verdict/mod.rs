@@ -155,7 +155,7 @@ impl Court {
     /// is faster to fail isn't worse. Of a flag's canary, whose own requests are with stable too, all are taken for
     /// stable's: that is the careful way.
     fn must_wait(&mut self, service: &ServiceView, episode: EpisodeId) -> bool {
-        let awaited = service.compared().iter().map(|endpoint| endpoint.live.in_flight()).sum();
+        let awaited = service.compared().iter().map(|endpoint| endpoint.live.awaited()).sum();
         !self.case(service, episode).stands(awaited, Instant::now())
     }
 

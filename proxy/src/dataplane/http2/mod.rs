@@ -77,9 +77,9 @@ enum Overdue {
 
 /// Serves a connection to its end. There is no way back to where idle ones are parked: a client of HTTP/2 has a state
 /// with the server that it keeps between requests.
-pub(crate) async fn serve(socket: Socket) -> Option<Socket> {
+pub(crate) async fn serve(socket: Socket) {
     let downstream = Rc::clone(socket.downstream());
-    let spec = downstream.listener().http2?;
+    let Some(spec) = downstream.listener().http2 else { return };
     downstream.is_multiplexed();
     let connection = Rc::new(Connection::new(&downstream, spec));
     let service = {
@@ -115,7 +115,6 @@ pub(crate) async fn serve(socket: Socket) -> Option<Socket> {
     if flooded {
         counters::add(downstream.core.live.floods_of(downstream.core.id), 1);
     }
-    None
 }
 
 /// hyper's server with the limits of the listener.

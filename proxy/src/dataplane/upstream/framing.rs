@@ -24,9 +24,12 @@ pub(crate) enum Malformed {
     /// `Transfer-Encoding` is anything but `chunked`, or meets `Content-Length` or HTTP/1.0.
     #[error("the response's Transfer-Encoding leaves its end in doubt")]
     TransferEncoding,
-    /// 101 to a request that asked for no upgrade, or a flood of 1xx.
-    #[error("an interim response that nobody asked for")]
+    /// A flood of 1xx.
+    #[error("more interim responses than anybody waits for")]
     Interim,
+    /// 101 to a request that offered no other protocol, or not this one, or before all of the request was sent.
+    #[error("a switch of protocols that wasn't offered")]
+    Switch,
     /// A chunk that breaks RFC 9112 section 7.1.
     #[error("a malformed chunk")]
     Chunk,

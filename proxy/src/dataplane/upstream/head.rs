@@ -9,6 +9,7 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, StatusCode};
 
 use super::framing::{BodyEnd, FramingHeaders, Malformed};
+use super::offer::Offer;
 
 /// The largest response head taken, in bytes, and the most fields in it.
 pub(crate) const MAX_HEAD: usize = 64 * 1024;
@@ -104,8 +105,9 @@ pub(crate) enum Parsed {
     NeedMore,
 }
 
-/// Takes a response head off the front of `input`.
-pub(crate) fn parse_response(input: &mut BytesMut, to_head: bool) -> Result<Parsed, Malformed> {
+/// Takes a response head off the front of `input`. A switch of protocols is final too, and an answer only where
+/// one of these was offered.
+pub(crate) fn parse_response(input: &mut BytesMut, to_head: bool, offer: Option<&Offer>) -> Result<Parsed, Malformed> {
     let Some(length) = head_length(input)? else { return Ok(Parsed::NeedMore) };
     let head = input.split_to(length).freeze();
     let mut fields = [const { MaybeUninit::uninit() }; MAX_FIELDS];
@@ -120,8 +122,8 @@ pub(crate) fn parse_response(input: &mut BytesMut, to_head: bool) -> Result<Pars
     let (Some(code), Some(minor)) = (response.code, response.version) else { return Err(Malformed::Head) };
     let status = StatusCode::from_u16(code).map_err(|_| Malformed::Head)?;
     match status.as_u16() {
-        // An upgrade is never asked for, so a switch of protocols can't be an answer.
-        101 => Err(Malformed::Interim),
+        101 if minor == 1 => switch(&head, response.headers, offer.ok_or(Malformed::Switch)?).map(Parsed::Final),
+        101 => Err(Malformed::Switch),
         100..=199 => Ok(Parsed::Interim),
         _ => final_head(&head, response.headers, status, minor == 1, to_head).map(Parsed::Final),
     }
@@ -144,6 +146,22 @@ fn head_length(input: &[u8]) -> Result<Option<usize>, Malformed> {
         line = end + 1;
     }
     if input.len() >= MAX_HEAD { Err(Malformed::HeadTooLarge) } else { Ok(None) }
+}
+
+/// The head of a switch of protocols: beside its end-to-end fields it has the `Upgrade` that says to which.
+fn switch(head: &Bytes, fields: &[httparse::Header<'_>], offer: &Offer) -> Result<ResponseHead, Malformed> {
+    let mut switched = final_head(head, fields, StatusCode::SWITCHING_PROTOCOLS, true, true)?;
+    let mut chosen = fields.iter().filter(|field| field.name.eq_ignore_ascii_case("upgrade"));
+    let (Some(chosen), None) = (chosen.next(), chosen.next()) else { return Err(Malformed::Switch) };
+    if !offer.has(chosen.value) {
+        return Err(Malformed::Switch);
+    }
+    let chosen = HeaderValue::from_maybe_shared(head.slice_ref(chosen.value)).map_err(|_| Malformed::Head)?;
+    // What follows isn't a body.
+    switched.headers.remove(header::CONTENT_LENGTH);
+    switched.headers.insert(header::UPGRADE, chosen);
+    switched.keep_alive = false;
+    Ok(switched)
 }
 
 fn final_head(
@@ -193,7 +211,7 @@ mod tests {
     use rand::{RngExt as _, SeedableRng as _};
 
     fn parse(wire: &str) -> Result<Parsed, Malformed> {
-        parse_response(&mut BytesMut::from(wire), false)
+        parse_response(&mut BytesMut::from(wire), false, None)
     }
 
     fn head(wire: &str) -> ResponseHead {
@@ -206,7 +224,7 @@ mod tests {
     #[test]
     fn a_head_is_taken_off_and_the_body_stays() {
         let mut input = BytesMut::from("HTTP/1.1 200 OK\r\nContent-Length: 2\r\nETag: W/\"1\"\r\n\r\nhi");
-        let Ok(Parsed::Final(head)) = parse_response(&mut input, false) else { panic!("a whole head") };
+        let Ok(Parsed::Final(head)) = parse_response(&mut input, false, None) else { panic!("a whole head") };
         assert_eq!((head.status, head.body, head.keep_alive), (StatusCode::OK, BodyEnd::Length(2), true));
         assert_eq!(head.headers["etag"], "W/\"1\"");
         assert_eq!(&input[..], b"hi");
@@ -246,7 +264,33 @@ mod tests {
     #[test]
     fn an_interim_response_is_passed_over_and_a_switch_refused() {
         assert!(matches!(parse("HTTP/1.1 103 Early Hints\r\nLink: a\r\n\r\n"), Ok(Parsed::Interim)));
-        assert_eq!(parse("HTTP/1.1 101 Switching Protocols\r\n\r\n").err(), Some(Malformed::Interim));
+        assert_eq!(parse("HTTP/1.1 101 Switching Protocols\r\n\r\n").err(), Some(Malformed::Switch));
+    }
+
+    #[test]
+    fn a_switch_is_taken_where_its_protocol_was_offered() {
+        let offer = Offer::of("websocket, foo/2").expect("an offer");
+        let switch = |wire: &str| parse_response(&mut BytesMut::from(wire), false, Some(&offer));
+        for chosen in ["websocket", "WebSocket", "foo/2"] {
+            let wire = format!(
+                "HTTP/1.1 101 Go\r\nUpgrade: {chosen}\r\nConnection: upgrade, x-hop\r\nX-Hop: 1\r\nX-End: 2\r\n\
+                 Content-Length: 3\r\n\r\n"
+            );
+            let Ok(Parsed::Final(head)) = switch(&wire) else { panic!("{wire:?}") };
+            assert_eq!((head.status, head.keep_alive), (StatusCode::SWITCHING_PROTOCOLS, false));
+            let fields: Vec<_> = head.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
+            assert_eq!(fields, [("x-end", b"2".as_slice()), ("upgrade", chosen.as_bytes())]);
+        }
+        for wire in [
+            "HTTP/1.1 101 Go\r\nConnection: upgrade\r\n\r\n",
+            "HTTP/1.1 101 Go\r\nUpgrade: h2c\r\n\r\n",
+            "HTTP/1.1 101 Go\r\nUpgrade: foo\r\n\r\n",
+            "HTTP/1.1 101 Go\r\nUpgrade: websocket, h2c\r\n\r\n",
+            "HTTP/1.1 101 Go\r\nUpgrade: websocket\r\nUpgrade: websocket\r\n\r\n",
+            "HTTP/1.0 101 Go\r\nUpgrade: websocket\r\n\r\n",
+        ] {
+            assert_eq!(switch(wire).err(), Some(Malformed::Switch), "{wire:?}");
+        }
     }
 
     #[test]
@@ -290,7 +334,7 @@ mod tests {
                 let at = rng.random_range(0..wire.len());
                 wire[at] = b"\r\n: \0Aa1,;"[rng.random_range(0..10)];
             }
-            let _either_way = parse_response(&mut BytesMut::from(&wire[..]), rng.random());
+            let _either_way = parse_response(&mut BytesMut::from(&wire[..]), rng.random(), None);
         }
     }
 

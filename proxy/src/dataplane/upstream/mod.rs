@@ -11,6 +11,7 @@ mod decode;
 mod framing;
 pub(crate) mod head;
 mod http2;
+mod offer;
 mod pool;
 mod receive;
 mod send;
@@ -25,6 +26,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use http::{HeaderMap, StatusCode};
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
@@ -32,12 +34,14 @@ pub(crate) use client_body::{ClientBody, SendError};
 pub(crate) use framing::Malformed;
 use head::Parsed;
 pub(crate) use http2::{Call, cause};
-use pool::Connection;
+pub(crate) use offer::Offer;
+pub(crate) use pool::Connection;
 pub(crate) use pool::Pool;
 pub(crate) use receive::{BodyError, ResponseBody};
 pub(crate) use send::Sender;
 
 use super::clock::{Alarm, deadline, earlier};
+use super::introduction::Introduction;
 use crate::model::spec::Timeouts;
 
 /// Interim responses passed over before an exchange is given up.
@@ -132,6 +136,10 @@ pub(crate) struct Terms {
     pub(crate) to_head: bool,
     /// Whether an idle connection may be used.
     pub(crate) reuse: bool,
+    /// The protocols to which the connection may switch.
+    pub(crate) offer: Option<Offer>,
+    /// Whose the connection is to be; none = it may be anybody's.
+    pub(crate) introduction: Option<Introduction>,
 }
 
 /// A response as it comes from an endpoint.
@@ -141,7 +149,7 @@ pub(crate) struct Answer {
     pub(crate) status: StatusCode,
     /// Its end-to-end fields.
     pub(crate) headers: HeaderMap,
-    /// Its body.
+    /// Its body. After 101 there is none, but the connection: see [`ResponseBody::into_switched`].
     pub(crate) body: ResponseBody,
     /// The buffer that held the request head, to be used again.
     pub(crate) spare: Vec<u8>,
@@ -165,14 +173,24 @@ async fn exchange(
     let head = poll_fn(|context| exchange.poll(sender, alarm, terms, context)).await?;
     let sender = sender.take();
     let (unsent, spare) = if exchange.sending { (Some(sender), Vec::new()) } else { (None, sender.into_buffer()) };
-    let body = ResponseBody::new(pool, alarm, terms, exchange.connection, &head, unsent);
+    let body = if head.status == StatusCode::SWITCHING_PROTOCOLS {
+        ResponseBody::switched(exchange.connection)
+    } else {
+        ResponseBody::new(pool, alarm, terms, exchange.connection, &head, unsent)
+    };
     Ok(Answer { status: head.status, headers: head.headers, body, spare })
 }
 
 /// A fresh connection to the endpoint.
 async fn connect(alarm: &Alarm, terms: &Terms) -> Result<TcpStream, ExchangeError> {
     let until = earlier(deadline(alarm.clock().now(), terms.timeouts.connect), terms.total);
-    let mut connecting = pin!(TcpStream::connect(terms.endpoint));
+    let mut connecting = pin!(async {
+        let mut stream = TcpStream::connect(terms.endpoint).await?;
+        if let Some(introduction) = &terms.introduction {
+            stream.write_all(&introduction.header()).await?;
+        }
+        Ok(stream)
+    });
     let stream = poll_fn(|context| match connecting.as_mut().poll(context) {
         Poll::Ready(result) => Poll::Ready(result.map_err(ExchangeError::Refused)),
         Poll::Pending if alarm.passed(until, context) => Poll::Ready(Err(ExchangeError::ConnectTimeout)),
@@ -282,7 +300,9 @@ impl Exchange {
         if self.connection.input.is_empty() {
             return Ok(Parsed::NeedMore);
         }
-        let parsed = head::parse_response(&mut self.connection.input, terms.to_head)?;
+        // Nobody can switch on a request that isn't there yet.
+        let offer = terms.offer.as_ref().filter(|_| !self.sending);
+        let parsed = head::parse_response(&mut self.connection.input, terms.to_head, offer)?;
         if matches!(parsed, Parsed::Interim) {
             self.interim += 1;
             if self.interim > MAX_INTERIM {

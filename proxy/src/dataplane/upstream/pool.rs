@@ -38,6 +38,11 @@ impl Connection {
         Self { stream, input: BytesMut::new() }
     }
 
+    /// The stream and what was read ahead, of a connection that will serve no other exchange.
+    pub(crate) fn into_parts(self) -> (TcpStream, Bytes) {
+        (self.stream, self.input.freeze())
+    }
+
     /// Reads once, with room for more than `want` bytes: only a read that leaves room tells the
     /// reactor that the socket is empty. Zero means that the endpoint closed.
     pub(crate) fn poll_fill(&mut self, context: &mut Context<'_>, want: usize) -> Poll<io::Result<usize>> {

@@ -56,6 +56,8 @@ enum State {
     Relay(Box<Relay>),
     /// By HTTP/2.
     Received(Box<Received>),
+    /// None: the connection has switched to another protocol.
+    Switched(Box<Connection>),
     /// Nothing is left.
     Done,
 }
@@ -137,6 +139,19 @@ impl ResponseBody {
         Self { state: State::Received(Box::new(received)) }
     }
 
+    /// The place of the body in an answer by which the connection switched protocols.
+    pub(super) fn switched(connection: Connection) -> Self {
+        Self { state: State::Switched(Box::new(connection)) }
+    }
+
+    /// The connection, if it has switched protocols.
+    pub(crate) fn into_switched(self) -> Option<Connection> {
+        match self.state {
+            State::Switched(connection) => Some(*connection),
+            _ => None,
+        }
+    }
+
     /// The whole body, if it came with the head; then it is taken out.
     pub(crate) fn take_whole(&mut self) -> Option<Bytes> {
         match &mut self.state {
@@ -154,7 +169,7 @@ impl ResponseBody {
         match &self.state {
             State::Relay(relay) => relay.unsent.is_some(),
             State::Received(received) => received.waits_for_request(),
-            State::Whole(_) | State::Done => false,
+            State::Whole(_) | State::Switched(_) | State::Done => false,
         }
     }
 
@@ -164,7 +179,7 @@ impl ResponseBody {
             State::Whole(bytes) => Some(bytes.len() as u64),
             State::Relay(relay) => relay.decoder.remaining(),
             State::Received(received) => received.remaining(),
-            State::Done => Some(0),
+            State::Switched(_) | State::Done => Some(0),
         }
     }
 
@@ -180,7 +195,7 @@ impl ResponseBody {
     pub(crate) fn take_trailers(&mut self) -> Option<HeaderMap> {
         match &mut self.state {
             State::Received(received) => received.take_trailers(),
-            State::Done | State::Relay(_) | State::Whole(_) => None,
+            State::Done | State::Relay(_) | State::Switched(_) | State::Whole(_) => None,
         }
     }
 
@@ -192,7 +207,7 @@ impl ResponseBody {
         bypass: Option<&Bypass>,
     ) -> Poll<Option<Result<Bytes, BodyError>>> {
         let piece = match &mut self.state {
-            State::Done => return Poll::Ready(None),
+            State::Switched(_) | State::Done => return Poll::Ready(None),
             State::Whole(_) => return Poll::Ready(self.take_whole().filter(|bytes| !bytes.is_empty()).map(Ok)),
             State::Relay(relay) => ready!(relay.poll_piece(context, bypass)),
             State::Received(received) => return received.poll_piece(context),

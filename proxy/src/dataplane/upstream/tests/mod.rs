@@ -36,7 +36,7 @@ fn read(pieces: &[&[u8]], to_head: bool) -> Reading {
     for piece in pieces {
         input.extend_from_slice(piece);
         while begun.is_none() && !input.is_empty() {
-            match parse_response(&mut input, to_head) {
+            match parse_response(&mut input, to_head, None) {
                 Ok(Parsed::Final(head)) => {
                     let decoder = BodyDecoder::new(head.body);
                     begun = Some((head, decoder));
