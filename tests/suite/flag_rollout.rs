@@ -98,7 +98,7 @@ impl World {
     }
 
     /// How many of a hundred new users get the new value, on each proxy.
-    async fn new(&self) -> [usize; 2] {
+    async fn tries(&self) -> [usize; 2] {
         let new = |met: Vec<String>| met.iter().filter(|version| *version == "new").count();
         [new(self.met(0, &mut Crowd::of(100)).await), new(self.met(1, &mut Crowd::of(100)).await)]
     }
@@ -140,7 +140,7 @@ async fn a_definition_that_breaks_the_application_is_taken_back_everywhere_and_t
     world.breaks.store(true, Ordering::Relaxed);
     world.until_it_is_pulled(HOME).await;
     // then nobody gets it any more, and all is well
-    assert_eq!(world.new().await, [0, 0]);
+    assert_eq!(world.tries().await, [0, 0]);
     assert_eq!(world.in_force("search").await["defaultVariant"], "old");
     let mail = world.mail("[serin] checkbox: flag search reverted (evidence)").await;
     for said in ["\"defaultVariant\":\"old\"", "\"defaultVariant\":\"new\"", "the limit is 1,000 : 1", "30 % → 0 %"] {
@@ -153,7 +153,7 @@ async fn a_definition_that_breaks_the_application_is_taken_back_everywhere_and_t
     world.redis.stop().await.unwrap();
     world.proxies[1].kill().await.unwrap();
     world.proxies[1].start_again().await.unwrap();
-    assert_eq!(world.new().await, [0, 0]);
+    assert_eq!(world.tries().await, [0, 0]);
 }
 
 #[tokio::test]
@@ -185,7 +185,7 @@ async fn a_definition_that_passes_comes_into_force_for_everybody() {
     assert!(edited.status == 409 && edited.text().contains("on trial in checkbox"), "{}", edited.text());
     // when its time is over, then everybody has it, and it is the flag's definition
     world.until("it is over", |service| service["rollout"]["finished"] == true).await;
-    assert_eq!(world.new().await, [100, 100]);
+    assert_eq!(world.tries().await, [100, 100]);
     assert_eq!(world.in_force("search").await["defaultVariant"], "new");
     let mail = world.mail("[serin] checkbox: rollout of flag search promoted").await;
     assert!(mail.contains("Everybody gets the new definition"), "{mail}");
@@ -222,6 +222,6 @@ async fn a_kill_switch_wins_over_a_trial_at_once_whoever_throws_it() {
     world.try_flag(&["search", "--variant", "new", "--percent", "50"]).await;
     let disabled = search("old").replace("ENABLED", "DISABLED");
     let _: i64 = world.redis.command(&["HSET", FLAGS, "search", &disabled]).await.unwrap();
-    eventually(PROMISED, "nobody tries it", async || (world.new().await == [0, 0]).then_some(())).await;
+    eventually(PROMISED, "nobody tries it", async || (world.tries().await == [0, 0]).then_some(())).await;
     world.until("it is aborted", |service| service["rollout"]["phase"] == "aborted").await;
 }

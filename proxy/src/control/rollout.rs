@@ -208,7 +208,7 @@ impl Driver {
         let decided_here = rollout.decided_by.as_deref() == Some(&self.proxy_name) && rollout.decided_at == Some(at);
         if decided_here && matches!(rollout.phase, Phase::Promoted | Phase::Aborted) {
             let alert = RolloutAlert { service: service.to_owned(), rollout: rollout.clone(), at };
-            self.mailer.send(Alert::Rollout(alert));
+            self.mailer.send(Alert::Rollout(Box::new(alert)));
         }
     }
 }

@@ -50,7 +50,7 @@ struct To {
 /// Begins it.
 pub(super) async fn begin(client: &Client, page: Page, wish: FlagRollout) -> Result<Said, CommandError> {
     let FlagRollout { key, service, to, percent, hold, mut pace } = wish;
-    let definition: Option<Value> = to.to.map(|file| definition(file)).transpose()?;
+    let definition: Option<Value> = to.to.map(definition).transpose()?;
     let mut flag = json!({ "key": key, "definition": definition, "variant": to.variant });
     leave_out_nulls(&mut flag);
     if let Some(weight) = percent {

@@ -50,7 +50,7 @@ pub enum Alert {
     /// A predefined rule fires, or fires no more.
     Rule(RuleAlert),
     /// A rollout came out by itself: no person decided it.
-    Rollout(RolloutAlert),
+    Rollout(Box<RolloutAlert>),
     /// Too many leases ran out together, or that is over.
     Silence(SilenceAlert),
 }

@@ -215,7 +215,7 @@ fn the_mail_of_a_flag_that_passed_says_that_everybody_gets_it() {
     };
     let rollout = Rollout { phase: Phase::Promoted, step: 1, ..Rollout::new(plan) };
     let alert = RolloutAlert { service: "checkbox".into(), rollout, at: at(1) };
-    let letter = Alert::Rollout(alert).letter("edge-1", None);
+    let letter = Alert::Rollout(Box::new(alert)).letter("edge-1", None);
     assert_eq!(letter.subject, "[serin] checkbox: rollout of flag editor promoted");
     let text = text::render(&letter);
     assert!(text.contains("Everybody gets the new definition") && text.contains(r#""defaultVariant":"on""#), "{text}");
