@@ -46,7 +46,7 @@ pub(crate) struct Downstream {
     /// The peer's address; IPv4 mapped into IPv6 is IPv4 here.
     pub(crate) peer: IpAddr,
     /// The same, as it goes into `X-Forwarded-For`.
-    pub(crate) peer_text: Rc<str>,
+    pub(crate) peer_text: String,
     /// Whether what the peer says of its own clients is believed.
     pub(crate) trusted: bool,
     listener: Arc<ListenerSpec>,
@@ -81,7 +81,7 @@ impl Downstream {
             core: Rc::clone(core),
             alarm: core.clock.alarm(),
             peer,
-            peer_text: peer.to_string().into(),
+            peer_text: peer.to_string(),
             trusted: listener.trusted.iter().any(|range| range.contains(peer)),
             listener: Arc::clone(listener),
             phase: Cell::new(Phase::Idle(core.clock.refresh())),
@@ -99,7 +99,7 @@ impl Downstream {
             core: Rc::clone(&self.core),
             alarm: self.core.clock.alarm(),
             peer: self.peer,
-            peer_text: Rc::clone(&self.peer_text),
+            peer_text: self.peer_text.clone(),
             trusted: self.trusted,
             listener: Arc::clone(&self.listener),
             phase: Cell::new(Phase::Busy),
