@@ -98,7 +98,7 @@ async fn curl_is_served_by_tls_with_the_certificate_of_the_name_that_it_asks_for
         // when curl, which trusts their authority, comes by name
         let page = scene.page(host, &[]).await.to_lowercase();
         // then the application hears that the client came by https, and the client that it is to come back so
-        assert!(page.starts_with("http/1.1 200"), "{page}");
+        assert!(page.starts_with("http/2 200"), "{page}");
         assert!(page.contains("x-forwarded-proto: https") && page.contains("get /page?x=1"), "{page}");
         assert!(page.contains("strict-transport-security: max-age=31536000"), "{page}");
         assert!(page.contains("; secure"), "the cookie may go over the clear: {page}");
@@ -219,7 +219,7 @@ async fn only_clients_with_a_certificate_of_the_authority_get_in_where_that_is_r
     let stranger = strangers.issue("client", &["client.example"], Valid::Now).unwrap();
     let with = |files: &Identity| ["--cert", text(&files.certificate), "--key", text(&files.key)].map(str::to_owned);
     let page = scene.page("a.example", &with(&own).each_ref().map(String::as_str)).await;
-    assert!(page.starts_with("HTTP/1.1 200"), "{page}");
+    assert!(page.starts_with("HTTP/2 200"), "{page}");
     for refused in [
         scene.curl("a.example", &[]).await,
         scene.curl("a.example", &with(&stranger).each_ref().map(String::as_str)).await,

@@ -53,7 +53,7 @@ pub(crate) struct Downstream {
     /// The peer's address; IPv4 mapped into IPv6 is IPv4 here.
     pub(crate) peer: IpAddr,
     /// The same, as it goes into `X-Forwarded-For`.
-    pub(crate) peer_text: Rc<str>,
+    pub(crate) peer_text: String,
     /// The peer's port, and where it came.
     pub(crate) port: u16,
     pub(crate) local: SocketAddr,
@@ -97,7 +97,7 @@ impl Downstream {
             core: Rc::clone(core),
             alarm: core.clock.alarm(),
             peer,
-            peer_text: peer.to_string().into(),
+            peer_text: peer.to_string(),
             port,
             local,
             trusted: listener.trusted.iter().any(|range| range.contains(peer)),
@@ -120,7 +120,7 @@ impl Downstream {
             core: Rc::clone(&self.core),
             alarm: self.core.clock.alarm(),
             peer: self.peer,
-            peer_text: Rc::clone(&self.peer_text),
+            peer_text: self.peer_text.clone(),
             port: self.port,
             local: self.local,
             trusted: self.trusted,

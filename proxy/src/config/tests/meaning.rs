@@ -6,7 +6,9 @@ use super::*;
 use crate::model::alert::{AlertMetric, Condition};
 use crate::model::gate::GatePath;
 use crate::model::redis::{Access, IdentityFiles, Login, LoginPart, Primary, RedisSpec, TlsSpec};
-use crate::model::spec::{AdminAddress, HeaderMatch, SignalSpec, SlowThreshold, SmtpTls, Sticky, StoreKind};
+use crate::model::spec::{
+    AdminAddress, CodeSet, HeaderMatch, Http2Spec, Protocol, SignalSpec, SlowThreshold, SmtpTls, Sticky, StoreKind,
+};
 
 fn notes(text: &str) -> String {
     parsed(text).1.iter().map(|note| format!("{note}\n")).collect()
@@ -18,6 +20,32 @@ fn an_empty_file_is_valid_and_does_nothing() {
     assert!(spec.listeners.is_empty() && spec.services.is_empty() && spec.email.is_none());
     assert_eq!(spec.admin.listen, AdminAddress::Tcp(([127, 0, 0, 1], 9901).into()));
     assert_eq!(notes.len(), 3, "{notes:?}");
+}
+
+#[test]
+fn http2_is_spoken_by_tls_unless_it_is_switched_off_and_without_only_if_it_is_switched_on() {
+    let listener = "[[listener]]\nname = \"a\"\naddress = \"127.0.0.1:0\"\n";
+    let tls = "tls.certificates = [{ cert_file = \"/c\", key_file = \"/k\" }]\n";
+    let http2 = |lines: &str| parsed(&format!("{listener}{lines}")).0.listeners[0].http2;
+    let usual = Some(Http2Spec { max_streams: 100, max_resets: 100, ping_interval: Duration::ZERO });
+    assert_eq!((http2(""), http2("http2.enabled = true\n")), (None, usual));
+    assert_eq!((http2(tls), http2(&format!("{tls}http2.enabled = false\n"))), (usual, None));
+    let own = "http2 = { enabled = true, max_streams = 7, max_resets = 8, ping_interval = \"9s\" }\n";
+    let wanted = Http2Spec { max_streams: 7, max_resets: 8, ping_interval: Duration::from_secs(9) };
+    assert_eq!(http2(own), Some(wanted));
+}
+
+#[test]
+fn calls_of_grpc_fail_by_their_codes_where_endpoints_speak_http2() {
+    let service = |lines: &str| parsed(&format!("{BASE}{lines}\n")).0.services[0].clone();
+    let (usual, h2c) = (service(""), service("protocol = \"h2c\""));
+    assert_eq!((usual.protocol, h2c.protocol), (Protocol::Http1, Protocol::H2c));
+    let faults = [2, 13, 14, 15].into_iter().collect::<CodeSet>();
+    assert!(usual.verdict.errors.grpc_status.is_empty() && h2c.verdict.errors.grpc_status == faults);
+    let own = service("protocol = \"h2c\"\nverdict.errors.grpc_status = [0, 4]");
+    assert_eq!(own.verdict.errors.grpc_status, [0, 4].into_iter().collect());
+    let probed = notes(&format!("{BASE}protocol = \"h2c\"\nhealth.path = \"/\"\n"));
+    assert!(probed.contains("active checks are made by HTTP/1.1"), "{probed}");
 }
 
 #[test]

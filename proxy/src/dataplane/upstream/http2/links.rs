@@ -100,18 +100,27 @@ impl Drop for Lease {
 impl Links {
     /// Room for a request, on a connection that is there or on a fresh one.
     pub(super) async fn lease(&self, alarm: &Alarm, terms: &Terms) -> Result<Lease, ExchangeError> {
-        while terms.reuse {
-            if let Some(lease) = self.find(terms.endpoint) {
-                return Ok(lease);
-            }
-            let Some(dialled) = self.dialled(terms.endpoint) else { break };
-            wait(&dialled, alarm, terms).await?;
+        if terms.reuse
+            && let Some(lease) = self.share(alarm, terms).await?
+        {
+            return Ok(lease);
         }
         let _others_wait = Dialling::begin(self, terms.endpoint);
         let link = Rc::new(link(alarm, terms).await?);
         let lease = Lease::of(&link, false);
         self.endpoints.borrow_mut().entry(terms.endpoint).or_default().links.push(link);
         Ok(lease)
+    }
+
+    /// Room on a connection that is there or is being made; none where that is not so.
+    async fn share(&self, alarm: &Alarm, terms: &Terms) -> Result<Option<Lease>, ExchangeError> {
+        loop {
+            if let Some(lease) = self.find(terms.endpoint) {
+                return Ok(Some(lease));
+            }
+            let Some(dialled) = self.dialled(terms.endpoint) else { return Ok(None) };
+            wait(&dialled, alarm, terms).await?;
+        }
     }
 
     /// Closes what has been idle for too long, and forgets what is closed. Returns whether any connection is left.
@@ -179,7 +188,7 @@ async fn link(alarm: &Alarm, terms: &Terms) -> Result<Link, ExchangeError> {
     let mut http = http2::Builder::new(OwnCore);
     http.initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_header_list_size(head::MAX_HEAD as u32)
+        .max_header_list_size(u32::try_from(head::MAX_HEAD).unwrap_or(u32::MAX))
         .max_send_buf_size(SEND_BUFFER);
     let handshake = http.handshake(TokioIo::new(stream)).await;
     let (sender, mut connection) = handshake.map_err(|error| super::explain(error, false))?;

@@ -82,7 +82,7 @@ impl Call {
         let mut response = pin!(sender.try_send_request(request));
         let mut patience = Patience::default();
         let answered = poll_fn(|context| match response.as_mut().poll(context) {
-            Poll::Ready(answered) => Poll::Ready(answered.map_err(Failed::Exchange)),
+            Poll::Ready(answered) => Poll::Ready(answered.map_err(|error| Failed::Exchange(Box::new(error)))),
             Poll::Pending if patience.is_over(&self.upload, alarm, terms, context) => Poll::Ready(Err(Failed::Overdue)),
             Poll::Pending => Poll::Pending,
         });
@@ -113,7 +113,7 @@ impl Call {
 
 /// Why there is no response.
 enum Failed {
-    Exchange(hyper::client::conn::TrySendError<Request<Upload>>),
+    Exchange(Box<hyper::client::conn::TrySendError<Request<Upload>>>),
     Overdue,
 }
 
