@@ -171,6 +171,7 @@ fn configurations_in_the_manual_are_valid() {
         ("http2.md", include_str!("../../../../docs/http2.md")),
         ("tls.md", include_str!("../../../../docs/tls.md")),
         ("websocket.md", include_str!("../../../../docs/websocket.md")),
+        ("limits.md", include_str!("../../../../docs/limits.md")),
         ("proxy-protocol.md", include_str!("../../../../docs/proxy-protocol.md")),
     ] {
         let examples: Vec<&str> = text.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
