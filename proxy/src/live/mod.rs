@@ -15,6 +15,7 @@ pub mod flags;
 pub mod metrics;
 #[cfg(test)]
 pub(crate) mod sample;
+pub mod scaling;
 pub mod seen;
 pub mod service;
 pub mod service_flags;

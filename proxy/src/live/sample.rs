@@ -38,6 +38,7 @@ pub(crate) fn service(name: &str) -> ServiceSpec {
         alerts: vec![],
         gates: vec![],
         told_flags: vec![],
+        autoscale: None,
     }
 }
 

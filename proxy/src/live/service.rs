@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 
 use super::counters::{self, Histogram, HistogramSum, Padded};
 use super::endpoint::{EndpointLive, Health};
+use super::scaling::ScalingStatus;
 use super::seen::{EpisodeLive, StepLive};
 use super::verdict::VerdictStatus;
 use crate::model::circuit::{Circuit, Trip};
@@ -57,6 +58,7 @@ pub struct ServiceLive {
     learned_slow: AtomicU64,
     /// What the rollout waits for, as this proxy sees it.
     rollout_waits: ArcSwap<String>,
+    scaling: ArcSwap<ScalingStatus>,
 }
 
 /// An endpoint that is known.
@@ -145,6 +147,7 @@ impl ServiceLive {
             verdict: ArcSwap::default(),
             learned_slow: AtomicU64::new(0),
             rollout_waits: ArcSwap::default(),
+            scaling: ArcSwap::default(),
         }
     }
 
@@ -402,6 +405,18 @@ impl ServiceLive {
             counters.latency.add_to(&mut totals.latency);
         }
         totals
+    }
+
+    // === scaling ===
+
+    /// How many instances there should be, and what is done about it.
+    pub fn scaling(&self) -> Arc<ScalingStatus> {
+        self.scaling.load_full()
+    }
+
+    /// Says how many there should be.
+    pub fn set_scaling(&self, status: ScalingStatus) {
+        self.scaling.store(Arc::new(status));
     }
 
     // === verdict ===

@@ -15,6 +15,7 @@ pub mod member;
 pub mod outcome;
 pub mod redis;
 pub mod rollout;
+pub mod scaling;
 pub mod secret;
 pub mod span;
 pub mod spec;

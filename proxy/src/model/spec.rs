@@ -16,6 +16,7 @@ use super::gate::GateSpec;
 use super::outcome::PerSignal;
 use super::redis::RedisSpec;
 use super::rollout::plan::RolloutSpec;
+use super::scaling::ScalingSpec;
 use super::secret::OverrideSecret;
 use super::split::PerArm;
 use super::tls::TlsSpec;
@@ -159,6 +160,8 @@ pub struct ServiceSpec {
     pub gates: Vec<GateSpec>,
     /// Flags that the application is told of by `X-Serin-Flags`.
     pub told_flags: Vec<String>,
+    /// How the size of the stable pool follows its load; none = it is what others make it.
+    pub autoscale: Option<Arc<ScalingSpec>>,
 }
 
 /// The split of a service.

@@ -100,6 +100,16 @@ impl Store for MemoryStore {
         Ok(Posted { place: after, ..Posted::default() })
     }
 
+    async fn share(
+        &self,
+        _: &str,
+        _: &str,
+        _: &str,
+        _: &[String],
+    ) -> Result<std::collections::BTreeMap<String, String>, StoreError> {
+        Ok(std::collections::BTreeMap::new())
+    }
+
     fn note(&self, entry: Entry) {
         self.audit.lock().expect("no writer panicked").push(entry);
     }

@@ -7,10 +7,12 @@ use http::Method;
 use super::*;
 use crate::model::alert::Condition;
 use crate::model::gate::NormalPath;
+use crate::model::scaling::InRollout;
 use crate::model::split::Arm;
 
 const SERIN: &str = include_str!("../../../../config/serin.toml");
 const CHECKBOX: &str = include_str!("../../../../config/checkbox.toml");
+const AUTOSCALE: &str = include_str!("../../../../config/autoscale.toml");
 
 /// Keys that aren't named as they are: `tls` by the keys in it.
 const NAMED_OTHERWISE: [&str; 1] = ["tls"];
@@ -167,11 +169,25 @@ fn checkbox_toml_has_a_kill_switch_for_each_of_its_features() {
 
 #[test]
 fn configurations_in_the_manual_are_valid() {
-    for (page, text) in [("tls.md", include_str!("../../../../docs/tls.md"))] {
+    for (page, text) in [
+        ("tls.md", include_str!("../../../../docs/tls.md")),
+        ("autoscaling.md", include_str!("../../../../docs/autoscaling.md")),
+    ] {
         let examples: Vec<&str> = text.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
         assert!(!examples.is_empty(), "{page} shows no configuration");
         for example in examples {
             assert!(parse(example, page).is_ok(), "{page}: {:?}", parse(example, page).err());
         }
     }
+}
+
+#[test]
+fn autoscale_toml_is_the_example_of_the_manual() {
+    let (spec, notes) = parsed(AUTOSCALE);
+    assert_eq!(notes.len(), 1, "only the store's: {notes:?}");
+    let scaling = spec.services[0].autoscale.as_ref().expect("rules");
+    assert_eq!((scaling.min, scaling.max, scaling.rules.len()), (2, 60, 3));
+    assert!(scaling.driver.is_some() && scaling.in_rollout == InRollout::Grow);
+    let example = AUTOSCALE.split_once("[service.shop.autoscale]").expect("the rules").1;
+    assert!(include_str!("../../../../docs/autoscaling.md").contains(example.trim()), "the manual shows another one");
 }

@@ -241,6 +241,7 @@ mod tests {
             alerts,
             gates: vec![],
             told_flags: vec![],
+            autoscale: None,
         })
     }
 
@@ -280,6 +281,7 @@ mod tests {
                 pools: PerArm { stable: vec![endpoint("a"), endpoint("b")], canary: vec![] },
                 canary_withdrawn: false,
                 rollout: None,
+                scaling: None,
                 flags: None,
             };
             let snapshot = Snapshot::new(revision, vec![Arc::new(view)], Arc::default());
