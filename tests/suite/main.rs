@@ -1,6 +1,7 @@
 //! The suite: serin and what it needs, as real processes over real sockets. A file to a subject.
 
 mod audit;
+mod autoscale;
 mod backtest;
 mod checkbox;
 mod cli;

@@ -4,6 +4,7 @@
 //! Every label is bounded by the configuration, the pools, or a fixed list.
 
 mod flags;
+mod scaling;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -123,7 +124,7 @@ const SLOW: Named = gauge(
     &["service"],
 );
 
-const ALL: [&Named; 39] = [
+const ALL: [&Named; 42] = [
     &REQUESTS,
     &BAD,
     &HEAD,
@@ -149,6 +150,9 @@ const ALL: [&Named; 39] = [
     &PHASE,
     &STEP,
     &ROLLOUT_WEIGHT,
+    &scaling::INSTANCES,
+    &scaling::CUT,
+    &scaling::FAILURES,
     &CONNECTIONS,
     &HANDSHAKES_FAILED,
     &CERTIFICATE_EXPIRY,
@@ -239,6 +243,7 @@ impl Scrape {
         }
         self.number(&STEP, &[service], rollout.map_or(0, |rollout| rollout.step as u64));
         self.value(&ROLLOUT_WEIGHT, &[service], rollout.map_or(0.0, |rollout| rollout.weight().percent()));
+        self.scaling(view);
     }
 
     fn verdict(&mut self, service: &str, verdict: &VerdictStatus) {

@@ -3,6 +3,7 @@
 
 mod access;
 mod alerts;
+mod autoscale;
 mod changes;
 mod endpoints;
 mod events;
@@ -181,6 +182,7 @@ impl World {
         let mut plain = sample::service("plain");
         plain.split = None;
         plain.seeds.canary.clear();
+        plain.autoscale = Some(Arc::new(sample::scaling()));
         let services = vec![Arc::new(sample::service("checkbox")), Arc::new(plain)];
         sample::publish(&live, &services, &State::default());
         let (publishing, published) = watch::channel(0);

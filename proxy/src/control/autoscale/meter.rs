@@ -123,9 +123,10 @@ impl Fleet {
 
     /// Whether every proxy knows of a revision and none has anything with these endpoints any more.
     pub(super) fn left(&self, ids: &[String], revision: u64) -> bool {
-        let quiet = |load: &Load| {
-            load.revision >= revision && ids.iter().all(|id| load.draining.get(id).is_none_or(|left| *left == 0))
-        };
+        // Who doesn't know an endpoint either hasn't heard yet that it drains, or has heard already that it is out.
+        let left =
+            |load: &Load, id: &String| load.draining.get(id).map_or(load.revision >= revision, |left| *left == 0);
+        let quiet = |load: &Load| ids.iter().all(|id| left(load, id));
         self.loads().next().is_some() && self.loads().all(quiet)
     }
 }
@@ -167,8 +168,13 @@ mod tests {
         };
         let (mut fleet, ids) = (Fleet::default(), ["x".to_owned()]);
         assert!(!fleet.left(&ids, 6), "nobody told anything");
-        for (number, revision, left, is_left) in [(1, 5, 0, false), (2, 6, 3, false), (3, 6, 0, true)] {
-            fleet.hear(&told(&[("a", busy(9 + number, 6, 0)), ("b", busy(number, revision, left))]));
+        for (number, left, is_left) in [(1, 3, false), (2, 0, true)] {
+            fleet.hear(&told(&[("a", busy(9 + number, 6, 0)), ("b", busy(number, 6, left))]));
+            assert_eq!(fleet.left(&ids, 6), is_left);
+        }
+        // one that doesn't know the endpoint knows too little, or enough
+        for (number, revision, is_left) in [(20, 5, false), (21, 6, true)] {
+            fleet.hear(&told(&[("a", busy(number, 6, 0)), ("b", Load { revision, ..load(number, 1.0) })]));
             assert_eq!(fleet.left(&ids, 6), is_left);
         }
     }

@@ -14,11 +14,11 @@ mod task;
 mod tests;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::task::JoinSet;
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Instant, MissedTickBehavior};
 
 use self::driver::{Driver, DriverError, Task, Wish};
 use self::exec::ExecDriver;
@@ -36,6 +36,8 @@ use crate::telemetry;
 const MOMENT: Duration = Duration::from_secs(1);
 /// At each so manieth moment it is decided.
 const LOOK: u32 = 5;
+/// For so long a snapshot may be behind what was noted. A store that lost the newest revisions never shows them.
+const BEHIND: Duration = Duration::from_secs(10);
 /// For how long a leader leads without renewing, which it does at each moment: so long pools stay as they are when it dies.
 const TERM: Duration = Duration::from_secs(3);
 
@@ -79,6 +81,8 @@ struct Watched {
     ready_since: BTreeMap<String, Timestamp>,
     /// Whether the driver is at work: one thing at a time.
     calling: bool,
+    /// The service's revision after the last thing that was noted, and when that was.
+    noted: Mutex<Option<(u64, Instant)>>,
 }
 
 fn command(spec: &ScalingSpec) -> Option<Arc<dyn Driver>> {
@@ -126,6 +130,9 @@ impl Autoscaler {
                 Ok(called) => self.called(called).await,
                 Err(error) => tracing::error!(%error, "A call of a driver broke off"),
             }
+        }
+        if self.calls.is_empty() {
+            self.watched.values_mut().for_each(|watched| watched.calling = false);
         }
         let snapshot = self.live.snapshot();
         for service in snapshot.services() {
@@ -199,6 +206,12 @@ impl Watched {
         let first = self.ready_since.values().min().copied();
         let warming = self.ready_since.values().filter(|since| Some(**since) != first).filter(young).count();
         Sizes { ready: count(ready.len()), warming: count(warming), pending: missing }
+    }
+
+    /// Whether a snapshot doesn't show yet what was noted.
+    fn is_ahead_of(&self, revision: u64) -> bool {
+        let noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
+        noted.is_some_and(|(noted, at)| revision < noted && at.elapsed() < BEHIND)
     }
 
     async fn values(&self, spec: &ScalingSpec, sizes: Sizes) -> Vec<Option<f64>> {

@@ -1,7 +1,10 @@
 //! What is done about a decision: one thing at a time for each pool, each noted in the store before it is done.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::PoisonError;
 use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::{Autoscaler, Called, Task, Wish, driver, name, serving};
 use crate::live::ServiceView;
@@ -62,6 +65,9 @@ impl Autoscaler {
         };
         if self.watched.get(name(service)).is_some_and(|watched| watched.calling) {
             return "the driver is at work".to_owned();
+        }
+        if self.watched.get(name(service)).is_some_and(|watched| watched.is_ahead_of(service.revision)) {
+            return "what was done last isn't taken in yet".to_owned();
         }
         let now = telemetry::now();
         if let Some(until) = scaling.backs_off_until().filter(|until| *until > now) {
@@ -327,7 +333,11 @@ impl Autoscaler {
         let stored = stored.map_err(|error| {
             tracing::warn!(service = name(service), %error, "What scaling does couldn't be noted, and isn't done");
         });
-        stored.ok().map(|state| state.scaling.unwrap_or_default())
+        let state = stored.ok()?;
+        if let Some(watched) = self.watched.get(name(service)) {
+            *watched.noted.lock().unwrap_or_else(PoisonError::into_inner) = Some((state.revision, Instant::now()));
+        }
+        Some(state.scaling.unwrap_or_default())
     }
 }
 
@@ -337,7 +347,7 @@ fn instances(service: &ServiceView, ids: &[String]) -> Vec<driver::Instance> {
     let known = |id: &String| service.pools.stable.iter().find(|endpoint| *endpoint.id == **id);
     let instance = |id: &String| driver::Instance {
         id: id.clone(),
-        address: known(id).map(|endpoint| endpoint.address.to_string()).unwrap_or_default(),
+        address: known(id).map_or_else(|| id.clone(), |endpoint| endpoint.address.to_string()),
         zone: known(id).and_then(|endpoint| endpoint.member.zone.clone()),
     };
     ids.iter().map(instance).collect()

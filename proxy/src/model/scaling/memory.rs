@@ -9,6 +9,9 @@ use super::decision::Voice;
 use super::spec::ScalingSpec;
 use super::voice::{Band, Ear};
 
+/// A trend is looked for in four times this, unless rules look further ahead.
+const TREND: Duration = Duration::from_secs(60);
+
 /// What a leader remembers. A new one remembers nothing, and takes none away until it has seen enough.
 #[derive(Clone, Debug, Default)]
 pub struct Memory {
@@ -24,7 +27,10 @@ impl Memory {
     pub(super) fn hear(&mut self, spec: &ScalingSpec, seen: &Seen<'_>, grow_deadband: f64) -> Vec<Voice> {
         self.ears.resize_with(spec.rules.len(), Ear::default);
         let values = seen.values.iter().copied().chain(std::iter::repeat(None));
-        let band = Band { grow: grow_deadband, shrink: spec.pace.deadband, calm: spec.pace.cooldown };
+        let pace = &spec.pace;
+        // Who wants a pool to shrink soon doesn't want it to remember for longer.
+        let trend = pace.shrink_after.min(TREND);
+        let band = Band { grow: grow_deadband, shrink: pace.deadband, calm: pace.cooldown, trend };
         let heard = self.ears.iter_mut().zip(&spec.rules).zip(values);
         heard.map(|((ear, rule), value)| ear.hear(rule, &band, seen, value)).collect()
     }

@@ -22,8 +22,6 @@ const ROOM: f64 = 0.5;
 const ROOM_TO_SHRINK: f64 = 1.0;
 /// So many times the deadband above its target, a rule doesn't ask whether that lasts.
 const FAR: f64 = 3.0;
-/// A trend is looked for in no less than twice this.
-const SHORTEST_TREND: Duration = Duration::from_secs(60);
 
 /// How far off its target a rule may be.
 #[derive(Clone, Copy, Debug)]
@@ -34,6 +32,8 @@ pub(super) struct Band {
     pub(super) shrink: f64,
     /// What is left after instances were taken away must do for so long.
     pub(super) calm: Duration,
+    /// A trend is looked for in no less than four times this.
+    pub(super) trend: Duration,
 }
 
 /// What one rule remembers.
@@ -90,7 +90,7 @@ impl Ear {
         band: &Band,
         seen: &Seen<'_>,
     ) -> (Opinion, Option<f64>) {
-        self.trend.note(seen.now, bears * load.ready, ahead.max(SHORTEST_TREND));
+        self.trend.note(seen.now, bears * load.ready, ahead.max(band.trend));
         let now = load.size(bears);
         let total = f64::from(seen.sizes.total());
         let line = self.trend.line();

@@ -46,8 +46,8 @@ impl Scaler for TargetTracking {
         self.points.truncate(LOW_POINTS);
         let size = sight.size();
         // Instances that were there from the first second have warmed up before it.
-        let warming =
-            sight.pending + sight.ready_since.iter().filter(|at| **at > 0 && sight.now - **at < WARM_UP).count() as u32;
+        let new = |at: &&u64| **at > 0 && sight.now - **at < WARM_UP;
+        let warming = sight.pending + u32::try_from(sight.ready_since.iter().filter(new).count()).unwrap_or(u32::MAX);
         let measured = size - warming.min(size);
         let proportional = whole(f64::from(measured) * point / self.target);
         let next = if self.alarm(HIGH_POINTS, |point| point > self.target) {
