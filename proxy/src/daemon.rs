@@ -18,6 +18,7 @@ use crate::admin::{self, Access, AdminState};
 use crate::config;
 use crate::control::alert::rules::watch_rules;
 use crate::control::alert::{Mailer, Metrics as MailMetrics};
+use crate::control::autoscale::Autoscaler;
 use crate::control::health;
 use crate::control::rollout::Driver;
 use crate::control::slow;
@@ -82,6 +83,8 @@ impl Daemon {
         tasks.spawn(court.run(reports));
         tasks.spawn(sync.run());
         let driver = Driver::new(Arc::clone(&live), Arc::clone(&store), mailer.clone(), name.clone());
+        let holder = driver.holder().to_owned();
+        tasks.spawn(Autoscaler::new(Arc::clone(&live), Arc::clone(&store), name.clone(), holder).run());
         tasks.spawn(driver.run(published.clone()));
         tasks.spawn(health::run(Arc::clone(&live), published.clone()));
         tasks.spawn(slow::learn(Arc::clone(&live)));

@@ -2,6 +2,7 @@
 
 mod ansible;
 mod audit;
+mod autoscale;
 mod backtest;
 mod checkbox;
 mod cli;

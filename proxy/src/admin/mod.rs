@@ -8,6 +8,8 @@
 mod alerts;
 mod audit;
 pub mod auth;
+mod autoscale;
+pub mod autoscale_view;
 mod body;
 mod change;
 mod circuit;

@@ -12,8 +12,8 @@ use tower_http::catch_panic::CatchPanicLayer;
 use super::auth::Role;
 use super::problem::{Problem, no_such_method, no_such_path};
 use super::{
-    Admin, alerts, audit, circuit, drain, endpoints, events, flags, guard, ofrep, page, probes, rollout, services,
-    weight,
+    Admin, alerts, audit, autoscale, circuit, drain, endpoints, events, flags, guard, ofrep, page, probes, rollout,
+    services, weight,
 };
 
 /// A path and method, and what answers there.
@@ -69,6 +69,8 @@ const PROMOTE: &str = "/v1/services/{service}/rollout/promote";
 const ABORT: &str = "/v1/services/{service}/rollout/abort";
 const RENEW: &str = "/v1/services/{service}/rollout/renew";
 
+const AUTOSCALE: &str = "/v1/services/{service}/autoscale";
+
 const FLAGS: &str = "/v1/flags";
 const FLAG: &str = "/v1/flags/{key}";
 const EVALUATE: &str = "/ofrep/v1/evaluate/flags/{key}";
@@ -105,6 +107,9 @@ pub(super) fn routes() -> Vec<Route> {
         route(Post, PROMOTE, Deployer, rollout::promote),
         route(Post, ABORT, Deployer, rollout::abort),
         route(Post, RENEW, Deployer, rollout::renew),
+        route(Get, AUTOSCALE, Viewer, autoscale::get),
+        route(Put, AUTOSCALE, Deployer, autoscale::put),
+        route(Delete, AUTOSCALE, Deployer, autoscale::delete),
         route(Get, FLAGS, Viewer, flags::list),
         route(Put, FLAGS, Deployer, flags::replace),
         route(Get, FLAG, Viewer, flags::get),

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::client::{Client, ClientError, PATIENCE, segment};
 use super::render::Page;
-use super::{ClientCommand, CommandError, Endpoint, Spot, flag, rollout};
+use super::{ClientCommand, CommandError, Endpoint, Spot, autoscale, flag, rollout};
 use crate::admin::view::{AuditJson, EndpointJson, ServiceJson, ServicesJson};
 use crate::model::span;
 use crate::model::split::Arm;
@@ -32,6 +32,7 @@ pub(super) async fn answer(client: &Client, command: ClientCommand, colour: bool
     let page = Page::new(colour);
     let text = match command {
         ClientCommand::Flag(command) => return flag::flag(client, page, command).await,
+        ClientCommand::Autoscale(command) => return Ok(autoscale::autoscale(client, page, command).await?),
         ClientCommand::Rollout(command) => return Ok(rollout::rollout(client, page, command).await?),
         ClientCommand::Status { service: None, json } => {
             show(client, "/v1/services", json, |all: ServicesJson| page.overview(&all)).await
@@ -54,7 +55,7 @@ pub(super) async fn answer(client: &Client, command: ClientCommand, colour: bool
     Ok(text?.into())
 }
 
-async fn show<T: DeserializeOwned>(
+pub(super) async fn show<T: DeserializeOwned>(
     client: &Client,
     path: &str,
     as_json: bool,

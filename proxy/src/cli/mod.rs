@@ -6,6 +6,7 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command's answer goes to the terminal")]
 
 mod agent;
+mod autoscale;
 pub mod backtest;
 pub mod check;
 pub mod client;
@@ -104,6 +105,9 @@ Example:
     /// Replays access logs through the verdict: when would the canary have been pulled, and on what
     #[command(after_help = backtest::HELP)]
     Backtest(backtest::Options),
+    /// Scales a service by rules: what they would do and why, and how they would fare
+    #[command(subcommand)]
+    Autoscale(autoscale::Autoscale),
     #[command(flatten)]
     Client(ClientCommand),
     /// Makes tokens for the admin API
@@ -188,6 +192,9 @@ Examples:
     /// Lists, reads, sets, switches and removes feature flags
     #[command(subcommand)]
     Flag(flag::Flag),
+    /// What asks about scaling: `serin autoscale` is above, since one of its commands asks nobody
+    #[command(skip)]
+    Autoscale(autoscale::ClientAutoscale),
 }
 
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]
@@ -376,21 +383,26 @@ fn dispatch(cli: Cli) -> Result<ExitCode, CommandError> {
         Command::Check { config } => Ok(check::check(&config)),
         Command::Agent(options) => Ok(agent::agent(&options)),
         Command::Backtest(options) => Ok(backtest::backtest(&options)),
+        Command::Autoscale(autoscale::Autoscale::Simulate(options)) => Ok(autoscale::simulate(&options)),
+        Command::Autoscale(autoscale::Autoscale::Client(command)) => ask(cli.reach, ClientCommand::Autoscale(command)),
         Command::Token(Token::New { name, role, file }) => {
             let made = token::make(&name, role, file.as_deref())?;
             eprintln!("{}", made.told);
             println!("{}", made.token);
             Ok(ExitCode::SUCCESS)
         }
-        Command::Client(command) => {
-            let client = Client::new(cli.reach.admin, cli.reach.token_file.as_deref())?;
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            let runtime = runtime.map_err(CommandError::Runtime)?;
-            let said = runtime.block_on(commands::answer(&client, command, std::io::stdout().is_terminal()))?;
-            print!("{}", said.text);
-            Ok(ExitCode::from(said.code))
-        }
+        Command::Client(command) => ask(cli.reach, command),
     }
+}
+
+/// Asks a running daemon, and prints what it answers.
+fn ask(reach: Reach, command: ClientCommand) -> Result<ExitCode, CommandError> {
+    let client = Client::new(reach.admin, reach.token_file.as_deref())?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(CommandError::Runtime)?;
+    let said = runtime.block_on(commands::answer(&client, command, std::io::stdout().is_terminal()))?;
+    print!("{}", said.text);
+    Ok(ExitCode::from(said.code))
 }
 
 /// An error and what caused it, in one line.

@@ -14,7 +14,11 @@ async fn said(url: &str, arguments: &[&str]) -> Result<commands::Said, String> {
     let words = [&["serin", "--admin", url], arguments].concat();
     let cli = Cli::try_parse_from(words).map_err(|usage| usage.to_string())?;
     let client = Client::new(cli.reach.admin, cli.reach.token_file.as_deref()).map_err(|error| with_causes(&error))?;
-    let Command::Client(command) = cli.command else { panic!("{arguments:?} asks no daemon") };
+    let command = match cli.command {
+        Command::Client(command) => command,
+        Command::Autoscale(autoscale::Autoscale::Client(command)) => ClientCommand::Autoscale(command),
+        _ => panic!("{arguments:?} asks no daemon"),
+    };
     commands::answer(&client, command, false).await.map_err(|error| with_causes(&error))
 }
 
@@ -87,6 +91,21 @@ async fn endpoints_are_added_drained_readied_and_removed() {
 
 const DEFINITION: &str = r#"{"state":"ENABLED","variants":{"on":true,"off":false},"defaultVariant":"off",
     "targeting":{"fractional":[["on",10],["off",90]]},"metadata":{"owner":"editor-team","expires":"2020-03-31"}}"#;
+
+#[tokio::test]
+async fn a_plan_is_shown_and_a_size_ordered_for_a_while() {
+    let world = World::new().await;
+    let plan = said(&world.url(), &["autoscale", "plan", "plain"]).await.expect("a plan").text;
+    assert!(plan.contains("plain, stable pool, 1 to 6") && plan.contains("0 ready, 0 pending"), "{plan}");
+    let after = done(&world, &["autoscale", "set", "plain", "4", "--for", "2h", "--reason", "a sale"]).await;
+    assert!(after.contains("4 instances until"), "{after}");
+    let error = said(&world.url(), &["autoscale", "set", "plain", "7", "--for", "2h"]).await.expect_err("too many");
+    assert!(error.contains("1 to 6"), "{error}");
+    let paused = done(&world, &["autoscale", "pause", "plain", "--for", "5m"]).await;
+    assert!(paused.contains("paused until"), "{paused}");
+    let resumed = done(&world, &["autoscale", "resume", "plain"]).await;
+    assert!(!resumed.contains("ordered"), "{resumed}");
+}
 
 fn file_with(text: &str) -> tempfile::NamedTempFile {
     let file = tempfile::NamedTempFile::new().expect("a file");

@@ -11,6 +11,10 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Visitor};
 use toml::Spanned;
 
+mod autoscale;
+
+pub(super) use autoscale::{RawAutoscale, RawDriver, RawScalingRule, RawSchedule};
+
 /// Text, with its place.
 pub(super) type Text = Option<Spanned<String>>;
 /// A number, a duration or a size, with its place.
@@ -167,6 +171,7 @@ pub(super) struct RawService {
     pub(super) alert: Vec<Spanned<RawRule>>,
     pub(super) gate: Vec<Spanned<RawGate>>,
     pub(super) flags: RawFlags,
+    pub(super) autoscale: Option<Spanned<RawAutoscale>>,
 }
 
 /// `[service.NAME.split]`

@@ -1,11 +1,12 @@
 //! What steers the data plane from beside it: sync with the store, discovery, health checks, the
-//! verdict loop, what is slow, rollouts, alerts.
+//! verdict loop, what is slow, rollouts, autoscaling, alerts.
 //!
 //! May know: model, live, probe, store, telemetry. Never: dataplane, admin. Only `sync`
 //! publishes snapshots; everything else changes the world through the store, or
 //! through a latch in `live` where the world must not be waited for.
 
 pub mod alert;
+pub mod autoscale;
 mod discovery;
 pub mod health;
 pub mod rollout;

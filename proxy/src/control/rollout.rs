@@ -103,6 +103,11 @@ impl Driver {
         Self { live, store, mailer, proxy_name, holder, watches: HashMap::new() }
     }
 
+    /// What names this process to the store: who else in it leads must lead by the same name.
+    pub fn holder(&self) -> &str {
+        &self.holder
+    }
+
     /// Goes on for ever: at each look, and at each snapshot.
     pub async fn run(mut self, mut published: watch::Receiver<u64>) {
         let mut look = tokio::time::interval(LOOK);

@@ -70,6 +70,7 @@ pub fn service(
         pools,
         canary_withdrawn: state.pools.canary.values().any(|member| !matches!(member, Member::Ready(_))),
         rollout: state.rollout.clone(),
+        scaling: state.scaling.clone(),
         flags: ServiceFlags::compile(live, spec, flags, promoted),
         trial: trial.map(Box::new),
         live: facts,

@@ -4,6 +4,7 @@
 //! Every label is bounded by the configuration, the pools, or a fixed list.
 
 mod flags;
+mod scaling;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -129,7 +130,7 @@ const SLOW: Named = gauge(
     &["service"],
 );
 
-const ALL: [&Named; 43] = [
+const ALL: [&Named; 46] = [
     &REQUESTS,
     &BAD,
     &HEAD,
@@ -156,6 +157,9 @@ const ALL: [&Named; 43] = [
     &PHASE,
     &STEP,
     &ROLLOUT_WEIGHT,
+    &scaling::INSTANCES,
+    &scaling::CUT,
+    &scaling::FAILURES,
     &CONNECTIONS,
     &HANDSHAKES_FAILED,
     &FLOODS,
@@ -250,6 +254,7 @@ impl Scrape {
         }
         self.number(&STEP, &[service], rollout.map_or(0, |rollout| rollout.step as u64));
         self.value(&ROLLOUT_WEIGHT, &[service], rollout.map_or(0.0, |rollout| rollout.weight().percent()));
+        self.scaling(view);
     }
 
     fn verdict(&mut self, service: &str, verdict: &VerdictStatus) {

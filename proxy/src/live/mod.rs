@@ -16,6 +16,7 @@ pub mod gates;
 pub mod metrics;
 #[cfg(test)]
 pub(crate) mod sample;
+pub mod scaling;
 pub mod seen;
 pub mod service;
 pub mod service_flags;

@@ -12,6 +12,7 @@ use super::{FlagFacts, Live, Snapshot, Standings, compile};
 use crate::model::flag::Definitions;
 use crate::model::gate::{GateAnswer, GatePath, GateSpec, NormalPath};
 use crate::model::rollout::plan::RolloutSpec;
+use crate::model::scaling::{DriverSpec, InRollout, Measure, Metric, Pace, RuleSpec, ScalingSpec, Want};
 use crate::model::spec::{
     AdminAddress, AdminSpec, Protocol, ServiceSpec, Spec, SplitSpec, Sticky, StoreKind, StoreSpec, Timeouts,
     VerdictSpec,
@@ -52,6 +53,29 @@ pub(crate) fn service(name: &str) -> ServiceSpec {
         alerts: vec![],
         gates: vec![],
         told_flags: vec![],
+        autoscale: None,
+    }
+}
+
+/// A pool of 1 to 6 instances, of which each takes ten requests a second.
+pub(crate) fn scaling() -> ScalingSpec {
+    let want = Want::Target { value: 10.0, forecast: Duration::ZERO };
+    ScalingSpec {
+        min: 1,
+        max: 6,
+        rules: vec![RuleSpec { measure: Measure::Own(Metric::Requests), want }],
+        schedules: vec![],
+        pace: Pace::default(),
+        starts_per_hour: None,
+        in_rollout: InRollout::Hold,
+        freeze: vec![],
+        dry_run: false,
+        prometheus: String::new(),
+        driver: Some(DriverSpec {
+            exec: vec![],
+            timeout: Duration::from_secs(9),
+            ready_within: Duration::from_secs(60),
+        }),
     }
 }
 

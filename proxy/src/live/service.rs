@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 use super::counters::{self, Histogram, HistogramSum, Padded};
 use super::endpoint::{EndpointLive, Health};
 use super::gates::{Gates, TurnedAway};
+use super::scaling::ScalingStatus;
 use super::seen::{EpisodeLive, StepLive};
 use super::verdict::VerdictStatus;
 use crate::model::circuit::{Circuit, Trip};
@@ -61,6 +62,7 @@ pub struct ServiceLive {
     /// What the rollout waits for, as this proxy sees it.
     rollout_waits: ArcSwap<String>,
     gates: Gates,
+    scaling: ArcSwap<ScalingStatus>,
 }
 
 /// An endpoint that is known.
@@ -151,6 +153,7 @@ impl ServiceLive {
             learned_slow: AtomicU64::new(0),
             rollout_waits: ArcSwap::default(),
             gates: Gates::default(),
+            scaling: ArcSwap::default(),
         }
     }
 
@@ -426,6 +429,18 @@ impl ServiceLive {
             counters.latency.add_to(&mut totals.latency);
         }
         totals
+    }
+
+    // === scaling ===
+
+    /// How many instances there should be, and what is done about it.
+    pub fn scaling(&self) -> Arc<ScalingStatus> {
+        self.scaling.load_full()
+    }
+
+    /// Says how many there should be.
+    pub fn set_scaling(&self, status: ScalingStatus) {
+        self.scaling.store(Arc::new(status));
     }
 
     // === verdict ===

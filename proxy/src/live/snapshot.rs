@@ -14,6 +14,7 @@ use crate::model::discovery::Standing;
 use crate::model::flag::FlagSet;
 use crate::model::rollout::Rollout;
 use crate::model::rollout::drive::Carried;
+use crate::model::scaling::Scaling;
 use crate::model::spec::ServiceSpec;
 use crate::model::split::{Arm, EpisodeId, PerArm, Salt, Unit, control_share};
 use crate::model::state::MemberSpec;
@@ -124,6 +125,8 @@ pub struct ServiceView {
     pub canary_withdrawn: bool,
     /// The latest rollout, also after its end.
     pub rollout: Option<Rollout>,
+    /// What is under way of its scaling.
+    pub scaling: Option<Scaling>,
     /// What flags decide about its requests; none where they decide nothing.
     pub flags: Option<Box<ServiceFlags>>,
     /// The flag on trial: then stable serves both arms.

@@ -16,6 +16,7 @@ pub mod outcome;
 pub mod proxy_protocol;
 pub mod redis;
 pub mod rollout;
+pub mod scaling;
 pub mod secret;
 pub mod span;
 pub mod spec;

@@ -18,6 +18,7 @@ use super::outcome::PerSignal;
 use super::proxy_protocol;
 use super::redis::RedisSpec;
 use super::rollout::plan::RolloutSpec;
+use super::scaling::ScalingSpec;
 use super::secret::OverrideSecret;
 use super::split::PerArm;
 use super::tls::TlsSpec;
@@ -182,6 +183,8 @@ pub struct ServiceSpec {
     pub gates: Vec<GateSpec>,
     /// Flags that the application is told of by `X-Serin-Flags`.
     pub told_flags: Vec<String>,
+    /// How the size of the stable pool follows its load; none = it is what others make it.
+    pub autoscale: Option<Arc<ScalingSpec>>,
 }
 
 /// What the endpoints of a service speak.

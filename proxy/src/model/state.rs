@@ -10,8 +10,9 @@ use serde::{Deserialize, Serialize};
 
 use super::circuit::{Circuit, Reset, Trip};
 pub use super::member::{Member, MemberSpec};
-use super::rollout::Rollout;
 use super::rollout::change::RolloutChange;
+use super::rollout::{Fence, Rollout};
+use super::scaling::{Scaling, ScalingChange};
 use super::split::{Arm, Episode, EpisodeId, PerArm};
 use super::time::Timestamp;
 use super::weight::Weight;
@@ -45,6 +46,9 @@ pub struct ServiceState {
     /// The latest rollout, also after its end; none if there never was one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollout: Option<Rollout>,
+    /// What is under way of its scaling; none if there never was anything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scaling: Option<Scaling>,
     /// What is known of members beside the file's seeds, by endpoint id.
     #[serde(default)]
     pub pools: PerArm<BTreeMap<String, Member>>,
@@ -119,6 +123,8 @@ pub enum Change {
     },
     /// Begin, move or end a rollout.
     Rollout(RolloutChange),
+    /// Ask for instances, take some away, or note what a person ordered of that.
+    Scaling(ScalingChange),
 }
 
 impl ServiceState {
@@ -179,6 +185,7 @@ impl ServiceState {
                 self.put(*arm, id, &known, *draining);
             }
             Change::Rollout(change) => self.alter_rollout(change),
+            Change::Scaling(change) => self.alter_scaling(change),
         }
     }
 
@@ -191,6 +198,12 @@ impl ServiceState {
     fn put(&mut self, arm: Arm, id: &str, spec: &MemberSpec, draining: bool) {
         let member = if draining { Member::Draining(spec.clone()) } else { Member::Ready(spec.clone()) };
         self.pools.get_mut(arm).insert(id.to_owned(), member);
+    }
+
+    /// The highest fence of a leader that it knows.
+    pub fn fence(&self) -> Fence {
+        let rollout = self.rollout.as_ref().map(|rollout| rollout.fence);
+        rollout.max(self.scaling.as_ref().map(|scaling| scaling.fence)).unwrap_or_default()
     }
 
     /// When the circuit opened, if it is open.

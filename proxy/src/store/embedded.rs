@@ -3,7 +3,7 @@
 //! Leases are counted by this process' own clock; after a restart they count anew.
 //! May know: model, telemetry.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -61,7 +61,7 @@ impl EmbeddedStore {
         // Also after a clock that went back, nobody who led before is listened to.
         let mut fence = telemetry::now().as_millis();
         kept.peek(|saved| {
-            let led = saved.services.values().filter_map(|state| Some(state.rollout.as_ref()?.fence.0));
+            let led = saved.services.values().map(|state| state.fence().0);
             fence = led.map(|before| before.saturating_add(1)).fold(fence, u64::max);
             for (service, state) in &saved.services {
                 for (arm, id, ttl) in lease::leased(state) {
@@ -139,6 +139,17 @@ impl Store for EmbeddedStore {
         let posts = self.journal.posts(episode, usize::try_from(after.0).unwrap_or(usize::MAX));
         let place = Place(after.0.saturating_add(posts.len() as u64), 0);
         Ok(Posted { posts, place, poisoned: Vec::new() })
+    }
+
+    async fn share(
+        &self,
+        _: &str,
+        teller: &str,
+        said: &str,
+        _: &[String],
+    ) -> Result<BTreeMap<String, String>, StoreError> {
+        // Nobody shares it.
+        Ok(BTreeMap::from([(teller.to_owned(), said.to_owned())]))
     }
 
     fn note(&self, entry: Entry) {

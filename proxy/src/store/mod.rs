@@ -13,7 +13,7 @@ pub mod redis;
 pub mod registry;
 mod state_file;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -200,6 +200,19 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// # Errors
     /// When the store can't be reached.
     async fn posted(&self, service: &str, episode: EpisodeId, after: Place) -> Result<Posted, StoreError>;
+
+    /// Tells the proxies of this store something of a service that only this moment is true of, forgets what tellers
+    /// told that are gone, and hears what all told: by teller, this one included.
+    ///
+    /// # Errors
+    /// When the store can't be reached.
+    async fn share(
+        &self,
+        service: &str,
+        teller: &str,
+        said: &str,
+        gone: &[String],
+    ) -> Result<BTreeMap<String, String>, StoreError>;
 
     /// Keeps an entry of the audit log, of which the caller says all but the time, and the id only where others may note the same: at once in
     /// memory, and in the store as soon as it can be reached. Never waits. To be called inside a tokio runtime.

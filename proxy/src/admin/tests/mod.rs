@@ -3,6 +3,7 @@
 
 mod access;
 mod alerts;
+mod autoscale;
 mod changes;
 mod endpoints;
 mod events;
@@ -101,6 +102,16 @@ impl Store for MemoryStore {
         Ok(Posted { place: after, ..Posted::default() })
     }
 
+    async fn share(
+        &self,
+        _: &str,
+        _: &str,
+        _: &str,
+        _: &[String],
+    ) -> Result<std::collections::BTreeMap<String, String>, StoreError> {
+        Ok(std::collections::BTreeMap::new())
+    }
+
     fn note(&self, entry: Entry) {
         self.audit.lock().expect("no writer panicked").push(entry);
     }
@@ -172,6 +183,7 @@ impl World {
         let mut plain = sample::service("plain");
         plain.split = None;
         plain.seeds.canary.clear();
+        plain.autoscale = Some(Arc::new(sample::scaling()));
         let services = vec![Arc::new(sample::service("checkbox")), Arc::new(plain)];
         sample::publish(&live, &services, &State::default());
         let (publishing, published) = watch::channel(0);

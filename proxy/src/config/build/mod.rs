@@ -3,6 +3,7 @@
 //! Nothing stops at the first problem. A value that has none stands in with its
 //! default, so that the rest is still looked at; the spec is then thrown away.
 
+mod autoscale;
 mod gate;
 mod listener;
 mod mail;

@@ -7,10 +7,12 @@ use http::Method;
 use super::*;
 use crate::model::alert::Condition;
 use crate::model::gate::NormalPath;
+use crate::model::scaling::InRollout;
 use crate::model::split::Arm;
 
 const SERIN: &str = include_str!("../../../../config/serin.toml");
 const CHECKBOX: &str = include_str!("../../../../config/checkbox.toml");
+const AUTOSCALE: &str = include_str!("../../../../config/autoscale.toml");
 
 /// Keys that aren't named as they are: these by the keys in them.
 const NAMED_OTHERWISE: [&str; 2] = ["http2", "tls"];
@@ -173,6 +175,7 @@ fn configurations_in_the_manual_are_valid() {
         ("websocket.md", include_str!("../../../../docs/websocket.md")),
         ("limits.md", include_str!("../../../../docs/limits.md")),
         ("proxy-protocol.md", include_str!("../../../../docs/proxy-protocol.md")),
+        ("autoscaling.md", include_str!("../../../../docs/autoscaling.md")),
     ] {
         let examples: Vec<&str> = text.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
         assert!(!examples.is_empty(), "{page} shows no configuration");
@@ -180,4 +183,15 @@ fn configurations_in_the_manual_are_valid() {
             assert!(parse(example, page).is_ok(), "{page}: {:?}", parse(example, page).err());
         }
     }
+}
+
+#[test]
+fn autoscale_toml_is_the_example_of_the_manual() {
+    let (spec, notes) = parsed(AUTOSCALE);
+    assert_eq!(notes.len(), 1, "only the store's: {notes:?}");
+    let scaling = spec.services[0].autoscale.as_ref().expect("rules");
+    assert_eq!((scaling.min, scaling.max, scaling.rules.len()), (2, 60, 3));
+    assert!(scaling.driver.is_some() && scaling.in_rollout == InRollout::Grow);
+    let example = AUTOSCALE.split_once("[service.shop.autoscale]").expect("the rules").1;
+    assert!(include_str!("../../../../docs/autoscaling.md").contains(example.trim()), "the manual shows another one");
 }

@@ -244,6 +244,7 @@ mod tests {
             alerts,
             gates: vec![],
             told_flags: vec![],
+            autoscale: None,
         })
     }
 
@@ -283,6 +284,7 @@ mod tests {
                 pools: PerArm { stable: vec![endpoint("a"), endpoint("b")], canary: vec![] },
                 canary_withdrawn: false,
                 rollout: None,
+                scaling: None,
                 flags: None,
                 trial: None,
             };

@@ -23,6 +23,7 @@ pub(super) const EPISODE: &str = "episode";
 pub(super) const SALT: &str = "salt";
 pub(super) const CIRCUIT: &str = "circuit";
 pub(super) const ROLLOUT: &str = "rollout";
+pub(super) const SCALING: &str = "scaling";
 
 pub(super) const WRONG_TYPE: &str = "the key isn't a hash: delete it, and write its fields with HSET";
 pub(super) const BAD_REVISION: &str = "not a revision: give a whole number above 0";
@@ -30,6 +31,7 @@ const BAD_WEIGHT: &str = "not a weight: give a percent from 0 to 100 with at mos
 const BAD_EPISODE: &str = "not an episode: `episode` is 16 hex digits and `salt` 32, and one needs the other";
 const BAD_CIRCUIT: &str = "not a circuit: leave it to serin; `serin trip` and `serin reset` change it";
 const BAD_ROLLOUT: &str = "not a rollout: leave it to serin; `serin rollout` changes it";
+const BAD_SCALING: &str = "not a scaling: leave it to serin; `serin autoscale` changes it";
 const BAD_ID: &str = "not an endpoint id: give it in UTF-8";
 const BAD_MEMBER: &str = "not a member: give JSON such as {\"state\":\"ready\",\"address\":\"10.0.0.21:3002\"}";
 const BAD_SHARE: &str = "not a member: its weight must be 1 to 1000";
@@ -120,6 +122,9 @@ impl Decoded {
 
         let rollout = text(ROLLOUT).map(|text| read_rollout(text).ok_or(BAD_ROLLOUT));
         (self.state.rollout, self.sound.rollout) = self.judge(key, ROLLOUT, rollout, last_good.rollout.clone());
+
+        let scaling = text(SCALING).map(|text| serde_json::from_str(text).map_err(|_| BAD_SCALING));
+        (self.state.scaling, self.sound.scaling) = self.judge(key, SCALING, scaling, last_good.scaling.clone());
     }
 
     /// A field's value as it counts, and as Redis soundly holds it.
@@ -221,6 +226,9 @@ pub(super) fn service_writes(sound: &ServiceState, target: &ServiceState) -> Vec
     }
     if target.rollout != sound.rollout {
         writes.push(write(ROLLOUT, target.rollout.as_ref().map(json)));
+    }
+    if target.scaling != sound.scaling {
+        writes.push(write(SCALING, target.scaling.as_ref().map(json)));
     }
     writes
 }

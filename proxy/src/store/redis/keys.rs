@@ -94,6 +94,11 @@ impl Keys {
         format!("{}:evidence:{service}:{episode}", self.prefix)
     }
 
+    /// The hash of what proxies tell each other of a service's load.
+    pub(super) fn loads(&self, service: &str) -> String {
+        format!("{}:loads:{service}", self.prefix)
+    }
+
     /// The stream of who changed what.
     pub(super) fn audit(&self) -> String {
         format!("{}:audit", self.prefix)

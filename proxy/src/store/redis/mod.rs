@@ -15,6 +15,7 @@ mod dial;
 mod evidence;
 mod flags;
 mod keys;
+mod loads;
 mod look;
 mod mirror;
 mod read;
@@ -123,10 +124,7 @@ impl<R: Remote> Store for RedisStore<R> {
     }
 
     async fn lead(&self, holder: &str, ttl: Duration) -> Result<Option<Fence>, StoreError> {
-        let known = self.kept.peek(|saved| {
-            let fences = saved.services.values().filter_map(|state| Some(state.rollout.as_ref()?.fence));
-            fences.max().unwrap_or_default()
-        });
+        let known = self.kept.peek(|saved| saved.services.values().map(ServiceState::fence).max().unwrap_or_default());
         self.remote.lead(holder, ttl, known).await
     }
 
@@ -142,6 +140,19 @@ impl<R: Remote> Store for RedisStore<R> {
         match self.remote.evidence() {
             Some(evidence) if self.runs(episode) => evidence.posted(service, episode, after).await,
             _ => Ok(Posted { place: after, ..Posted::default() }),
+        }
+    }
+
+    async fn share(
+        &self,
+        service: &str,
+        teller: &str,
+        said: &str,
+        gone: &[String],
+    ) -> Result<BTreeMap<String, String>, StoreError> {
+        match self.remote.loads() {
+            Some(loads) => loads.share(service, teller, said, gone).await,
+            None => Ok(BTreeMap::from([(teller.to_owned(), said.to_owned())])),
         }
     }
 

@@ -12,6 +12,7 @@ use super::connection::{Down, Line, Server};
 use super::evidence::Evidence;
 use super::flags::Flags;
 use super::keys::Keys;
+use super::loads::Loads;
 use super::look::Looker;
 use super::mirror::Mirror;
 use super::watch::Watch;
@@ -31,6 +32,7 @@ pub struct Redis {
     evidence: Evidence,
     audit: Arc<AuditLog<Audit>>,
     flags: Flags,
+    loads: Loads,
     primary: Arc<Server>,
     bell: Arc<Bell>,
     _watch: Watch,
@@ -69,6 +71,11 @@ pub(super) trait Remote: Send + Sync + std::fmt::Debug {
 
     /// The flags that it holds; none where it holds none.
     fn flags(&self) -> Option<&Flags>;
+
+    /// What proxies tell each other of the moment; none where they don't.
+    fn loads(&self) -> Option<&Loads> {
+        None
+    }
 }
 
 impl Redis {
@@ -83,6 +90,7 @@ impl Redis {
             evidence: Evidence::new(keys.clone(), Line::new(Arc::clone(&primary)), journal),
             audit: AuditLog::new(Audit::new(keys.audit(), Line::new(Arc::clone(&primary)))),
             flags,
+            loads: Loads::new(keys.clone(), Line::new(Arc::clone(&primary))),
             _watch: Watch::primary(Arc::clone(&primary), keys.changes(), Arc::clone(&bell)),
             _sentinels: Watch::sentinels(&primary),
             primary,
@@ -126,5 +134,9 @@ impl Remote for Redis {
 
     fn flags(&self) -> Option<&Flags> {
         Some(&self.flags)
+    }
+
+    fn loads(&self) -> Option<&Loads> {
+        Some(&self.loads)
     }
 }

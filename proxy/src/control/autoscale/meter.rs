@@ -1,0 +1,181 @@
+//! What this proxy measures of a pool, what it tells others of it, and what all of them measured together.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
+
+use crate::live::ServiceView;
+use crate::live::counters::HistogramSum;
+use crate::model::scaling::Metric;
+use crate::model::split::Arm;
+
+/// Over so long it averages.
+const WINDOW: Duration = Duration::from_secs(15);
+/// A proxy that told nothing new for so long, by this one's clock, is gone.
+const SILENT: Duration = Duration::from_secs(20);
+
+/// One moment of a pool.
+#[derive(Debug)]
+struct Moment {
+    at: Instant,
+    requests: u64,
+    latency: HistogramSum,
+    in_flight: u64,
+}
+
+/// What one proxy measures of a pool.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct Load {
+    /// Rises with each report: one that doesn't is of a proxy that is gone.
+    number: u64,
+    /// The service's revision that it serves by.
+    pub(super) revision: u64,
+    /// Requests a second; none before it has measured for a while.
+    requests: Option<f64>,
+    /// Requests under way, on average.
+    in_flight: Option<f64>,
+    /// The 95th percentile of the time to the response head, in seconds; none without an answer.
+    p95: Option<f64>,
+    /// Requests that are still with endpoints that drain.
+    pub(super) draining: BTreeMap<String, u64>,
+}
+
+/// The last moments of a pool.
+#[derive(Debug, Default)]
+pub(super) struct Meter {
+    moments: VecDeque<Moment>,
+    number: u64,
+}
+
+impl Meter {
+    /// Takes a moment in.
+    pub(super) fn note(&mut self, service: &ServiceView) {
+        let totals = service.live.totals(Arm::Stable);
+        let in_flight = service.pools.stable.iter().map(|endpoint| endpoint.live.in_flight()).sum();
+        let at = Instant::now();
+        self.moments.push_back(Moment { at, requests: totals.requests(), latency: totals.latency, in_flight });
+        // The first that stays is the last one that is a window old.
+        while self.moments.get(1).is_some_and(|moment| at - moment.at >= WINDOW) {
+            self.moments.pop_front();
+        }
+    }
+
+    /// What there is to tell others.
+    pub(super) fn load(&mut self, service: &ServiceView) -> Load {
+        self.number += 1;
+        let draining = service.pools.stable.iter().filter(|endpoint| endpoint.draining);
+        let draining = draining.map(|endpoint| (endpoint.id.to_string(), endpoint.live.in_flight())).collect();
+        let mut load = Load { number: self.number, revision: service.revision, draining, ..Load::default() };
+        if let (Some(first), Some(last)) = (self.moments.front(), self.moments.back())
+            && last.at > first.at
+        {
+            let seconds = (last.at - first.at).as_secs_f64();
+            let under_way: u64 = self.moments.iter().map(|moment| moment.in_flight).sum();
+            load.requests = Some(last.requests.saturating_sub(first.requests) as f64 / seconds);
+            load.in_flight = Some(under_way as f64 / self.moments.len() as f64);
+            load.p95 = last.latency.since(&first.latency).quantile(0.95);
+        }
+        load
+    }
+}
+
+/// What all proxies told, by their names.
+#[derive(Debug, Default)]
+pub(super) struct Fleet {
+    told: HashMap<String, (Load, Instant)>,
+}
+
+impl Fleet {
+    /// Takes in what all told, and says who is gone.
+    pub(super) fn hear(&mut self, told: &BTreeMap<String, String>) -> Vec<String> {
+        let now = Instant::now();
+        for (teller, text) in told {
+            let Ok(load) = serde_json::from_str::<Load>(text) else { continue };
+            let known = self.told.get(teller).is_some_and(|(known, _)| known.number == load.number);
+            if !known {
+                self.told.insert(teller.clone(), (load, now));
+            }
+        }
+        self.told.retain(|teller, _| told.contains_key(teller));
+        let silent = |teller: &String| self.told.get(teller).is_none_or(|(_, at)| now - *at > SILENT);
+        told.keys().filter(|teller| silent(teller)).cloned().collect()
+    }
+
+    fn loads(&self) -> impl Iterator<Item = &Load> {
+        let now = Instant::now();
+        self.told.values().filter(move |(_, at)| now - *at <= SILENT).map(|(load, _)| load)
+    }
+
+    /// A metric over all proxies; none if one of them can't tell.
+    pub(super) fn value(&self, metric: Metric, ready: u32) -> Option<f64> {
+        let sum = |of: fn(&Load) -> Option<f64>| self.loads().map(of).sum::<Option<f64>>();
+        // Nobody told anything: that is no load of zero.
+        self.loads().next()?;
+        match metric {
+            Metric::Requests => sum(|load| load.requests).map(|sum| sum / f64::from(ready.max(1))),
+            Metric::InFlight => sum(|load| load.in_flight).map(|sum| sum / f64::from(ready.max(1))),
+            // The slowest proxy's: of percentiles there is no sum. Where nothing was asked nobody waits.
+            Metric::P95 => Some(self.loads().filter_map(|load| load.p95).fold(0.0, f64::max)),
+        }
+    }
+
+    /// Whether every proxy knows of a revision and none has anything with these endpoints any more.
+    pub(super) fn left(&self, ids: &[String], revision: u64) -> bool {
+        // Who doesn't know an endpoint either hasn't heard yet that it drains, or has heard already that it is out.
+        let left =
+            |load: &Load, id: &String| load.draining.get(id).map_or(load.revision >= revision, |left| *left == 0);
+        let quiet = |load: &Load| ids.iter().all(|id| left(load, id));
+        self.loads().next().is_some() && self.loads().all(quiet)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(loads: &[(&str, Load)]) -> BTreeMap<String, String> {
+        let text = |load: &Load| serde_json::to_string(load).expect("JSON");
+        loads.iter().map(|(teller, load)| ((*teller).to_owned(), text(load))).collect()
+    }
+
+    fn load(number: u64, requests: f64) -> Load {
+        Load { number, revision: 5, requests: Some(requests), p95: Some(requests / 1e3), ..Load::default() }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_fleet_measures_as_one_and_forgets_who_is_gone() {
+        let mut fleet = Fleet::default();
+        assert_eq!(fleet.value(Metric::Requests, 2), None, "nobody told anything");
+        let gone = fleet.hear(&told(&[("a", load(1, 60.0)), ("b", load(1, 100.0))]));
+        assert_eq!((gone, fleet.value(Metric::Requests, 2)), (vec![], Some(80.0)));
+        assert_eq!(fleet.value(Metric::P95, 2), Some(0.1));
+        tokio::time::advance(SILENT + Duration::from_secs(1)).await;
+        let gone = fleet.hear(&told(&[("a", load(2, 60.0)), ("b", load(1, 100.0))]));
+        assert_eq!((gone, fleet.value(Metric::Requests, 2)), (vec!["b".to_owned()], Some(30.0)));
+        let silent = Load { requests: None, ..load(3, 0.0) };
+        fleet.hear(&told(&[("a", silent)]));
+        assert_eq!(fleet.value(Metric::Requests, 2), None, "one that can't tell leaves the sum unknown");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_endpoint_is_left_when_every_proxy_has_nothing_with_it() {
+        let busy = |number, revision, left| Load {
+            revision,
+            draining: BTreeMap::from([("x".to_owned(), left)]),
+            ..load(number, 1.0)
+        };
+        let (mut fleet, ids) = (Fleet::default(), ["x".to_owned()]);
+        assert!(!fleet.left(&ids, 6), "nobody told anything");
+        for (number, left, is_left) in [(1, 3, false), (2, 0, true)] {
+            fleet.hear(&told(&[("a", busy(9 + number, 6, 0)), ("b", busy(number, 6, left))]));
+            assert_eq!(fleet.left(&ids, 6), is_left);
+        }
+        // one that doesn't know the endpoint knows too little, or enough
+        for (number, revision, is_left) in [(20, 5, false), (21, 6, true)] {
+            fleet.hear(&told(&[("a", busy(number, 6, 0)), ("b", Load { revision, ..load(number, 1.0) })]));
+            assert_eq!(fleet.left(&ids, 6), is_left);
+        }
+    }
+}

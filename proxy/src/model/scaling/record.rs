@@ -1,0 +1,282 @@
+//! What the store keeps of a pool's scaling: who may act, what is under way, what a person ordered.
+//!
+//! It changes by [`ScalingChange`]s alone. Those of a leader name its fence: what an earlier leader decided before it
+//! was overtaken, such as a process that was paused and wakes up, changes nothing.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::super::rollout::Fence;
+use super::super::state::ServiceState;
+use super::super::time::Timestamp;
+use super::Ledger;
+
+/// After the first failure of the driver it is left alone for so long; twice as long after each one more.
+const FIRST_BACKOFF: Duration = Duration::from_secs(10);
+/// But never for longer than this.
+const LONGEST_BACKOFF: Duration = Duration::from_secs(600);
+
+/// What is kept of a pool's scaling.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Scaling {
+    /// The latest leader that acted.
+    #[serde(default)]
+    pub fence: Fence,
+    /// What was done lately.
+    #[serde(default)]
+    pub ledger: Ledger,
+    /// Instances that were asked for and haven't all come, the oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub grants: Vec<Grant>,
+    /// Instances that are being taken away.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub removal: Option<Removal>,
+    /// What a person ordered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub order: Option<Order>,
+    /// Failures of the driver in a row.
+    #[serde(default)]
+    pub failures: u32,
+    /// The last one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed: Option<Timestamp>,
+}
+
+/// Instances that were asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Grant {
+    /// Names the wish to the driver: told twice, it is one.
+    pub token: String,
+    /// How many.
+    pub count: u32,
+    /// When.
+    pub at: Timestamp,
+    /// How far it is.
+    pub stage: Stage,
+    /// The endpoints that were there before.
+    pub before: Vec<String>,
+}
+
+/// How far a grant is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Stage {
+    /// The driver is to start them.
+    Asked,
+    /// The driver says that they are started.
+    Started,
+    /// The driver failed, or they didn't come in time: it is to make sure that none of them runs. Until it has, they
+    /// count as there.
+    Undone,
+}
+
+/// Instances that are taken away.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Removal {
+    /// Names the wish to the driver.
+    pub token: String,
+    /// Which endpoints.
+    pub ids: Vec<String>,
+    /// Since when they drain.
+    pub at: Timestamp,
+    /// Whether they were given to the driver: from then on there is no way back.
+    #[serde(default)]
+    pub given: bool,
+}
+
+/// What a person ordered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Order {
+    /// The size to have; none = leave it as it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<u32>,
+    /// Until when.
+    pub until: Timestamp,
+    /// Who.
+    pub by: String,
+    /// Why, if somebody said so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// A wish to change what is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ScalingChange {
+    /// A person orders something, or nothing any more.
+    Order(Option<Order>),
+    /// A leader does something.
+    Lead {
+        /// Which leader.
+        fence: Fence,
+        /// What.
+        act: Act,
+    },
+}
+
+/// What a leader does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Act {
+    /// Asks for instances.
+    Grant(Grant),
+    /// Notes how far a grant is.
+    Reach {
+        /// Its token.
+        token: String,
+        /// How far.
+        stage: Stage,
+    },
+    /// A grant is over: all of it came, or none of it runs.
+    Settle {
+        /// Its token.
+        token: String,
+    },
+    /// Takes instances away, or gives those that drain to the driver.
+    Remove(Removal),
+    /// A removal is over.
+    Removed {
+        /// Its token.
+        token: String,
+    },
+    /// The driver failed.
+    Fail {
+        /// When.
+        at: Timestamp,
+    },
+    /// Nothing, but that this leader leads.
+    Hold,
+    /// The driver did as asked.
+    Succeed,
+}
+
+impl Scaling {
+    /// The grant of a token.
+    pub fn grant(&self, token: &str) -> Option<&Grant> {
+        self.grants.iter().find(|grant| grant.token == token)
+    }
+
+    /// The order, while it holds.
+    pub fn order_at(&self, now: Timestamp) -> Option<&Order> {
+        self.order.as_ref().filter(|order| order.until > now)
+    }
+
+    /// Until when the driver is left alone after its failures.
+    pub fn backs_off_until(&self) -> Option<Timestamp> {
+        let doublings = self.failures.checked_sub(1)?.min(16);
+        Some(self.failed? + (FIRST_BACKOFF * (1 << doublings)).min(LONGEST_BACKOFF))
+    }
+
+    fn act(&mut self, act: &Act) {
+        match act {
+            Act::Grant(grant) => {
+                if self.grant(&grant.token).is_none() {
+                    self.ledger.note_grow(grant.at, grant.count);
+                    self.grants.push(grant.clone());
+                }
+            }
+            Act::Reach { token, stage } => {
+                if let Some(grant) = self.grants.iter_mut().find(|grant| grant.token == *token) {
+                    grant.stage = *stage;
+                }
+            }
+            Act::Settle { token } => self.grants.retain(|grant| grant.token != *token),
+            Act::Remove(removal) => {
+                if self.removal.as_ref().is_none_or(|going| going.token == removal.token) {
+                    self.removal = Some(removal.clone());
+                    self.ledger.note_shrink(removal.at);
+                }
+            }
+            Act::Removed { token } => self.removal = self.removal.take().filter(|removal| removal.token != *token),
+            Act::Fail { at } => {
+                self.failures = self.failures.saturating_add(1);
+                self.failed = Some(*at);
+            }
+            Act::Hold => {}
+            Act::Succeed => (self.failures, self.failed) = (0, None),
+        }
+    }
+}
+
+impl ServiceState {
+    pub(in crate::model) fn alter_scaling(&mut self, change: &ScalingChange) {
+        let mut scaling = self.scaling.take().unwrap_or_default();
+        match change {
+            ScalingChange::Order(order) => scaling.order.clone_from(order),
+            ScalingChange::Lead { fence, act } if *fence >= scaling.fence => {
+                scaling.fence = *fence;
+                scaling.act(act);
+            }
+            // Overtaken.
+            ScalingChange::Lead { .. } => {}
+        }
+        self.scaling = (scaling != Scaling::default()).then_some(scaling);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::state::Change;
+    use super::*;
+
+    const NOW: Timestamp = Timestamp::from_millis(1_000_000);
+
+    fn grant(token: &str) -> Grant {
+        Grant { token: token.into(), count: 2, at: NOW, stage: Stage::Asked, before: vec![] }
+    }
+
+    fn lead(fence: u64, act: Act) -> Change {
+        Change::Scaling(ScalingChange::Lead { fence: Fence(fence), act })
+    }
+
+    fn scaling(state: &ServiceState) -> Scaling {
+        state.scaling.clone().unwrap_or_default()
+    }
+
+    #[test]
+    fn a_leader_that_was_overtaken_changes_nothing() {
+        let state = ServiceState::default().apply(&lead(5, Act::Grant(grant("a"))));
+        let overtaken = state.apply(&lead(6, Act::Reach { token: "a".into(), stage: Stage::Started }));
+        for late in [Act::Grant(grant("b")), Act::Settle { token: "a".into() }, Act::Fail { at: NOW }] {
+            assert_eq!(overtaken.apply(&lead(5, late)), overtaken);
+        }
+    }
+
+    #[test]
+    fn a_grant_told_twice_is_one() {
+        let once = ServiceState::default().apply(&lead(5, Act::Grant(grant("a"))));
+        assert_eq!(once.apply(&lead(5, Act::Grant(grant("a")))), once);
+        assert_eq!(scaling(&once).ledger.started_lately(NOW), 2);
+        let over = once.apply(&lead(5, Act::Settle { token: "a".into() }));
+        assert!(scaling(&over).grants.is_empty());
+    }
+
+    #[test]
+    fn one_removal_is_under_way_at_a_time() {
+        let removal = |token: &str| Removal { token: token.into(), ids: vec!["x".into()], at: NOW, given: false };
+        let state = ServiceState::default().apply(&lead(5, Act::Remove(removal("a"))));
+        assert_eq!(state.apply(&lead(5, Act::Remove(removal("b")))), state);
+        let over = state.apply(&lead(5, Act::Removed { token: "a".into() }));
+        assert_eq!(scaling(&over).removal, None);
+    }
+
+    #[test]
+    fn a_driver_that_keeps_failing_is_asked_less_and_less() {
+        let mut state = ServiceState::default();
+        let mut waits = Vec::new();
+        for _ in 0..9 {
+            state = state.apply(&lead(5, Act::Fail { at: NOW }));
+            waits.push(scaling(&state).backs_off_until().expect("it failed").since(NOW).as_secs());
+        }
+        assert_eq!(waits, [10, 20, 40, 80, 160, 320, 600, 600, 600]);
+        assert_eq!(scaling(&state.apply(&lead(5, Act::Succeed))).backs_off_until(), None);
+    }
+
+    #[test]
+    fn an_order_ends_by_itself() {
+        let order = Order { size: Some(4), until: NOW, by: "ann".into(), reason: None };
+        let state = ServiceState::default().apply(&Change::Scaling(ScalingChange::Order(Some(order.clone()))));
+        assert_eq!(scaling(&state).order_at(NOW - Duration::from_secs(1)), Some(&order));
+        assert_eq!(scaling(&state).order_at(NOW), None);
+        assert_eq!(state.apply(&Change::Scaling(ScalingChange::Order(None))).scaling, None);
+    }
+}

@@ -1,0 +1,66 @@
+//! serin's own rules, in a simulated service.
+
+use std::time::Duration;
+
+use super::super::super::time::Timestamp;
+use super::super::spec::{Measure, Metric, ScalingSpec};
+use super::super::{Bar, Ledger, Memory, Seen, Sizes, decide};
+use super::{Gauge, Scaler, Sight, last, mean};
+
+/// So often serin looks, in seconds.
+const LOOK: u64 = 5;
+/// Over so many seconds it averages.
+const WINDOW: usize = 15;
+
+/// serin's own rules.
+#[derive(Debug)]
+pub struct Own<'a> {
+    spec: &'a ScalingSpec,
+    begin: Timestamp,
+    ledger: Ledger,
+    memory: Memory,
+}
+
+impl<'a> Own<'a> {
+    /// Rules that have seen nothing yet. The simulation's first second is that moment.
+    pub fn new(spec: &'a ScalingSpec, begin: Timestamp) -> Self {
+        Self { spec, begin, ledger: Ledger::default(), memory: Memory::default() }
+    }
+
+    fn value(&self, measure: &Measure, sight: &Sight<'_>) -> Option<f64> {
+        let window = last(sight.past, WINDOW);
+        match measure {
+            Measure::Own(Metric::Requests) => Gauge::Requests.average(window),
+            Measure::Own(Metric::InFlight) => mean(window, |second| second.in_flight),
+            Measure::Own(Metric::P95) => mean(window, |second| second.latency),
+            // Whatever is asked for, here it is what a processor's gauge shows.
+            Measure::Query { .. } => Gauge::Cpu.average(window),
+        }
+    }
+}
+
+impl Scaler for Own<'_> {
+    fn look(&mut self, sight: &Sight<'_>) -> Option<(u32, String)> {
+        if !sight.now.is_multiple_of(LOOK) {
+            return None;
+        }
+        let now = self.begin + Duration::from_secs(sight.now);
+        let values: Vec<_> = self.spec.rules.iter().map(|rule| self.value(&rule.measure, sight)).collect();
+        let ready = sight.size() - sight.pending;
+        let sizes =
+            Sizes { ready, warming: sight.younger_than(self.spec.pace.warm_up.as_secs()), pending: sight.pending };
+        let mut bars = Vec::new();
+        bars.extend(sight.rollout.then_some(Bar::Rollout));
+        bars.extend(self.spec.frozen_until(now).map(Bar::Freeze));
+        let seen = Seen { now, sizes, values: &values, bars: &bars, set: None };
+        let decision = decide(self.spec, &self.ledger, &mut self.memory, &seen);
+        if decision.grow() > 0 {
+            self.ledger.note_grow(now, decision.grow());
+        } else if decision.shrink() > 0 {
+            self.ledger.note_shrink(now);
+        } else {
+            return None;
+        }
+        Some((decision.size, decision.why()))
+    }
+}

@@ -1,0 +1,159 @@
+//! What each rule makes of what was measured.
+//!
+//! Two kinds of measure differ in what they can say. A *load* is shared out: with twice the instances each gets half,
+//! so the right size follows from it, and instances that are still starting can be counted in advance. What measures
+//! *strain* (how long answers take, how many requests wait) only says that there are too few: beyond saturation it has
+//! no proportion, so it asks for no more than double what serves now, and waits to see what that helps.
+
+use std::time::Duration;
+
+use super::super::time::Timestamp;
+use super::decision::{Opinion, Voice};
+use super::spec::{Measure, Metric, RuleSpec, Threshold, Want, whole};
+use super::trend::Trend;
+use super::{Seen, Sizes};
+
+/// Strain asks for no more than so many times what serves now.
+const MOST_STRAIN: f64 = 2.0;
+
+/// A load that jumps about is expected above its line by so much of its standard deviation; and by so much before
+/// instances are taken away, so that it doesn't jump back over the target.
+const ROOM: f64 = 0.5;
+const ROOM_TO_SHRINK: f64 = 1.0;
+/// So many times the deadband above its target, a rule doesn't ask whether that lasts.
+const FAR: f64 = 3.0;
+
+/// How far off its target a rule may be.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Band {
+    /// Above it, as a share.
+    pub(super) grow: f64,
+    /// Below it, as a share.
+    pub(super) shrink: f64,
+    /// What is left after instances were taken away must do for so long.
+    pub(super) calm: Duration,
+    /// A trend is looked for in no less than four times this.
+    pub(super) trend: Duration,
+}
+
+/// What one rule remembers.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Ear {
+    trend: Trend,
+    above: Option<Timestamp>,
+    below: Option<Timestamp>,
+}
+
+impl Ear {
+    /// What the rule says now.
+    pub(super) fn hear(&mut self, rule: &RuleSpec, band: &Band, seen: &Seen<'_>, value: Option<f64>) -> Voice {
+        // What isn't a number, or less than nothing, wasn't measured.
+        let value = value.filter(|value| value.is_finite() && *value >= 0.0);
+        let mut forecast = None;
+        let opinion = match (value, &rule.want) {
+            (None, _) => {
+                (self.above, self.below) = (None, None);
+                Opinion::Missing
+            }
+            (Some(value), Want::Step(threshold)) => self.step(threshold, seen, value),
+            // Of nobody there is no average.
+            (Some(_), Want::Target { .. }) if seen.sizes.ready == 0 => Opinion::Missing,
+            (Some(value), Want::Target { value: target, .. }) if rule.measure == Measure::Own(Metric::P95) => {
+                slow(value / target, band, seen.sizes)
+            }
+            (Some(value), Want::Target { value: target, forecast: ahead }) => {
+                let saturates = rule.measure == Measure::Own(Metric::InFlight);
+                let most = if saturates { MOST_STRAIN * target } else { f64::INFINITY };
+                let load = Load { ready: f64::from(seen.sizes.ready), target: *target };
+                let (opinion, soon) = self.follow(&load, value.min(most), *ahead, band, seen);
+                forecast = soon;
+                match opinion {
+                    // It has no proportion any more, and the newest don't help yet.
+                    Opinion::Wants { size } if saturates && seen.sizes.warming > 0 && size > seen.sizes.total() => {
+                        Opinion::Holds
+                    }
+                    opinion => opinion,
+                }
+            }
+        };
+        Voice { rule: rule.name().to_owned(), value, forecast, opinion }
+    }
+
+    /// What a rule with a target says, and what it counted with where that isn't what each one bears just now.
+    ///
+    /// Near the target the line through the last minutes counts, and where it leads; the moment only where it is far off.
+    fn follow(
+        &mut self,
+        load: &Load,
+        bears: f64,
+        ahead: Duration,
+        band: &Band,
+        seen: &Seen<'_>,
+    ) -> (Opinion, Option<f64>) {
+        self.trend.note(seen.now, bears * load.ready, ahead.max(band.trend));
+        let now = load.size(bears);
+        let total = f64::from(seen.sizes.total());
+        let line = self.trend.line();
+        let at = |ahead, room| line.map_or(now, |line| line.after(ahead, room) / load.target);
+        let soon = at(Duration::ZERO, ROOM).max(at(ahead, ROOM));
+        let counts = if now > total * (1.0 + FAR * band.grow) { soon.max(now) } else { soon };
+        let opinion = match shared(counts, band, seen.sizes) {
+            // What grows again isn't taken away first.
+            Opinion::Wants { size } if size < seen.sizes.total() => {
+                let later = at(Duration::ZERO, ROOM_TO_SHRINK).max(at(band.calm, ROOM_TO_SHRINK));
+                Opinion::Wants { size: size.max(whole(later)).min(seen.sizes.total()) }
+            }
+            opinion => opinion,
+        };
+        (opinion, line.map(|_| counts * load.target / load.ready))
+    }
+
+    fn step(&mut self, threshold: &Threshold, seen: &Seen<'_>, value: f64) -> Opinion {
+        let now = seen.now;
+        let below = threshold.below.unwrap_or(threshold.above);
+        self.above = (value > threshold.above).then(|| self.above.unwrap_or(now));
+        self.below = (value < below).then(|| self.below.unwrap_or(now));
+        let held = |since: Option<Timestamp>| since.is_some_and(|since| now.since(since) >= threshold.hold);
+        let total = seen.sizes.total();
+        if held(self.above) && !seen.sizes.settling() {
+            return Opinion::Wants { size: total.saturating_add(threshold.add.of(total)) };
+        }
+        match threshold.remove {
+            _ if !held(self.below) => Opinion::Holds,
+            None => Opinion::Fine,
+            Some(_) if seen.sizes.settling() => Opinion::Holds,
+            Some(remove) => Opinion::Wants { size: total.saturating_sub(remove.of(total)) },
+        }
+    }
+}
+
+/// A load that is shared out.
+struct Load {
+    ready: f64,
+    /// What each instance should bear.
+    target: f64,
+}
+
+impl Load {
+    /// How many would bear just the target, where each ready one bears so much.
+    fn size(&self, bears: f64) -> f64 {
+        bears * self.ready / self.target
+    }
+}
+
+/// What a rule says by which so many would be just right.
+fn shared(size: f64, band: &Band, sizes: Sizes) -> Opinion {
+    let off = size / f64::from(sizes.total()) - 1.0;
+    if off <= band.grow && off >= -band.shrink { Opinion::Holds } else { Opinion::Wants { size: whole(size) } }
+}
+
+/// What a rule says by times: they tell when there are too few, never that fewer would do.
+fn slow(relative: f64, band: &Band, sizes: Sizes) -> Opinion {
+    if relative < 1.0 - band.shrink {
+        Opinion::Fine
+    } else if relative <= 1.0 + band.grow || sizes.settling() {
+        Opinion::Holds
+    } else {
+        Opinion::Wants { size: whole(f64::from(sizes.ready) * relative.min(MOST_STRAIN)) }
+    }
+}

@@ -1,0 +1,186 @@
+//! Instances that come and go by rule: real processes, started and stopped by a driver that is a script.
+
+#![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::Value;
+use serin_tests::crowd::{Strangers, all_were_served};
+use serin_tests::eventually::eventually;
+use serin_tests::process::own_binary;
+use serin_tests::redis::Redis;
+use serin_tests::scene::{self, PROBED, SERVICE, STABLE};
+use serin_tests::serin::Serin;
+use tempfile::TempDir;
+
+/// A look is every 5 s, an instance starts and is checked, and a drain needs two looks: on a busy machine.
+const SOON: Duration = Duration::from_secs(120);
+const LISTING: &str = "/api/study/listing";
+const MIN: usize = 2;
+const MAX: usize = 4;
+
+/// Starts and stops stand-ins, each by the token of its wish, and registers them as people would by the API.
+const DRIVER: &str = r#"
+import json, os, signal, subprocess, sys, time, urllib.request
+
+admin, folder, binary, version, token = sys.argv[1:]
+wish = json.load(sys.stdin)
+
+def running():
+    return [name for name in os.listdir(folder) if name.endswith(".pid")]
+
+def start(number):
+    out = open(f"{folder}/{wish['token']}-{number}.out", "w+")
+    process = subprocess.Popen(
+        [binary, "--control", "127.0.0.1:0", "--listen", "127.0.0.1:0", "--version-name", version, "--nginx",
+         "--set", "listing_ms=0"],
+        stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.DEVNULL, start_new_session=True)
+    while True:
+        out.seek(0)
+        line = out.readline()
+        if line.endswith("\n"):
+            break
+        time.sleep(0.02)
+    address = json.loads(line)["address"]
+    with open(f"{folder}/{address}.pid", "w") as file:
+        file.write(str(process.pid))
+    body = json.dumps({"address": address, "version": version}).encode()
+    request = urllib.request.Request(
+        f"http://{admin}/v1/services/{wish['service']}/pools/{wish['pool']}/endpoints/{address}", body,
+        {"Authorization": f"Bearer {token}"}, method="PUT")
+    urllib.request.urlopen(request, timeout=10).read()
+
+def stop(address):
+    path = f"{folder}/{address}.pid"
+    if os.path.exists(path):
+        os.kill(int(open(path).read()), signal.SIGTERM)
+        os.remove(path)
+
+told = f"{folder}/{wish['token']}.told"
+if wish["action"] == "add" and not os.path.exists(told):
+    open(told, "w").close()
+    for number in range(wish["count"]):
+        start(number)
+elif wish["action"] == "remove":
+    for instance in wish["instances"]:
+        stop(instance["address"])
+with open(f"{folder}/log", "a") as log:
+    log.write(json.dumps({"action": wish["action"], "running": len(running())}) + "\n")
+print(json.dumps({"done": True}))
+"#;
+
+/// Where the driver keeps what it started. What still runs at the end is ended with it.
+struct Yard(TempDir);
+
+impl Yard {
+    fn new() -> Self {
+        let yard = Self(tempfile::tempdir().unwrap());
+        fs::write(yard.path().join("driver.py"), DRIVER).unwrap();
+        yard
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    /// What the driver did, in order.
+    fn log(&self) -> Vec<Value> {
+        let text = fs::read_to_string(self.path().join("log")).unwrap_or_default();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    fn pids(&self) -> Vec<String> {
+        let files = fs::read_dir(self.path()).into_iter().flatten().flatten().map(|entry| entry.path());
+        let pids = files.filter(|path| path.extension().is_some_and(|extension| extension == "pid"));
+        pids.filter_map(|path| fs::read_to_string(path).ok()).collect()
+    }
+}
+
+impl Drop for Yard {
+    fn drop(&mut self) {
+        for pid in self.pids() {
+            let _ = std::process::Command::new("kill").args(["-KILL", pid.trim()]).status();
+        }
+    }
+}
+
+/// A proxy that scales a pool which is empty at first.
+async fn start(redis: &Redis, yard: &Yard) -> Serin {
+    let exec = [
+        "python3",
+        &format!("{}/driver.py", yard.path().display()),
+        "@admin@",
+        &yard.path().display().to_string(),
+        &own_binary("checkbox").unwrap().display().to_string(),
+        STABLE,
+        "the-suites-own",
+    ];
+    let more = format!(
+        "{PROBED}{}[service.{SERVICE}.autoscale]\nmin = {MIN}\nmax = {MAX}\nwarm_up = \"0s\"\ncooldown = \"15s\"\n\
+         shrink_after = \"15s\"\nmax_shrink = \"100%\"\n\
+         [[service.{SERVICE}.autoscale.rule]]\nmetric = \"requests\"\ntarget = 10\n\
+         [service.{SERVICE}.autoscale.driver]\nexec = {exec:?}\ntimeout = \"60s\"\n",
+        scene::store(&redis.url())
+    );
+    Serin::start(&scene::config(&[], &[], &more)).await.unwrap()
+}
+
+/// Waits until so many stable endpoints are ready, and no more are there.
+async fn until_ready(serin: &Serin, count: usize) {
+    eventually(SOON, &format!("{count} endpoints are ready"), async || {
+        let service = serin.service(SERVICE).await.ok()?;
+        let endpoints = service["pools"]["stable"]["endpoints"].as_array()?;
+        let ready = endpoints.iter().filter(|endpoint| endpoint["state"] == "ready").count();
+        (ready == count && endpoints.len() == count).then_some(())
+    })
+    .await;
+}
+
+async fn plan(serin: &Serin) -> Value {
+    let path = format!("/v1/services/{SERVICE}/autoscale");
+    serin.operator().get(&path).await.unwrap().json().unwrap()
+}
+
+#[tokio::test]
+async fn load_brings_instances_and_its_end_takes_them_away_and_no_request_fails() {
+    // given an empty pool, then the rules fill it to its floor
+    let (redis, yard) = (Redis::start().await.unwrap(), Yard::new());
+    let serin = start(&redis, &yard).await;
+    until_ready(&serin, MIN).await;
+    // when five times as many come as the floor is good for
+    let few = Strangers::come(serin.http(), 8.0, LISTING);
+    let many = Strangers::come(serin.http(), 60.0, LISTING);
+    // then the pool grows to its ceiling, and the new ones take traffic
+    until_ready(&serin, MAX).await;
+    eventually(SOON, "all of them are asked", async || {
+        let service = serin.service(SERVICE).await.ok()?;
+        let endpoints = service["pools"]["stable"]["endpoints"].as_array()?.clone();
+        for endpoint in endpoints {
+            let id = endpoint["id"].as_str()?;
+            let series =
+                format!("serin_endpoint_requests_total{{service=\"{SERVICE}\",arm=\"stable\",endpoint=\"{id}\"}}");
+            if serin.metric(&series).await.ok()? < 20.0 {
+                return None;
+            }
+        }
+        Some(())
+    })
+    .await;
+    eventually(SOON, "the ceiling is what holds it", async || {
+        let cuts = plan(&serin).await["decision"]["cuts"].as_array()?.clone();
+        cuts.iter().any(|cut| cut["limit"] == "max").then_some(())
+    })
+    .await;
+    // when they go, then it shrinks to its floor
+    let mut visits = many.leave().await.unwrap();
+    until_ready(&serin, MIN).await;
+    visits.extend(few.leave().await.unwrap());
+    all_were_served(&visits);
+    let log = yard.log();
+    assert!(log.iter().all(|done| done["running"].as_u64().unwrap() <= MAX as u64), "{log:?}");
+    assert_eq!((log.last().unwrap()["running"].as_u64(), yard.pids().len()), (Some(MIN as u64), MIN), "{log:?}");
+    let audit = serin.operator().get("/v1/audit").await.unwrap().text();
+    assert!(audit.contains("autoscale.grow") && audit.contains("autoscale.shrink"), "{audit}");
+}
