@@ -43,12 +43,9 @@ def services(fleet, name):
 def places(known, pool, endpoint):
     """Where in these services an endpoint is, with what is known of it there."""
     return [
-        (Place(service["name"], name, endpoint), found)
-        for service in known
-        for name in POOLS
-        if pool in (None, name)
-        for found in service["pools"][name]["endpoints"]
-        if found["id"] == endpoint
+        (Place(found["service"], found["pool"], endpoint), found)
+        for found in listed(known)
+        if found["id"] == endpoint and pool in (None, found["pool"])
     ]
 
 
@@ -68,10 +65,10 @@ def desired(found):
         "state": state,
         "address": canonical(found["address"]),
         "weight": found["weight"],
-        "version": found.get("version"),
-        "zone": found.get("zone"),
-        "metadata": found.get("metadata", {}),
-        "control": found.get("control", False),
+        "version": found["version"],
+        "zone": found["zone"],
+        "metadata": found["metadata"],
+        "control": found["control"],
     }
 
 
@@ -94,7 +91,7 @@ def canonical(address):
 def listed(services):
     """All endpoints of these services, each with its service and pool."""
     return [
-        {"service": service["name"], "pool": pool, **found}
+        {"service": service["name"], "pool": pool, "zone": None, "metadata": {}, "control": False, **found}
         for service in services
         for pool in POOLS
         for found in service["pools"][pool]["endpoints"]
