@@ -7,6 +7,7 @@
 //! is one user, [`traffic`] many of them with what such users do, [`crowd`] very many at little cost,
 //! and [`eventually`] waits for what must come true. [`pull`] breaks canaries and measures how soon they
 //! are gone. [`wire`] is one end of a connection, byte by byte, and [`origin`] an endpoint made of it.
+//! [`hosts`] are whole systems that playbooks provision; the tests that need them are in `fleet/`.
 //! [`callgrind`] counts what a request costs the daemon.
 //! [`verdict_report`] needs none of these: it simulates what the verdict promises.
 //! The tests are in `suite/`. Harness code returns errors with all they need to be
@@ -19,6 +20,7 @@ pub mod checkbox;
 pub mod client;
 pub mod crowd;
 pub mod eventually;
+pub mod hosts;
 pub mod ofrep;
 pub mod origin;
 pub mod pki;
