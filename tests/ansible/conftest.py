@@ -10,12 +10,15 @@ import types
 
 import pytest
 import redis
-from direct import Direct
-from playbook import Playbook
 from processes import ROOT, application, redis_server, serin
 
 # The collection as it lies in the repository.
 sys.path.insert(0, str(ROOT / "ansible/.collections"))
+
+from direct import Direct
+from playbook import Playbook
+
+from ansible_collections.serin.fleet.plugins.module_utils.admin_api import Fleet
 
 TOKENS = {"operator": "the-operators", "deployer": "the-deployers", "viewer": "the-viewers"}
 # Services with a canary; each test changes one of its own.
@@ -83,3 +86,9 @@ def beat(redis_client):
         redis_client.hset(f"serin:{{production}}:service:{service}:pool:{pool}", name, json.dumps(member))
 
     return register
+
+
+@pytest.fixture
+def api(defaults):
+    """The admin API itself, as an operator."""
+    return Fleet(defaults["admin"], TOKENS["operator"])

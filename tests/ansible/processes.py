@@ -164,3 +164,29 @@ def application():
             server.let_go.set()
             server.shutdown()
             thread.join()
+
+
+@contextlib.contextmanager
+def listening(answer):
+    """A server that accepts, reads what comes, and answers with these bytes; with none, never. Its address, and how
+    often it was connected to."""
+    connections = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        def serve():
+            with contextlib.suppress(OSError):
+                while True:
+                    connection, _ = server.accept()
+                    connections.append(connection)
+                    if answer is not None:
+                        connection.recv(65536)
+                        connection.sendall(answer)
+                        connection.close()
+
+        threading.Thread(target=serve, daemon=True).start()
+        try:
+            yield f"http://127.0.0.1:{server.getsockname()[1]}", connections
+        finally:
+            # Wakes up `accept`, which a mere close would leave asleep.
+            server.shutdown(socket.SHUT_RDWR)
+            for connection in connections:
+                connection.close()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import concurrent.futures
 
 import pytest
-from processes import eventually
+from processes import eventually, listening
 from wishes import task, warned
 
 HERE = "serin_endpoint"
@@ -90,6 +90,20 @@ def test_the_floor_holds(call, shop):
     last = {"service": "shop", "endpoint": shop[0], "state": "drained"}
     call.refuse((HERE, {**last, "min_ready": 3}, "3 must stay (min_ready)"))
     call.settle((HERE, {**last, "min_ready": 2}), (HERE, {**last, "state": "ready"}))
+
+
+def test_a_proxy_that_has_not_heard_of_the_endpoint_has_nothing_in_flight_and_gives_it_no_work(fleet, call, shop):
+    body = b'{"title":"Not Found","status":404,"detail":"there is no endpoint"}'
+    answer = b"HTTP/1.1 404 Not Found\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
+    wish = {"service": "shop", "endpoint": shop[0]}
+    with listening(answer) as (behind, _):
+        drained, ready = call.run(
+            task(HERE, **wish, state="drained"),
+            task(HERE, **wish, state="ready", wait_timeout=0),
+            admin=[fleet.proxies[0].admin, behind],
+        )
+    assert (drained["failed"], drained["in_flight"]) == (False, 0)
+    assert ready["failed"] and f"gets no work from {behind}" in ready["msg"] and "not known there" in ready["msg"]
 
 
 def test_ready_waits_for_the_health_check(fleet, call, shop):

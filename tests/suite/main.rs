@@ -1,5 +1,6 @@
 //! The suite: serin and what it needs, as real processes over real sockets. A file to a subject.
 
+mod ansible;
 mod audit;
 mod backtest;
 mod checkbox;

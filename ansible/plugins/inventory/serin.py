@@ -97,7 +97,8 @@ options:
     type: str
     default: ""
   silent:
-    description: Whether to list endpoints as well that are registered by a heartbeat and don't beat. For O(source=redis).
+    description:
+      - For O(source=redis), whether to list endpoints as well that are registered by a heartbeat and don't beat.
     type: bool
     default: false
 """
@@ -129,14 +130,16 @@ compose:
 import re
 
 from ansible.errors import AnsibleParserError
-from ansible.plugins.inventory import BaseInventoryPlugin, Constructable
 from ansible.utils.unsafe_proxy import wrap_var
 
+from ansible.plugins.inventory import BaseInventoryPlugin, Constructable
 from ansible_collections.serin.fleet.plugins.module_utils import admin_api, discovery, endpoints
 
 # What a host's first endpoint says of itself, as variables of the host.
 VARIABLES = ("service", "pool", "id", "address", "port", "state", "weight", "version", "zone", "metadata", "control")
 
+# Options of the package `redis`, and ours for them.
+TLS = {"ssl_ca_certs": "redis_ca_file", "ssl_certfile": "redis_certificate_file", "ssl_keyfile": "redis_key_file"}
 # Whoever may register an endpoint chooses these texts: a name of a host is nothing else, and is no option of ssh.
 PLAIN_NAME = re.compile(r"[A-Za-z0-9_\[][A-Za-z0-9._:\[\]-]*")
 
@@ -163,14 +166,13 @@ class InventoryModule(BaseInventoryPlugin, Constructable):
             self._construct(host)
 
     def _from_redis(self):
-        tls = {"ssl_ca_certs": "redis_ca_file", "ssl_certfile": "redis_certificate_file", "ssl_keyfile": "redis_key_file"}
-        tls = {name: self.get_option(option) for name, option in tls.items() if self.get_option(option)}
+        tls = {name: self.get_option(option) for name, option in TLS.items() if self.get_option(option)}
         client = discovery.connect(self.get_option("redis_url"), self._login("redis"), self._login("sentinel"), tls)
         try:
             found = discovery.members(
                 client, self.get_option("namespace"), self.get_option("services"), self.display.warning
             )
-        except (discovery.DiscoveryError, AnsibleParserError):
+        except discovery.DiscoveryError:
             raise
         except Exception as error:
             # Everything that the package `redis` raises; its messages name the server, and never a password.

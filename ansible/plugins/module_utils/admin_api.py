@@ -85,10 +85,6 @@ class Proxy:
             connection.close()
         return self._read(response.status, text)
 
-    def get(self, path, wait=0):
-        """What it answers to a GET."""
-        return self.call("GET", path, wait=wait)
-
     def _connect(self, connection):
         try:
             connection.connect()

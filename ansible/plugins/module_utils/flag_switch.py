@@ -6,7 +6,7 @@ evaluation looks at, so that the command, this module and the dashboard can undo
 
 from __future__ import annotations
 
-from ansible_collections.serin.fleet.plugins.module_utils.admin_api import AdminError, pick
+from ansible_collections.serin.fleet.plugins.module_utils.admin_api import AdminError
 
 # Where a switched definition keeps what it said before.
 KEPT = "$switched"

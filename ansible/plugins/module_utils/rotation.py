@@ -30,15 +30,15 @@ class Task:
 
     def put(self, before, after):
         """Registers it as it shall be, and gives it work if it has none and shall have."""
-        told = {"endpoint": self._found}
+        endpoint = None
         if any(before.get(trait) != after[trait] for trait in endpoints.TRAITS):
             body = {trait: after[trait] for trait in endpoints.TRAITS if after[trait] is not None}
-            told = {"endpoint": self._change("PUT", "", body)}
+            endpoint = self._change("PUT", "", body)
         if before["state"] == "draining" and after["state"] == "ready":
-            told = {"endpoint": self._change("POST", "ready")}
+            endpoint = self._change("POST", "ready")
         if self._wish["state"] in ("ready", "enabled") and self._wish["wait"]:
-            told = self._until_ready()
-        return told
+            return self._until_ready()
+        return {"endpoint": endpoint or self._fleet.get(self._place.path())}
 
     def take_out(self, gone):
         """Drains it, and takes it out if it shall be gone."""
@@ -68,13 +68,14 @@ class Task:
         limit = self._wish["wait_timeout"] if self._waits() else 0
         floor = self._wish["min_ready"]
         wish = {} if floor is None else {"min_ready": floor}
-        proxy, first = self._fleet.ask("POST", self._place.path("drain"), self._drain_wish(limit, wish), wait=limit)
+        path = self._place.path("drain")
+        proxy, first = self._fleet.ask("POST", path, self._drain_wish(limit, wish), wait=limit)
         seen = {proxy.address: first}
         for other in self._fleet.others(proxy):
             left = max(limit - (time.monotonic() - began), LEAST_WAIT if limit else 0)
             # The floor has been kept by the first; here it may be seen as ready for a moment longer.
             body = self._drain_wish(left, {"min_ready": 0})
-            told = self._at(other, lambda: other.call("POST", self._place.path("drain"), body, wait=left))
+            told = self._at(other, "POST", path, body, left)
             if told is not None:
                 seen[other.address] = told
         for address, told in seen.items():
@@ -94,9 +95,9 @@ class Task:
         limit = self._wish["wait_timeout"]
         seen = {}
         for proxy in self._fleet.proxies:
-            while True:
-                found = self._at(proxy, lambda: proxy.get(self._place.path()))
-                if found is None or found["state"] == "ready":
+            while found := self._at(proxy, "GET", self._place.path()):
+                if found["state"] == "ready":
+                    seen[proxy.address] = found
                     break
                 if time.monotonic() - began >= limit:
                     raise AdminError(
@@ -104,8 +105,6 @@ class Task:
                         f"(health: {found['health']}). See that it answers serin's health check, or use `wait: false`"
                     )
                 time.sleep(LOOK)
-            if found is not None:
-                seen[proxy.address] = found
         if not seen:
             raise Unreachable(f"no proxy could be reached that would say whether {self._place} is ready")
         return {"endpoint": next(iter(seen.values())), **self._waited(began, seen)}
@@ -113,13 +112,18 @@ class Task:
     def _change(self, method, verb, body=None):
         return self._fleet.change(method, self._place.path(verb), module.with_reason(self._ansible, body))
 
-    def _at(self, proxy, call):
-        """What a proxy says; nothing, with a warning, where none is there that could have work under way."""
+    def _at(self, proxy, method, path, body=None, wait=0):
+        """What a proxy says. Nothing, with a warning, where none is there that could have work under way. One that
+        hasn't heard of the endpoint yet has nothing in flight with it, and gives it no work."""
         try:
-            return call()
+            return proxy.call(method, path, body, wait=wait)
         except Unreachable as error:
             self._ansible.warn(f"left out: {error}")
             return None
+        except AdminError as error:
+            if error.status != 404:
+                raise
+            return {"state": "not known there", "health": "unknown", "in_flight": 0}
 
     def _waited(self, began, seen):
         return {"proxies": list(seen), "waited": round(time.monotonic() - began, 3)}

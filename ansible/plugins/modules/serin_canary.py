@@ -8,7 +8,7 @@ module: serin_canary
 short_description: Weight, rollouts and circuit of a service's canary behind serin
 version_added: 0.1.0
 description:
-  - Sets how many of the users the canary gets, runs rollouts, waits for their decision, and opens and closes the circuit.
+  - Sets how many of the users the canary gets, runs rollouts, waits for their decision, opens and closes the circuit.
   - serin alone decides whether a canary is pulled. A rollout that was pulled or aborted is this module's failure where
     it was told to wait for the decision.
 author:
@@ -177,10 +177,11 @@ status:
 """
 
 from ansible_collections.serin.fleet.plugins.module_utils import canary, module
+from ansible_collections.serin.fleet.plugins.module_utils.canary_wishes import WISHES
 
 OPTIONS = {
     "service": {"type": "str", "required": True, "aliases": ["backend"]},
-    "state": {"type": "str", "required": True, "choices": list(canary.WISHES)},
+    "state": {"type": "str", "required": True, "choices": list(WISHES)},
     "weight": {"type": "float", "aliases": ["percent"]},
     "version": {"type": "str"},
     "steps": {"type": "list", "elements": "str"},
@@ -198,8 +199,8 @@ OPTIONS = {
 def work(ansible, fleet):
     """Does what the state asks for, unless it is so already or this is check mode."""
     service = canary.Service(ansible, fleet)
-    before = service.decided()
-    step = canary.WISHES[ansible.params["state"]](service)
+    before = service.settled()
+    step = WISHES[ansible.params["state"]](service)
     if not ansible.check_mode:
         if step is not None and not service.make(step):
             step = None

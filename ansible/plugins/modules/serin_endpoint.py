@@ -149,12 +149,12 @@ before:
   description: What was decided of the endpoint before.
   type: dict
   returned: success
-  sample: {address: "10.0.0.11:3002", control: false, metadata: {}, state: ready, version: "1.4", weight: 1, zone: null}
+  sample: {address: "10.0.0.11:3002", control: false, metadata: {}, state: ready, version: null, weight: 1}
 after:
   description: The same after the module; in check mode what would be.
   type: dict
   returned: success
-  sample: {address: "10.0.0.11:3002", control: false, metadata: {}, state: draining, version: "1.4", weight: 1, zone: null}
+  sample: {address: "10.0.0.11:3002", control: false, metadata: {}, state: draining, version: null, weight: 1}
 service:
   description: Its service.
   type: str
@@ -235,15 +235,15 @@ def work(ansible, fleet):
     before = endpoints.desired(found)
     after = target(wish, state, place, found)
     task = rotation.Task(ansible, fleet, place, found, known)
-    told = {} if ansible.check_mode else None
+    told = {}
     if state in ("present", "ready"):
         refuse_takeover(place, found, before, after)
-        if told is None:
+        if not ansible.check_mode:
             told = task.put(before, after)
-    elif told is None:
-        told = task.take_out(gone=state == "absent")
-    else:
+    elif ansible.check_mode:
         task.keep_floor(gone=state == "absent")
+    else:
+        told = task.take_out(gone=state == "absent")
     return module.outcome(before, after, service=place.service, pool=place.pool, **told)
 
 

@@ -166,8 +166,8 @@ def refuse_bare_words(key, definition):
     words = {"true", "false", "True", "False"}
     if isinstance(definition.get("defaultVariant"), bool) or words & set(definition.get("variants") or ()):
         raise AdminError(
-            f"in the definition of {key}, the name of a variant is a truth value: YAML reads a bare on, off, yes and no "
-            'as one, so write "on" and "off" with quotes'
+            f"in the definition of {key} a variant's name is a truth value: YAML reads a bare on, off, yes and no as "
+            'one, so write "on" and "off" with quotes'
         )
 
 
