@@ -189,13 +189,7 @@ pub fn all_were_served(visits: &[Visit]) {
     assert!(visits.len() > 100, "{} visits are no load", visits.len());
 }
 
-async fn send(
-    host: String,
-    to: SocketAddr,
-    rate: f64,
-    path: String,
-    mut stopped: watch::Receiver<bool>,
-) -> Vec<Visit> {
+async fn send(host: String, to: SocketAddr, rate: f64, path: String, mut stopped: watch::Receiver<bool>) -> Vec<Visit> {
     let start = Instant::now();
     let mut running = JoinSet::new();
     let mut idle: Vec<Client> = Vec::new();

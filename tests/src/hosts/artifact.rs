@@ -36,7 +36,9 @@ pub fn checkbox(folder: &Path, version: &str, arguments: &str) -> anyhow::Result
     fs::write(site.join("start"), script)?;
     run_to_end(Command::new("chmod").arg("0755").arg(site.join("start")))?;
     let packed = folder.join(format!("checkbox-{version}.tar.gz"));
-    run_to_end(Command::new("tar").arg("--directory").arg(&tree).args(["--create", "--gzip", "--file"]).arg(&packed).arg("."))?;
+    run_to_end(
+        Command::new("tar").arg("--directory").arg(&tree).args(["--create", "--gzip", "--file"]).arg(&packed).arg("."),
+    )?;
     Ok(packed)
 }
 
