@@ -18,6 +18,8 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 SERIN = pathlib.Path(os.environ.get("SERIN_BIN", ROOT / "target/debug/serin"))
 # Seconds that anything may take that a test waits for.
 PATIENCE = 30
+# How often other ports are tried.
+TRIES = 5
 # Seconds between two looks.
 LOOK = 0.02
 
@@ -40,14 +42,35 @@ def free_ports(count):
         return [one.getsockname()[1] for one in sockets]
 
 
+class PortTaken(Exception):
+    """Somebody took a port between the choice and its use."""
+
+
+@contextlib.contextmanager
+def on_free_ports(count, start):
+    """What `start(*ports)` starts, on other ports if somebody took these first."""
+    for left in reversed(range(TRIES)):
+        with contextlib.ExitStack() as stack:
+            try:
+                started = stack.enter_context(start(*free_ports(count)))
+            except PortTaken:
+                if not left:
+                    raise
+                continue
+            yield started
+            return
+
+
 @contextlib.contextmanager
 def running(name, command, log, is_there):
     """A child process that is there; its log is shown if it doesn't come."""
-    with open(log, "ab") as out:
+    with open(log, "wb") as out:
         child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out)
     try:
         def look():
-            assert child.poll() is None, f"{name} ended at its start:\n{log.read_text()}"
+            if child.poll() is not None:
+                said = log.read_text()
+                raise (PortTaken if "Address already in use" in said else AssertionError)(f"{name} ended:\n{said}")
             return is_there()
 
         eventually(f"{name} is there; its log is {log}", look)
@@ -64,13 +87,28 @@ def accepts(port):
     return False
 
 
-@contextlib.contextmanager
-def redis_server(folder):
+def redis_server(folder, *words, option="--port"):
     """A Redis that keeps nothing; its port."""
-    (port,) = free_ports(1)
-    command = ["redis-server", "--bind", "127.0.0.1", "--port", str(port), "--save", "", "--dir", str(folder)]
-    with running("redis-server", command, folder / "redis.log", lambda: accepts(port)):
-        yield port
+    @contextlib.contextmanager
+    def start(port):
+        command = ["redis-server", "--bind", "127.0.0.1", "--save", "", "--dir", folder, *words, option, str(port)]
+        with running("redis-server", command, folder / "redis.log", lambda: accepts(port)):
+            yield port
+
+    return on_free_ports(1, start)
+
+
+def redis_sentinel(folder, name, watched):
+    """A sentinel that watches the server on a port under this name; its port."""
+    @contextlib.contextmanager
+    def start(port):
+        conf = folder / "sentinel.conf"
+        conf.write_text(f"bind 127.0.0.1\nport {port}\nsentinel monitor {name} 127.0.0.1 {watched} 1\n")
+        command = ["redis-server", conf, "--sentinel"]
+        with running("redis-sentinel", command, folder / "sentinel.log", lambda: accepts(port)):
+            yield port
+
+    return on_free_ports(1, start)
 
 
 class Serin:
@@ -91,13 +129,14 @@ class Serin:
             return error.code
 
 
-@contextlib.contextmanager
 def serin(folder, config, tokens):
     """A daemon with this configuration, to which the folder, its addresses and its tokens are added."""
     folder.mkdir()
-    http_port, admin_port = free_ports(2)
     (folder / "tokens").write_text(tokens)
-    (folder / "serin.toml").write_text(f"""
+
+    @contextlib.contextmanager
+    def start(http_port, admin_port):
+        (folder / "serin.toml").write_text(f"""
 [[listener]]
 name = "http"
 address = "127.0.0.1:{http_port}"
@@ -106,17 +145,19 @@ listen = "127.0.0.1:{admin_port}"
 tokens_file = "{folder}/tokens"
 {config.replace("@state@", str(folder / "state.json"))}
 """)
+        command = [SERIN, "serve", "--config", folder / "serin.toml"]
+        with running("serin", command, folder / "serin.log", lambda: is_ready(admin_port)) as child:
+            yield Serin(http_port, admin_port, child)
 
-    def is_ready():
-        with contextlib.suppress(OSError), urllib.request.urlopen(
-            f"http://127.0.0.1:{admin_port}/readyz", timeout=PATIENCE
-        ) as response:
-            return response.status == 200
-        return False
+    return on_free_ports(2, start)
 
-    command = [SERIN, "serve", "--config", folder / "serin.toml"]
-    with running("serin", command, folder / "serin.log", is_ready) as child:
-        yield Serin(http_port, admin_port, child)
+
+def is_ready(admin_port):
+    """Whether a daemon is ready."""
+    url = f"http://127.0.0.1:{admin_port}/readyz"
+    with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=PATIENCE) as response:
+        return response.status == 200
+    return False
 
 
 class Application(http.server.ThreadingHTTPServer):

@@ -83,10 +83,9 @@ def test_a_rollout_is_started_paused_resumed_promoted_and_aborted(call):
     decided = call.one(HERE, **rolled, state="decided")
     assert decided["failed"] and "of 2 to rolled was aborted" in decided["msg"], decided
     # A version that was given up may be tried again.
-    call.settle(
-        (HERE, {**rolled, "state": "started", "version": "2", "steps": SLOW, "id": "00000000000000AA"}),
-        (HERE, {**rolled, "state": "aborted"}),
-    )
+    call.settle((HERE, {**rolled, "state": "started", "version": "2", "steps": SLOW, "id": "00000000000000AA"}))
+    at_step(call, "rolled", 1)
+    call.settle((HERE, {**rolled, "state": "aborted"}))
 
 
 def test_a_manual_gate_is_passed_once(call):
@@ -99,6 +98,12 @@ def test_a_manual_gate_is_passed_once(call):
     at_step(call, "steered", 2)
     again, not_manual = call.run(task(HERE, **steered, step=1), task(HERE, **steered, step=2))
     assert (again["changed"], not_manual["changed"]) == (False, False)
+    call.one(HERE, service="steered", state="aborted")
+    # Also while the step still holds.
+    call.one(HERE, service="steered", state="started", version="3", steps=["1%:1h:manual"])
+    at_step(call, "steered", 1)
+    passed, again = call.run(task(HERE, **steered, step=1), task(HERE, **steered, step=1))
+    assert (passed["changed"], again["changed"]) == (True, False)
     call.one(HERE, service="steered", state="aborted")
 
 

@@ -24,10 +24,10 @@ def module(name):
     return importlib.import_module(f"{PLUGIN}modules.{name}")
 
 
-def run(folder, program, *words):
-    """What one of Ansible's programs says, if it is content."""
-    command = [BIN / program, *words]
-    done = subprocess.run(command, env=environment(folder), cwd=folder, capture_output=True, text=True, check=False)
+def run(folder, program, *words, **more):
+    """What one of Ansible's programs says, if it is content. `more` is of its environment."""
+    command, env = [BIN / program, *words], {**environment(folder), **more}
+    done = subprocess.run(command, env=env, cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -51,6 +51,14 @@ def test_ansible_doc_shows_all_of_it(tmp_path):
     assert set(shown) == set(names)
     assert all(plugin["examples"] and plugin["return"] for plugin in shown.values())
     assert "redis_url" in run(tmp_path, "ansible-doc", "-t", "inventory", "serin.fleet.serin")
+
+
+def test_the_collection_can_be_installed_and_holds_nothing_that_is_only_of_the_repository(tmp_path):
+    words = ["collection", "install", "--offline", ROOT / "ansible"]
+    run(tmp_path, "ansible-galaxy", *words, ANSIBLE_COLLECTIONS_PATH=str(tmp_path / "there"))
+    there = tmp_path / "there/ansible_collections/serin/fleet"
+    assert {f"{name}.py" for name in MODULES} == {path.name for path in (there / "plugins/modules").iterdir()}
+    assert not [path.name for path in there.iterdir() if path.name.startswith(".") or path.name == "ansible.cfg"]
 
 
 def test_examples_are_playbooks(tmp_path):

@@ -48,6 +48,17 @@ def test_what_is_not_said_of_an_endpoint_stays(call):
     assert gone["pool"] == "stable"
 
 
+def test_what_is_so_already_is_not_written(call, shop):
+    def revision():
+        return call.one("serin_info", service="plain")["services"]["plain"]["revision"]
+
+    before = revision()
+    same = {"service": "plain", "endpoint": shop[0], "weight": 1}
+    results = call.run(task(HERE, **same), task(HERE, **same, state="ready"))
+    assert [result["changed"] for result in results] == [False, False]
+    assert revision() == before, "a member of the configuration file stays one"
+
+
 def test_a_play_for_haproxy_works_with_the_names_changed(call, shop):
     host = {"backend": "shop", "host": shop[0]}
     disabled, enabled, drained, _ = call.settle(

@@ -8,7 +8,7 @@ import subprocess
 import pytest
 import yaml
 from playbook import BIN, environment
-from processes import accepts, free_ports, running
+from processes import redis_sentinel, redis_server
 
 from ansible_collections.serin.fleet.plugins.module_utils import discovery
 
@@ -113,17 +113,12 @@ def test_redis_is_found_by_its_sentinels_and_let_in_by_a_login(fleet, inventory,
     # Given a user as docs/redis.md has it for people, and a sentinel that knows the server.
     redis_client.acl_setuser("operator", enabled=True, passwords=["+sesame"], keys=["serin:{mirror}:*"],
                              categories=["+@read", "+@connection", "-@dangerous"])
-    (port,) = free_ports(1)
-    (tmp_path / "sentinel.conf").write_text(
-        f"bind 127.0.0.1\nport {port}\nsentinel monitor main 127.0.0.1 {fleet.redis_port} 1\n"
-    )
     for name, text in ("user", "operator"), ("password", "sesame"), ("wrong", "please"):
         (tmp_path / name).write_text(text + "\n")
     member("checkbox", "stable", "10.0.0.11:3002")
     login = {"redis_username_file": str(tmp_path / "user"), "redis_password_file": str(tmp_path / "password")}
-    url = f"redis+sentinel://127.0.0.1:{port}/main/0"
-    command = ["redis-server", tmp_path / "sentinel.conf", "--sentinel"]
-    with running("redis-sentinel", command, tmp_path / "sentinel.log", lambda: accepts(port)):
+    with redis_sentinel(tmp_path, "main", fleet.redis_port) as port:
+        url = f"redis+sentinel://127.0.0.1:{port}/main/0"
         groups, _ = listed(inventory(redis_url=url, **login))
         refused = inventory(redis_url=url, **{**login, "redis_password_file": str(tmp_path / "wrong")})
         unknown = inventory(redis_url=url.replace("main", "other"), **login)
@@ -137,12 +132,10 @@ def test_redis_is_read_by_tls_and_never_unchecked(inventory, tmp_path):
     subject = ["-subj", "/CN=redis", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", certificate]
     subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", *subject],
                    check=True, capture_output=True)
-    (port,) = free_ports(1)
-    files = ["--tls-cert-file", certificate, "--tls-key-file", key, "--tls-ca-cert-file", certificate]
-    command = ["redis-server", "--bind", "127.0.0.1", "--port", "0", "--tls-port", str(port), "--save", "", *files,
-               "--tls-auth-clients", "no", "--dir", tmp_path]
-    url = f"rediss://127.0.0.1:{port}/0"
-    with running("redis-server", command, tmp_path / "redis.log", lambda: accepts(port)):
+    words = ["--port", "0", "--tls-cert-file", certificate, "--tls-key-file", key, "--tls-ca-cert-file", certificate,
+             "--tls-auth-clients", "no"]
+    with redis_server(tmp_path, *words, option="--tls-port") as port:
+        url = f"rediss://127.0.0.1:{port}/0"
         groups, _ = listed(inventory(redis_url=url, redis_ca_file=str(certificate)))
         unchecked = inventory(redis_url=url)
     assert groups["all"] == {"ungrouped"}, "it is empty, and could be read"

@@ -1,7 +1,5 @@
 //! Ansible's modules and inventory, by real playbooks against real daemons: `tests/ansible/`.
 
-#![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
-
 use std::path::Path;
 
 use serin_tests::process::{Build, serin_binary};

@@ -26,15 +26,15 @@ class Place:
 
     def path(self, verb=""):
         """Its path in the API."""
-        pool = f"/v1/services/{segment(self.service)}/pools/{self.pool}/endpoints/{segment(self.endpoint)}"
-        return f"{pool}/{verb}" if verb else pool
+        path = f"/v1/services/{segment(self.service)}/pools/{self.pool}/endpoints/{segment(self.endpoint)}"
+        return f"{path}/{verb}" if verb else path
 
     def __str__(self):
         return f"{self.endpoint} in the {self.pool} pool of {self.service}"
 
 
 def services(fleet, name):
-    """The service of this name, or all; with one answer for each."""
+    """The service of this name, or all of them."""
     if name is not None:
         return [fleet.get(f"/v1/services/{segment(name)}")]
     return fleet.get("/v1/services")["services"]
