@@ -60,7 +60,7 @@ pub(crate) async fn a_bad_version_is_pulled_and_stable_never_knows(stage: &Stage
     // and the proof is mailed
     let mail = eventually(Duration::from_secs(20), "the mail of the pull", async || {
         let mails = stage.mail.mails().ok()?;
-        mails.into_iter().find(|mail| mail.header("subject").is_some_and(|subject| subject.contains("checkbox")))
+        mails.into_iter().find(|mail| mail.header("subject").is_some_and(|subject| subject.contains("pulled")))
     });
     let mail = mail.await;
     assert!(mail.parts["text/plain"].contains("evidence"), "{:?}", mail.parts);
