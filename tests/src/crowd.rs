@@ -159,8 +159,13 @@ pub struct Strangers {
 impl Strangers {
     /// So many a second, asking for this path, whether or not earlier ones were answered.
     pub fn come(to: SocketAddr, rate: f64, path: &str) -> Self {
+        Self::come_for(&to.to_string(), to, rate, path)
+    }
+
+    /// As [`Strangers::come`], to what this host name stands for there.
+    pub fn come_for(host: &str, to: SocketAddr, rate: f64, path: &str) -> Self {
         let (stop, stopped) = watch::channel(false);
-        let task = tokio::spawn(send(to, rate, path.to_owned(), stopped));
+        let task = tokio::spawn(send(host.to_owned(), to, rate, path.to_owned(), stopped));
         Self { stop, task }
     }
 
@@ -184,7 +189,7 @@ pub fn all_were_served(visits: &[Visit]) {
     assert!(visits.len() > 100, "{} visits are no load", visits.len());
 }
 
-async fn send(to: SocketAddr, rate: f64, path: String, mut stopped: watch::Receiver<bool>) -> Vec<Visit> {
+async fn send(host: String, to: SocketAddr, rate: f64, path: String, mut stopped: watch::Receiver<bool>) -> Vec<Visit> {
     let start = Instant::now();
     let mut running = JoinSet::new();
     let mut idle: Vec<Client> = Vec::new();
@@ -199,7 +204,7 @@ async fn send(to: SocketAddr, rate: f64, path: String, mut stopped: watch::Recei
             idle.push(client);
             visits.push(visit);
         }
-        let mut client = idle.pop().unwrap_or_else(|| Client::to(to));
+        let mut client = idle.pop().unwrap_or_else(|| Client::to(to).header("host", &host));
         client.become_another(address_of(number));
         let path = path.clone();
         running.spawn(async move {

@@ -8,6 +8,7 @@
 //! and [`eventually`] waits for what must come true. [`pull`] breaks canaries and measures how soon they
 //! are gone. [`wire`] is one end of a connection, byte by byte, and [`origin`] an endpoint made of it; [`frames`] is
 //! the same for HTTP/2.
+//! [`hosts`] are whole systems that playbooks provision; the tests that need them are in `fleet/`.
 //! [`callgrind`] counts what a request costs the daemon.
 //! [`verdict_report`] needs none of these: it simulates what the verdict promises.
 //! The tests are in `suite/`. Harness code returns errors with all they need to be
@@ -22,6 +23,7 @@ pub mod crowd;
 pub mod eventually;
 pub mod frames;
 pub mod haproxy;
+pub mod hosts;
 pub mod ofrep;
 pub mod origin;
 pub mod pki;

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -44,6 +45,8 @@ pub struct Behaviour {
     pub refuse: Vec<String>,
     /// How long it sits on a message before it takes it.
     pub tarpit: Duration,
+    /// Where it listens, if not on 127.0.0.1.
+    pub address: Option<IpAddr>,
 }
 
 /// A mail that the server took.
@@ -139,6 +142,9 @@ impl SmtpServer {
         command.arg(package.join("tools/smtp_server.py"));
         command.arg("--folder").arg(self.dir.path().join("mails"));
         command.args(["--port", &self.port.to_string()]);
+        if let Some(address) = self.behaviour.address {
+            command.args(["--host", &address.to_string()]);
+        }
         command.arg("--cert").arg(self.ca_file()).arg("--key").arg(self.dir.path().join("key.pem"));
         let tls = match self.behaviour.tls {
             Tls::None => "none",

@@ -22,6 +22,7 @@ from aiosmtpd.smtp import SMTP, AuthResult
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", type=pathlib.Path, required=True, help="where mails are written")
+    parser.add_argument("--host", default="127.0.0.1", help="the address it listens on")
     parser.add_argument("--port", type=int, default=0, help="0 = any free one")
     parser.add_argument("--tls", choices=["none", "starttls", "implicit"], default="none")
     parser.add_argument("--cert", help="certificate, PEM")
@@ -105,7 +106,7 @@ async def main():
     loop = asyncio.get_running_loop()
     listener = await loop.create_server(
         lambda: SMTP(handler, **settings),
-        host="127.0.0.1",
+        host=options.host,
         port=options.port,
         ssl=tls if options.tls == "implicit" else None,
     )

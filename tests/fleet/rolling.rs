@@ -1,0 +1,82 @@
+//! iTrust by a rolling update: `rolling.yml`.
+
+use std::time::Duration;
+
+use serde_json::json;
+use serin_tests::eventually::eventually;
+use serin_tests::hosts::fleet::{PROXIES, address};
+use serin_tests::hosts::playbook::Played;
+use serin_tests::hosts::watch::{Seen, Watch};
+
+use crate::stage::{CHECKBOX, ITRUST, Stage, failed};
+
+pub(crate) async fn all_are_updated_and_four_of_five_are_always_ready(stage: &Stage) {
+    // given users, and somebody who hears what each proxy says of the endpoints
+    let (users, watches) = (stage.users(ITRUST), watch(stage).await);
+    // when all are updated, one after the other, and somebody wants to deploy meanwhile
+    let release = stage.itrust("2.0", true);
+    let variables = release.deployed(json!({ "soak": 1 }));
+    let (played, refused) = tokio::join!(stage.play("rolling", "rolling", &variables), deploy_meanwhile(stage));
+    // then that is refused, all are updated, four were ready at any moment, and every user had an answer
+    played.expect_well();
+    refused.expect_refusal(&["Another deploy is under way: rolling itrust to 2.0"]);
+    assert_eq!(stage.ready(ITRUST, "stable").await, ["2.0"; 5]);
+    let visits = users.leave().await.unwrap();
+    assert_eq!(failed(&visits), (0, vec![]), "of {}", visits.len());
+    for seen in all(watches).await {
+        assert_eq!(seen.fewest, 4, "{:?}", seen.changes);
+        let drained = seen.changes.iter().filter(|(_, from, to)| from == "ready" && to == "draining").count();
+        assert_eq!(drained, 5, "{:?}", seen.changes);
+    }
+    println!("rolling: {} requests, 0 failed, never fewer than 4 of 5 ready", visits.len());
+}
+
+pub(crate) async fn what_does_not_start_is_taken_back_and_stops_the_roll(stage: &Stage) {
+    // given users, and a version that doesn't start
+    let (users, watches) = (stage.users(ITRUST), watch(stage).await);
+    let release = stage.itrust("3.0", false);
+    // when it is rolled out
+    let variables = release.deployed(json!({ "soak": 1, "itrust_start_timeout": 40 }));
+    let played = stage.play("rolling-bad", "rolling", &variables).await;
+    // then the first instance runs the version before again, the others were never touched, and no user noticed
+    played.expect_refusal(&["itrust-1 runs 2.0 again, and the roll stopped there", "Wait until it is ready"]);
+    assert_eq!(stage.ready(ITRUST, "stable").await, ["2.0"; 5]);
+    let visits = users.leave().await.unwrap();
+    assert_eq!(failed(&visits), (0, vec![]), "of {}", visits.len());
+    for seen in all(watches).await {
+        assert_eq!(seen.fewest, 4, "{:?}", seen.changes);
+        assert!(seen.changes.iter().all(|(endpoint, _, _)| endpoint == "10.0.0.31:8080"), "{:?}", seen.changes);
+    }
+    println!("rolling, broken: {} requests, 0 failed, one instance restored", visits.len());
+}
+
+async fn watch(stage: &Stage) -> Vec<Watch> {
+    let mut watches = Vec::new();
+    for proxy in PROXIES {
+        let token = stage.fleet.token().unwrap();
+        watches.push(Watch::begin(address(proxy).unwrap(), &token, ITRUST.name, "stable").await.unwrap());
+    }
+    watches
+}
+
+async fn all(watches: Vec<Watch>) -> Vec<Seen> {
+    let mut seen = Vec::new();
+    for watch in watches {
+        seen.push(watch.end().await.unwrap());
+    }
+    seen
+}
+
+/// Deploys a canary as soon as the roll has begun to drain.
+async fn deploy_meanwhile(stage: &Stage) -> Played {
+    eventually(Duration::from_secs(120), "the roll has begun", async || {
+        let service = stage.fleet.service(PROXIES[0], ITRUST.name).await.ok()?;
+        let endpoints = service["pools"]["stable"]["endpoints"].as_array()?;
+        endpoints.iter().any(|one| one["state"] == "draining").then_some(())
+    })
+    .await;
+    let release = stage.checkbox("4.0", "");
+    let refused = stage.play("canary-meanwhile", "canary", &release.deployed(json!({}))).await;
+    assert_eq!(stage.ready(CHECKBOX, "canary").await, ["3.0"]);
+    refused
+}
