@@ -49,7 +49,7 @@ def start(number):
     body = json.dumps({"address": address, "version": version}).encode()
     request = urllib.request.Request(
         f"http://{admin}/v1/services/{wish['service']}/pools/{wish['pool']}/endpoints/{address}", body,
-        {"Authorization": f"Bearer {token}"}, method="PUT")
+        {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}, method="PUT")
     urllib.request.urlopen(request, timeout=10).read()
 
 def stop(address):
@@ -58,14 +58,20 @@ def stop(address):
         os.kill(int(open(path).read()), signal.SIGTERM)
         os.remove(path)
 
-told = f"{folder}/{wish['token']}.told"
-if wish["action"] == "add" and not os.path.exists(told):
-    open(told, "w").close()
+if wish["action"] == "add":
     for number in range(wish["count"]):
-        start(number)
+        if not os.path.exists(f"{folder}/{wish['token']}-{number}.out"):
+            start(number)
 elif wish["action"] == "remove":
     for instance in wish["instances"]:
         stop(instance["address"])
+elif wish["action"] == "undo":
+    kept = {instance["address"] for instance in wish.get("keep", [])}
+    for name in os.listdir(folder):
+        if name.startswith(wish["token"]):
+            address = json.loads(open(f"{folder}/{name}").readline())["address"]
+            if address not in kept:
+                stop(address)
 with open(f"{folder}/log", "a") as log:
     log.write(json.dumps({"action": wish["action"], "running": len(running())}) + "\n")
 print(json.dumps({"done": True}))

@@ -35,9 +35,9 @@ pub(in crate::control) struct Wish {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase", tag = "action")]
 pub(in crate::control) enum Task {
-    /// Start so many instances.
+    /// Start instances, until this token has started so many.
     Add {
-        /// How many.
+        /// How many in all: the same token may ask for more later.
         count: u32,
     },
     /// Stop these: nothing is in flight with them any more.

@@ -170,11 +170,21 @@ impl Autoscaler {
         if count == 0 {
             return String::new();
         }
-        let before = service.pools.stable.iter().map(|endpoint| endpoint.id.to_string()).collect();
-        let (token, at) = (fresh_token(), telemetry::now());
-        let grant = Grant { token: token.clone(), count, at, stage: Stage::Asked, before };
+        // What is still to come of a grant and more than that are one grant: see `Act::Grant`.
+        let going = service.scaling.as_ref().and_then(|scaling| scaling.grants.first()).cloned();
+        let fresh = || Grant {
+            token: fresh_token(),
+            count: 0,
+            at: telemetry::now(),
+            stage: Stage::Asked,
+            before: service.pools.stable.iter().map(|endpoint| endpoint.id.to_string()).collect(),
+        };
+        let going = going.unwrap_or_else(fresh);
+        let count = going.count.saturating_add(count);
+        let grant = Grant { count, at: telemetry::now(), stage: Stage::Asked, ..going };
+        let token = grant.token.clone();
         let noted = self.note(service, fence, Act::Grant(grant)).await;
-        if noted.is_none_or(|scaling| scaling.grant(&token).is_none()) {
+        if noted.is_none_or(|scaling| scaling.grant(&token).is_none_or(|grant| grant.count != count)) {
             return OVERTAKEN.to_owned();
         }
         self.tell(service, decision, "autoscale.grow");

@@ -48,9 +48,9 @@ pub struct Scaling {
 pub struct Grant {
     /// Names the wish to the driver: told twice, it is one.
     pub token: String,
-    /// How many.
+    /// How many, in all.
     pub count: u32,
-    /// When.
+    /// When, or when more were asked for.
     pub at: Timestamp,
     /// How far it is.
     pub stage: Stage,
@@ -117,7 +117,8 @@ pub enum ScalingChange {
 /// What a leader does.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Act {
-    /// Asks for instances.
+    /// Asks for instances, or for more by the same grant: while some haven't come, those that come can't be told apart
+    /// by grant, so there is one at a time.
     Grant(Grant),
     /// Notes how far a grant is.
     Reach {
@@ -169,8 +170,10 @@ impl Scaling {
     fn act(&mut self, act: &Act) {
         match act {
             Act::Grant(grant) => {
-                if self.grant(&grant.token).is_none() {
-                    self.ledger.note_grow(grant.at, grant.count);
+                let known = self.grant(&grant.token).map_or(0, |known| known.count);
+                if grant.count > known {
+                    self.ledger.note_grow(grant.at, grant.count - known);
+                    self.grants.retain(|known| known.token != grant.token);
                     self.grants.push(grant.clone());
                 }
             }
@@ -246,6 +249,9 @@ mod tests {
         let once = ServiceState::default().apply(&lead(5, Act::Grant(grant("a"))));
         assert_eq!(once.apply(&lead(5, Act::Grant(grant("a")))), once);
         assert_eq!(scaling(&once).ledger.started_lately(NOW), 2);
+        let more = once.apply(&lead(5, Act::Grant(Grant { count: 5, ..grant("a") })));
+        let stored = scaling(&more);
+        assert_eq!((stored.grants.len(), stored.grants[0].count, stored.ledger.started_lately(NOW)), (1, 5, 5));
         let over = once.apply(&lead(5, Act::Settle { token: "a".into() }));
         assert!(scaling(&over).grants.is_empty());
     }
