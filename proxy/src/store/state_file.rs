@@ -24,8 +24,9 @@ use crate::model::state::State;
 use crate::model::time::Timestamp;
 use crate::telemetry;
 
-/// What may be lost with this process is written so often at most: a stream of changes doesn't keep the disk busy.
-const PACE: Duration = Duration::from_millis(500);
+/// What may be lost with this process waits after a write for as long as that took, but at most so long: a stream of
+/// changes doesn't keep a disk busy.
+const LONGEST_REST: Duration = Duration::from_millis(500);
 
 /// What the file holds.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -85,8 +86,8 @@ pub(super) struct Kept {
 struct Pace {
     /// Whether somebody is on the way to write it.
     is_due: bool,
-    /// When somebody last was.
-    last: Option<Instant>,
+    /// Before this nobody sets out again.
+    rests_until: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -179,7 +180,7 @@ impl Kept {
             if std::mem::replace(&mut pace.is_due, true) {
                 return;
             }
-            pace.last.map_or(Duration::ZERO, |last| PACE.saturating_sub(last.elapsed()))
+            pace.rests_until.map_or(Duration::ZERO, |until| until.saturating_duration_since(Instant::now()))
         };
         let this = Arc::downgrade(self);
         tokio::spawn(async move {
@@ -194,7 +195,8 @@ impl Kept {
     /// Writes what memory holds.
     fn catch_up(&self) {
         let mut disk = lock(&self.disk);
-        *lock(&self.pace) = Pace { is_due: false, last: Some(Instant::now()) };
+        lock(&self.pace).is_due = false;
+        let began = Instant::now();
         let saved = {
             let mut memory = lock(&self.memory);
             memory.saved_at = telemetry::now();
@@ -203,6 +205,8 @@ impl Kept {
         if let Err(error) = disk.write(&saved) {
             tracing::warn!(%error, "The last good state is not on disk");
         }
+        let now = Instant::now();
+        lock(&self.pace).rests_until = Some(now + (now - began).min(LONGEST_REST));
     }
 
     fn change_now<T>(&self, on_failure: OnFailure, alter: impl FnOnce(&mut Saved) -> T) -> Result<T, StoreError> {

@@ -31,7 +31,9 @@ struct News {
     by_primary: BTreeSet<String>,
     /// Who said that flags changed, since they were looked at; of both the primary counts.
     flags: Option<Teller>,
-    /// When somebody was last sent to look at everything.
+    /// Whether somebody was sent to look at everything, and didn't come back yet.
+    looks: bool,
+    /// When somebody last came back from that. However long it takes, in between there is time for what rings.
     looked: Option<Instant>,
 }
 
@@ -94,6 +96,12 @@ impl Bell {
 
     /// Waits until it rings, or for so long that it is time for a look at everything. Says what to look at.
     pub(super) async fn heard(&self) -> Changed {
+        {
+            let mut news = self.news();
+            if std::mem::take(&mut news.looks) {
+                news.looked = Some(Instant::now());
+            }
+        }
         tokio::select! {
             () = self.rung.notified() => {}
             () = tokio::time::sleep(LOOK) => {}
@@ -103,7 +111,7 @@ impl Bell {
         let is_time = news.looked.is_none_or(|looked| looked.elapsed() >= LOOK);
         let is_about_nothing = services.is_empty() && news.flags.is_none();
         if std::mem::take(&mut news.all) || is_about_nothing || is_time {
-            news.looked = Some(Instant::now());
+            news.looks = true;
             return Changed::Anything;
         }
         Changed::Services(services)
@@ -146,6 +154,17 @@ mod tests {
             }
         }
         panic!("nobody looks at what nobody rings for");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_look_at_everything_that_takes_long_leaves_time_for_what_rings() {
+        let bell = Bell::default();
+        for _ in 0..3 {
+            assert_eq!(bell.heard().await, Changed::Anything);
+            tokio::time::advance(LOOK * 3).await;
+            bell.ring_for("a".to_owned(), Teller::Primary);
+            assert_eq!(bell.heard().await, Changed::Services(services(&["a"])));
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -137,7 +137,7 @@ fn a_file_that_lost_its_tail_is_refused_wherever_it_was_cut() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stream_of_changes_is_written_now_and_then_and_at_last() {
+async fn what_may_be_lost_is_written_soon_and_what_waits_is_written_at_last() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("state.json");
     let kept = Kept::open(&path).expect("opens");
@@ -146,17 +146,19 @@ async fn a_stream_of_changes_is_written_now_and_then_and_at_last() {
         kept.change_soon(|saved| drop(saved.services.insert(name.to_owned(), state)));
     };
     let on_disk = || std::fs::read_to_string(&path).unwrap_or_default();
-    // the first is written at once, the next ones not before it is time
     add("first");
-    tokio::time::sleep(PACE / 5).await;
+    tokio::time::sleep(LONGEST_REST).await;
     assert!(on_disk().contains("first"));
+    // when a write took long, then the next ones rest, and are written together
+    lock(&kept.pace).rests_until = Some(Instant::now() + LONGEST_REST);
     for name in ["second", "third"] {
         add(name);
-        tokio::time::sleep(PACE / 5).await;
+        tokio::time::sleep(LONGEST_REST / 5).await;
         assert!(!on_disk().contains(name), "written too soon");
     }
-    tokio::time::sleep(PACE).await;
+    tokio::time::sleep(LONGEST_REST).await;
     assert!(on_disk().contains("second") && on_disk().contains("third"));
+    lock(&kept.pace).rests_until = Some(Instant::now() + LONGEST_REST);
     // and what waits when serin ends is written then
     add("last");
     drop(kept);
