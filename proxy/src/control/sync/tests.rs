@@ -39,7 +39,7 @@ pub(super) struct World {
 fn spec(services: usize) -> Spec {
     let second = Duration::from_secs(1);
     let health = |at: usize| {
-        (at % 2 == 0).then(|| HealthSpec {
+        at.is_multiple_of(2).then(|| HealthSpec {
             path: "/".into(),
             expect_status: StatusSet::EMPTY,
             expect_body: None,
