@@ -277,9 +277,7 @@ impl Serving {
         stream: TcpStream,
         peer: SocketAddr,
     ) -> Self {
-        // Who is gone already has none any more.
-        let local = stream.local_addr().unwrap_or(listener.address);
-        let downstream = Downstream::new(core, listener, peer, local);
+        let downstream = Downstream::new(core, listener, peer, local_of(&stream, listener));
         let is_proxy = listener.proxy_protocol.iter().any(|range| range.contains(peer.ip()));
         let state = if is_proxy {
             State::Preface(Box::new(Preface::begin(stream, downstream)), acceptor.cloned())
@@ -288,6 +286,14 @@ impl Serving {
         };
         Self { state, _counted: counted }
     }
+}
+
+/// Where a connection came. The system is asked only where the listener doesn't say.
+fn local_of(stream: &TcpStream, listener: &ListenerSpec) -> SocketAddr {
+    let says_it = !listener.address.ip().is_unspecified() && listener.address.port() != 0;
+    let asked = if says_it { None } else { stream.local_addr().ok() };
+    // Who is gone already has none any more.
+    asked.unwrap_or(listener.address)
 }
 
 /// A handshake, which has as long as a request head.

@@ -33,7 +33,7 @@ impl Server {
     async fn start() -> Self {
         let mut child = python("server.py").stdout(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let port = lines.next_line().await.unwrap().expect("the server says its port");
+        let port = lines.next_line().await.unwrap().unwrap();
         Self { address: ([127, 0, 0, 1], port.parse().unwrap()).into(), _child: child }
     }
 }
