@@ -94,7 +94,7 @@ const DEFINITION: &str = r#"{"state":"ENABLED","variants":{"on":true,"off":false
 
 #[tokio::test]
 async fn a_plan_is_shown_and_a_size_ordered_for_a_while() {
-    let world = World::new().await;
+    let world = World::operated().await;
     let plan = said(&world.url(), &["autoscale", "plan", "plain"]).await.expect("a plan").text;
     assert!(plan.contains("plain, stable pool, 1 to 6") && plan.contains("0 ready, 0 pending"), "{plan}");
     let after = done(&world, &["autoscale", "set", "plain", "4", "--for", "2h", "--reason", "a sale"]).await;

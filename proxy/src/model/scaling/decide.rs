@@ -18,7 +18,7 @@ pub fn decide(spec: &ScalingSpec, ledger: &Ledger, memory: &mut Memory, seen: &S
     let voices = memory.hear(spec, seen, undoes * spec.pace.deadband);
     let total = seen.sizes.total();
     let wish = wish(&voices, total);
-    memory.note(spec, seen.now, wish.min(spec.max));
+    memory.note(spec, seen.now, wish);
     let wanted = seen.set.unwrap_or(wish);
     let mut draft = Draft { total, size: wanted, cuts: Vec::new() };
     if seen.set.is_none() {

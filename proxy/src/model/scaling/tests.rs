@@ -69,6 +69,12 @@ fn a_target_is_followed_in_proportion_and_pending_ones_count() {
 }
 
 #[test]
+fn what_the_ceiling_cuts_is_said_to_be_cut_by_it() {
+    let decision = decided(&spec(vec![target(Metric::Requests, 80.0)]), ready(18), &[Some(160.0)]);
+    assert_eq!((decision.size, decision.wanted, limits(&decision)), (20, 36, vec![Limit::Max]));
+}
+
+#[test]
 fn the_largest_wish_counts_and_each_says_what_it_wants() {
     let spec = spec(vec![target(Metric::Requests, 80.0), target(Metric::InFlight, 10.0)]);
     let decision = decided(&spec, ready(4), &[Some(40.0), Some(15.0)]);
