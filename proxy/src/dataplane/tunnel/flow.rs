@@ -104,10 +104,17 @@ impl Flow {
                 Poll::Ready(Ok(()))
             }
             Poll::Ready(_) => {
-                match self.poll_write(room, to, context)? {
-                    Poll::Ready(written) if written == room.len() => room.clear(),
-                    Poll::Ready(written) => self.rest = room.split().freeze().slice(written..),
+                match self.poll_write(room, to, context) {
+                    Poll::Ready(Ok(written)) if written < room.len() => {
+                        self.rest = room.split().freeze().slice(written..);
+                    }
+                    Poll::Ready(Ok(_)) => room.clear(),
                     Poll::Pending => self.rest = room.split().freeze(),
+                    Poll::Ready(Err(error)) => {
+                        // The next to read by this room is somebody else.
+                        room.clear();
+                        return Poll::Ready(Err(error));
+                    }
                 }
                 Poll::Ready(Ok(()))
             }

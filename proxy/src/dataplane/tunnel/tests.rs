@@ -275,3 +275,17 @@ async fn a_cut_ends_the_tunnels_of_its_endpoint_that_were_open() {
     };
     local.run_until(test).await;
 }
+
+#[tokio::test]
+async fn what_a_failed_end_did_not_take_is_in_no_buffer_that_others_read_by() {
+    // given a receiver that is gone
+    let (mut gone, receiver) = duplex(64);
+    drop(receiver);
+    let (mut room, mut flow) = (bytes::BytesMut::new(), Flow::new(Bytes::new()));
+    // when something comes for it
+    let mut sender = b"for nobody else".as_slice();
+    let carried = std::future::poll_fn(|context| flow.poll_carry(&mut sender, &mut gone, &mut room, context)).await;
+    // then the tunnel fails, and nothing is left of it
+    assert!(carried.is_err());
+    assert!(room.is_empty());
+}
