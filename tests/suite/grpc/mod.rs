@@ -74,7 +74,9 @@ async fn calls_of_every_kind_end_as_without_serin() {
     // Failures are the server's; that the client didn't wait is nobody's.
     let told = async || (bad(&serin, "status").await == 2).then_some(());
     eventually(PATIENCE, "two calls failed", told).await;
-    assert_eq!(metric(&serin, "serin_requests_total", &["2xx"]).await, 8);
+    // The server sees the deadline pass as the client does: who of them says so first is chance.
+    let answered = metric(&serin, "serin_requests_total", &["2xx"]).await;
+    assert!((8..=9).contains(&answered), "{answered}");
 }
 
 #[tokio::test]
