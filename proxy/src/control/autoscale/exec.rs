@@ -1,14 +1,20 @@
 //! The driver that is a command: the wish as JSON on its standard input, its answer as JSON on its standard output.
 //!
-//! It runs in a process group of its own: at its timeout, and when serin ends, the group is killed.
+//! It runs in a process group of its own: at its timeout, and when serin ends, the group is killed. It is not one of
+//! tokio's processes: with these, every thread of the data plane would look for orphans, in a list that all share,
+//! whenever it has nothing to do.
 
-use std::process::{ExitStatus, Stdio};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::process::CommandExt as _;
+use std::process::{Child, Command, ExitStatus, Stdio};
 
 use async_trait::async_trait;
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 use serde::Deserialize;
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::process::{Child, Command};
+use tokio::io::unix::AsyncFd;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::unix::pipe::{Receiver, Sender};
 
 use super::driver::{Driver, DriverError, Wish};
 use crate::model::scaling::DriverSpec;
@@ -50,9 +56,8 @@ impl ExecDriver {
 impl Driver for ExecDriver {
     async fn perform(&self, wish: &Wish) -> Result<(), DriverError> {
         let Some(mut command) = self.command() else { return Err(DriverError::Failed("it has no command".into())) };
-        let child = command.spawn().map_err(DriverError::Start)?;
         // Dropped however this ends, also with serin: then whoever is left of the group is killed.
-        let mut group = Group(child);
+        let mut group = Group::of(command.spawn().map_err(DriverError::Start)?);
         let talk = tokio::time::timeout(self.spec.timeout, group.talk(wish));
         let (status, out, err) = talk.await.map_err(|_| DriverError::Timeout(self.spec.timeout))??;
         judge(status, &out, &err)
@@ -74,40 +79,62 @@ fn judge(status: ExitStatus, out: &str, err: &str) -> Result<(), DriverError> {
     }
 }
 
-/// A child and its process group.
-struct Group(Child);
+/// A child and its process group, until it has ended and somebody waited for it.
+struct Group(Option<Child>);
 
 impl Group {
+    const fn of(child: Child) -> Self {
+        Self(Some(child))
+    }
+
     async fn talk(&mut self, wish: &Wish) -> Result<(ExitStatus, String, String), DriverError> {
-        let (input, output, errors) = (self.0.stdin.take(), self.0.stdout.take(), self.0.stderr.take());
+        let Some(child) = &mut self.0 else { return Err(DriverError::Answer) };
+        let (input, output, errors) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
         let mut text = serde_json::to_vec(wish).map_err(|_| DriverError::Answer)?;
         text.push(b'\n');
         let tell = async {
             // Who doesn't read its wish may still answer.
-            if let Some(mut input) = input {
+            if let Some(mut input) = input.and_then(|input| Sender::from_owned_fd(input.into()).ok()) {
                 let _ = input.write_all(&text).await;
             }
         };
         let ((), out, err) = tokio::join!(tell, read(output), read(errors));
-        let status = self.0.wait().await.map_err(DriverError::Broken)?;
+        let status = self.wait().await.map_err(DriverError::Broken)?;
         Ok((status, out.map_err(DriverError::Broken)?, err.map_err(DriverError::Broken)?))
+    }
+
+    async fn wait(&mut self) -> io::Result<ExitStatus> {
+        if let Some(pid) = self.pid() {
+            // Readable once the process has ended.
+            let ended = AsyncFd::register(pidfd_open(pid, PidfdFlags::empty())?)?;
+            let _ = ended.readable().await?;
+        }
+        let child = self.0.take();
+        child.map_or_else(|| Err(io::ErrorKind::NotFound.into()), |mut child| child.wait())
+    }
+
+    fn pid(&self) -> Option<Pid> {
+        self.0.as_ref().and_then(|child| Pid::from_raw(i32::try_from(child.id()).ok()?))
     }
 }
 
 impl Drop for Group {
     fn drop(&mut self) {
-        // Its pid is its own as long as nobody waited for it; afterwards the group is only there if children are.
-        let pid = self.0.id().and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?));
-        if let Some(pid) = pid {
+        // Its pid is its own as long as nobody waited for it.
+        if let Some(pid) = self.pid() {
             let _ = kill_process_group(pid, Signal::KILL);
+        }
+        if let Some(mut child) = self.0.take() {
+            // Ends at once, but for what hangs in the kernel: that is for a thread that may wait.
+            std::thread::spawn(move || child.wait());
         }
     }
 }
 
-async fn read(from: Option<impl AsyncRead + Unpin>) -> std::io::Result<String> {
+async fn read(from: Option<impl Into<OwnedFd>>) -> io::Result<String> {
     let mut text = Vec::new();
     if let Some(from) = from {
-        let mut from = from;
+        let mut from = Receiver::from_owned_fd(from.into())?;
         (&mut from).take(MOST).read_to_end(&mut text).await?;
         // What is beyond is read and forgotten, so that nobody hangs on a full pipe.
         tokio::io::copy(&mut from, &mut tokio::io::sink()).await?;
