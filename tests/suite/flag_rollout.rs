@@ -15,7 +15,9 @@ use serin_tests::redis::Redis;
 use serin_tests::scene::{self, SERVICE};
 use serin_tests::serin::Serin;
 use serin_tests::smtp::{Behaviour, SmtpServer};
-use serin_tests::wire::Message;
+use serin_tests::wire::{Message, Wire};
+
+use crate::wire::given::metric;
 
 /// By when a change must be everywhere. A second is the promise; a busy machine may take longer.
 const PROMISED: Duration = Duration::from_secs(4);
@@ -45,7 +47,15 @@ fn switch(default: &str) -> String {
     format!(r#"{{"state":"ENABLED","variants":{{"on":true,"off":false}},"defaultVariant":"{default}"}}"#)
 }
 
+/// An offer of a WebSocket.
+const OFFER: &str = "GET /chat HTTP/1.1\r\nHost: a.example\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
+/// An agreement to it.
+const SWITCH: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
+
 fn answer(request: &Message, breaks: bool) -> Vec<u8> {
+    if request.target() == "/chat" {
+        return SWITCH.to_vec();
+    }
     let told = request.get("x-serin-flags").unwrap_or_default();
     let version = if told.contains(r#""search":"v2""#) { "new" } else { "old" };
     let status = if breaks && version == "new" { "500 Broken" } else { "200 OK" };
@@ -224,4 +234,33 @@ async fn a_kill_switch_wins_over_a_trial_at_once_whoever_throws_it() {
     let _: i64 = world.redis.command(&["HSET", FLAGS, "search", &disabled]).await.unwrap();
     eventually(PROMISED, "nobody tries it", async || (world.tries().await == [0, 0]).then_some(())).await;
     world.until("it is aborted", |service| service["rollout"]["phase"] == "aborted").await;
+}
+
+#[tokio::test]
+async fn whoever_tries_a_definition_may_have_tunnels_which_end_with_the_trial() {
+    let world = World::start().await;
+    world.try_flag(&["search", "--variant", "new", "--percent", "50"]).await;
+    let proxy = &world.proxies[0];
+    let mut open = Vec::new();
+    for _ in 0..24 {
+        let mut user = Wire::connect(proxy.http()).await.unwrap();
+        user.send(OFFER).await.unwrap();
+        let switched = user.head().await.unwrap();
+        assert_eq!(switched.status(), 101);
+        open.push(user);
+    }
+    let tunnels = async || metric(proxy, "serin_tunnels", &[]).await;
+    assert_eq!(tunnels().await, 24);
+    // when the trial is aborted at the other proxy
+    let aborted = world.proxies[1].command(&["rollout", "abort", SERVICE, "--reason", "a test"]).await.unwrap();
+    assert!(aborted.status.success(), "{}", String::from_utf8_lossy(&aborted.stderr));
+    // then those who had the new definition come again, and the others' go on
+    let left = eventually(SOON, "half of them end", async || {
+        let left = tunnels().await;
+        (left < 20).then_some(left)
+    })
+    .await;
+    assert!(left > 2, "all of them ended");
+    drop(open);
+    eventually(SOON, "nothing is in flight", async || (tunnels().await == 0).then_some(())).await;
 }

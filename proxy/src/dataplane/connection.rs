@@ -12,7 +12,6 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::header::HeaderMap;
-use hyper::rt::Write as _;
 use hyper::server::conn::http1::{self, Parts};
 use hyper::service::service_fn;
 use tokio::net::TcpStream;
@@ -157,10 +156,8 @@ impl Downstream {
 
     /// Whether the client came over TLS: to serin, or to a trusted peer that says so.
     pub(crate) fn is_secure(&self, headers: &HeaderMap) -> bool {
-        match headers.get("x-forwarded-proto") {
-            Some(proto) if self.trusted => proto == "https",
-            _ => self.is_tls(),
-        }
+        let said = if self.trusted { headers.get("x-forwarded-proto") } else { None };
+        said.map_or_else(|| self.is_tls(), |proto| proto == "https")
     }
 
     /// What its listener says.
@@ -444,13 +441,14 @@ async fn talk(socket: Socket) -> State {
             State::Parked(socket)
         }
         Some(Ok(())) => {
-            let Parts { io: mut socket, read_buf, .. } = connection.into_parts();
             if let Some(far) = downstream.far.take() {
+                let Parts { io: socket, read_buf, .. } = connection.into_parts();
                 let (transport, ahead) = socket.into_parts();
                 return State::Tunnel(Box::new(Tunnel::new(*far, transport, join(read_buf, ahead), &downstream.alarm)));
             }
-            // Where a request had an `Upgrade`, hyper leaves the end to us; else it is reached already.
-            let _either_way_it_is_over = poll_fn(|context| Pin::new(&mut socket).poll_shutdown(context)).await;
+            // Where a request had an `Upgrade`, hyper says so first, and asked again goes on as with any other: what it
+            // still has to write is written. Else the end is reached already.
+            let _either_way_it_is_over = poll_fn(|context| Pin::new(&mut connection).poll(context)).await;
             State::Ended
         }
         Some(Err(error)) => {

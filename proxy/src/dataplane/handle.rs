@@ -53,6 +53,7 @@ pub(crate) async fn handle(
         return Ok(respond::to_https(&downstream, &parts, port, !body.is_end_stream()));
     }
     let client = client_address(downstream.peer, &parts.headers, |hop| downstream.trusts(hop));
+    let recalls = service.live.recalls();
     let Draw { arm, drawn, new_key } = sticky::draw(&downstream.core, &service, &parts.headers, client);
     let arm = serving_arm(&service, arm);
     let said = match service.flags_of(arm) {
@@ -89,7 +90,7 @@ pub(crate) async fn handle(
             let mut outgoing = outgoing(&downstream, &record, &parts, body, &request_id, members, told.as_deref());
             match forward(&downstream, &mut record, arm, &mut outgoing).await {
                 Ok(answer) if answer.status == StatusCode::SWITCHING_PROTOCOLS => {
-                    tunnel::open(&downstream, record, &parts, answer)
+                    tunnel::open(&downstream, record, &parts, answer, recalls)
                 }
                 Ok(answer) => relay(&downstream, record, &parts, answer),
                 Err(error) => {
@@ -110,6 +111,7 @@ pub(crate) async fn handle(
 }
 
 /// Adds that clients are to come by `https` only, where the listener says so and the application doesn't.
+#[inline]
 fn protect(downstream: &Downstream, mut response: Response<Body>) -> Response<Body> {
     if let Some(hsts) = downstream.listener().tls.as_ref().and_then(|tls| tls.hsts.as_ref()) {
         response.headers_mut().entry(header::STRICT_TRANSPORT_SECURITY).or_insert_with(|| hsts.clone());
@@ -221,10 +223,12 @@ fn outgoing(
         flags: told,
     };
     let service = &record.service().spec;
-    let offer = tunnel::offered(parts, !body.is_end_stream()).filter(|_| service.protocol == Protocol::Http1);
+    let has_body = !body.is_end_stream();
     let body = ClientBody::new(body, parts.version, service.max_body_bytes);
+    let mut offer = None;
     let sender = match service.protocol {
         Protocol::Http1 => {
+            offer = tunnel::offered(parts, has_body);
             let head = head::write(&downstream.core, parts, framing, &forwarded, offer.as_ref());
             Outbound::Http1(Sender::new(head, body, framing))
         }

@@ -136,6 +136,7 @@ fn host(parts: &Parts) -> &[u8] {
     }
 }
 
+#[inline]
 fn is_passed_on(name: &HeaderName, trusted: bool) -> bool {
     let text = name.as_str();
     let passed = match text {

@@ -13,6 +13,7 @@ use crate::model::spec::{self, ErrorMatchers};
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 
 /// What a response head says against the request, by the rules that need no more than it.
+#[inline]
 pub(crate) fn judge_head(errors: &ErrorMatchers, status: u16, headers: &HeaderMap) -> Option<BadReason> {
     if errors.status.contains(status) || is_failed_call(errors, headers) {
         return Some(BadReason::Status);
@@ -33,6 +34,7 @@ pub(crate) fn judge_whole(errors: &ErrorMatchers, status: u16, headers: &HeaderM
 }
 
 /// Whether fields, before or behind a body, say that a call of gRPC failed in a way that counts.
+#[inline]
 pub(crate) fn is_failed_call(errors: &ErrorMatchers, fields: &HeaderMap) -> bool {
     if errors.grpc_status.is_empty() {
         return false;
@@ -91,6 +93,7 @@ pub(crate) enum Look {
 }
 
 /// Whether the beginning of a body that is there in one piece holds a pattern.
+#[inline]
 pub(crate) fn is_bad(errors: &ErrorMatchers, headers: &HeaderMap, body: &[u8]) -> bool {
     let Some(mut matcher) = BodyMatcher::for_response(errors, headers) else { return false };
     if matcher.text.is_plain() {

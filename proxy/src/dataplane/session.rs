@@ -11,6 +11,7 @@ use crate::model::spec::ErrorMatchers;
 ///
 /// Applications change a session's name on purpose at a login, against fixed sessions: mostly a
 /// POST, so only safe methods are looked at, and where it is a GET its path is to be excluded.
+#[inline]
 pub(crate) fn is_lost(errors: &ErrorMatchers, request: &Parts, answer: &HeaderMap) -> bool {
     if errors.session_cookies.is_empty()
         || !request.method.is_safe()

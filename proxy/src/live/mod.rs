@@ -267,7 +267,8 @@ impl Live {
 
     /// Rises when open tunnels shall look whether they may go on: a canary was stopped, or an endpoint's are cut.
     pub fn recalls(&self) -> u64 {
-        self.recalls.load(Ordering::Relaxed)
+        // What it was raised for is seen by whoever sees that it was.
+        self.recalls.load(Ordering::Acquire)
     }
 
     /// Says which certificates a listener shows from now on.

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use serin_tests::eventually::eventually;
-use serin_tests::frames::{END_HEADERS, END_STREAM, Frame, Frames, Outcome, kind, reason};
+use serin_tests::frames::{END_HEADERS, END_STREAM, Frame, Frames, LEAST_WINDOW, Outcome, kind, reason};
 use serin_tests::origin::{Origin, ok};
 use serin_tests::wire::Wire;
 
@@ -233,4 +233,51 @@ async fn who_takes_its_request_back_takes_it_back_from_the_endpoint() {
     let reset = link.until(|frame| frame.kind == kind::RST_STREAM).await.unwrap();
     assert_eq!(reset.stream, late);
     nobody_is_blamed(&serin, 2).await;
+}
+
+#[tokio::test]
+async fn a_connection_on_which_an_answer_failed_to_come_is_not_used_for_others() {
+    let origin = Origin::bind().await.unwrap();
+    let serin = serin(&[origin.address()], "", &format!("{H2C}\ntimeouts.header = \"300ms\"")).await;
+    let mut user = user(&serin).await;
+    user.send(&get(1, "/")).await.unwrap();
+    let mut dead = accept(&origin).await;
+    request(&mut dead).await;
+    assert_eq!(user.outcome(1).await.unwrap(), Outcome::Status(504));
+    // when the next request comes
+    user.send(&get(3, "/")).await.unwrap();
+    let mut link = accept(&origin).await;
+    let stream = request(&mut link).await;
+    answer(&mut link, stream, "hi").await;
+    assert_eq!(user.outcome(3).await.unwrap(), Outcome::Status(200));
+}
+
+#[tokio::test]
+async fn a_request_whose_rest_the_endpoint_never_takes_ends_with_its_user_and_so_does_the_connection() {
+    let origin = Origin::bind().await.unwrap();
+    let serin = serin(&[origin.address()], "", H2C).await;
+    // given an endpoint that answers early, and takes no more of the request than it must
+    let mut user = Wire::connect(serin.http()).await.unwrap();
+    let body = "x".repeat(LEAST_WINDOW + 50_000);
+    user.send(format!("POST / HTTP/1.1\r\nHost: a.example\r\nContent-Length: {}\r\n\r\n", body.len())).await.unwrap();
+    let mut link = accept(&origin).await;
+    let stream = request(&mut link).await;
+    user.send(&body).await.unwrap();
+    let mut taken = 0;
+    while taken < LEAST_WINDOW {
+        taken += link.until(|frame| frame.kind == kind::DATA).await.unwrap().payload.len();
+    }
+    link.send(&Frame::headers(stream, 0, &[(":status", "200")])).await.unwrap();
+    assert_eq!(user.head().await.unwrap().status(), 200);
+    // when the user leaves
+    drop(user);
+    // then others go by another connection, and this one ends, since nothing else is under way on it
+    let mut other = Frames::connect(serin.http()).await.unwrap();
+    let ended = async { while link.next().await.is_ok() {} };
+    tokio::time::timeout(PATIENCE, ended).await.expect("the connection ends");
+    other.send(&get(1, "/")).await.unwrap();
+    let mut next = accept(&origin).await;
+    let stream = request(&mut next).await;
+    answer(&mut next, stream, "hi").await;
+    assert_eq!(other.outcome(1).await.unwrap(), Outcome::Status(200));
 }

@@ -1,7 +1,7 @@
 //! Floods: each ends its own connection, says why, and leaves others alone.
 
 use serin_tests::eventually::eventually;
-use serin_tests::frames::{END_HEADERS, END_STREAM, Frame, Frames, Outcome, block, kind, reason};
+use serin_tests::frames::{ACK, END_HEADERS, END_STREAM, Frame, Frames, Outcome, block, kind, reason};
 use serin_tests::origin::{Origin, ok};
 use serin_tests::serin::Serin;
 
@@ -68,6 +68,8 @@ async fn frames_that_bring_nothing_are_a_flood() {
     for (what, frame) in [
         ("pings", Frame::new(kind::PING, 0, 0, [0; 8])),
         ("settings", Frame::new(kind::SETTINGS, 0, 0, [])),
+        ("answers to pings", Frame::new(kind::PING, ACK, 0, [0; 8])),
+        ("more room", Frame::new(kind::WINDOW_UPDATE, 0, 0, [0, 0, 0, 1])),
         ("priorities", Frame::new(kind::PRIORITY, 0, 1, [0, 0, 0, 0, 1])),
         ("unknown ones", Frame::new(0x77, 0, 0, "?")),
     ] {

@@ -100,3 +100,30 @@ async fn after_an_early_answer_the_next_user_gets_an_answer_of_its_own() {
     fresh.send(ok("second")).await.unwrap();
     assert_eq!(second.response().await.unwrap().text(), "second");
 }
+
+#[tokio::test]
+async fn a_long_answer_before_the_request_is_there_comes_whole_whatever_else_the_request_offered() {
+    const LENGTH: usize = 8_000_000;
+    let origin = Origin::bind().await.unwrap();
+    let serin = serin(&[origin.address()], "").await;
+    for offer in ["", "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n"] {
+        let mut user = user(&serin).await;
+        let head = format!("POST /long HTTP/1.1\r\nHost: a\r\n{offer}Content-Length: 8000000\r\n\r\nsome");
+        user.send(head).await.unwrap();
+        let mut wire = origin.accept().await.unwrap();
+        wire.head().await.unwrap();
+        let sends = tokio::spawn(async move {
+            // In chunks, which come by serin's own memory.
+            wire.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n").await.unwrap();
+            let piece = [b"2710\r\n".as_slice(), &[b'y'; 10_000], b"\r\n"].concat();
+            for _ in 0..LENGTH / 10_000 {
+                wire.send(&piece).await.unwrap();
+            }
+            wire.send("0\r\n\r\n").await.unwrap();
+            wire
+        });
+        let answer = user.response().await.map_err(|_| "it is cut short").unwrap();
+        assert_eq!(answer.body.len(), LENGTH, "{offer:?}");
+        sends.await.unwrap();
+    }
+}

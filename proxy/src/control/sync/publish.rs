@@ -41,6 +41,7 @@ impl Sync {
     /// Publishes what follows from this configuration and what was seen of its services, if that is anything new.
     pub(super) fn publish(&mut self, spec: Arc<Spec>, seen: State, standings: Standings, is_fresh: bool) {
         let flags = Arc::clone(&self.flags.set);
+        self.recall_aborted(&seen);
         let looked_at: Vec<String> = seen.keys().cloned().collect();
         let before = self.in_force.take().filter(|before| Arc::ptr_eq(&before.spec, &spec));
         let (next, snapshot) = match before {
@@ -66,6 +67,17 @@ impl Sync {
             self.published.send_replace(revision);
         }
         self.release_halts(&looked_at);
+    }
+
+    /// Ends what canaries still serve of rollouts that were aborted, here or by another proxy, since they were last seen.
+    fn recall_aborted(&self, seen: &State) {
+        let Some(InForce { state: known, .. }) = &self.in_force else { return };
+        for (name, state) in seen {
+            let aborted = state.aborted_rollout();
+            if aborted.is_some() && known.get(name).is_some_and(|known| known.aborted_rollout() != aborted) {
+                self.live.service(name).recall();
+            }
+        }
     }
 
     fn compile_all(&self, next: &InForce) -> Snapshot {

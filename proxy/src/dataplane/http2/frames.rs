@@ -35,6 +35,9 @@ impl Frames {
     fn written(&mut self, offered: usize, taken: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         if let Poll::Ready(Ok(n)) = &taken {
             self.midway = *n < offered;
+            if *n > 0 {
+                self.connection.wrote_at.set(self.connection.downstream.core.clock.now());
+            }
             self.connection.guard.borrow_mut().wrote(*n);
         }
         taken

@@ -14,6 +14,9 @@ const WINDOW: Duration = Duration::from_secs(10);
 /// a connection that carries much sends many pings.
 const MAX_CHORES: u64 = 1_000;
 const CHORE_BYTES: u64 = 1_024;
+/// And one `WINDOW_UPDATE` for each of so many: some clients say for each piece of a body that they took it, and a
+/// piece is a frame of some bytes at the least.
+const UPDATE_BYTES: u64 = 10;
 /// What a client of HTTP/2 says first, before any frame.
 const PREFACE: usize = 24;
 /// A frame's length, kind, flags and request.
@@ -60,6 +63,7 @@ pub(super) struct Guard {
     resets: u64,
     answered: u64,
     chores: u64,
+    updates: u64,
     written: u64,
 }
 
@@ -79,6 +83,7 @@ impl Guard {
             resets: 0,
             answered: 0,
             chores: 0,
+            updates: 0,
             written: 0,
         }
     }
@@ -119,14 +124,18 @@ impl Guard {
             }
             RST_STREAM => self.resets += 1,
             DATA if self.skip == 0 && plain => self.chores += 1,
-            SETTINGS | PING if plain => self.chores += 1,
-            DATA | SETTINGS | PING | WINDOW_UPDATE => {}
+            // Answers as well: to more than were asked.
+            SETTINGS | PING => self.chores += 1,
+            WINDOW_UPDATE => self.updates += 1,
+            DATA => {}
             // And whatever isn't known, or not a client's to send.
             PRIORITY.. => self.chores += 1,
         }
         if self.resets > self.max_resets + self.answered {
             Err(Flood::Resets)
-        } else if self.chores > MAX_CHORES + self.written / CHORE_BYTES {
+        } else if self.chores > MAX_CHORES + self.written / CHORE_BYTES
+            || self.updates > MAX_CHORES + self.written / UPDATE_BYTES
+        {
             Err(Flood::Chores)
         } else {
             Ok(())
@@ -136,7 +145,7 @@ impl Guard {
     fn turn_window(&mut self, now: Instant) {
         if now.saturating_duration_since(self.window_since) >= WINDOW {
             self.window_since = now;
-            (self.resets, self.answered, self.chores, self.written) = (0, 0, 0, 0);
+            (self.resets, self.answered, self.chores, self.updates, self.written) = (0, 0, 0, 0, 0);
         }
     }
 

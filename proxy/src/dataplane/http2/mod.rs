@@ -26,7 +26,7 @@ use self::frames::Frames;
 use self::guard::Guard;
 pub(crate) use self::request::check;
 use self::stream::Stream;
-use super::clock::deadline;
+use super::clock::{deadline, earlier};
 use super::connection::Downstream;
 use super::socket::Socket;
 use super::upstream::cause;
@@ -58,6 +58,8 @@ struct Connection {
     streams: Cell<usize>,
     /// Since when there is none.
     quiet_since: Cell<Instant>,
+    /// When the client last took something: of answers whose requests are over as well.
+    wrote_at: Cell<Instant>,
     /// When the client was told to go.
     told_at: Cell<Option<Instant>>,
     /// Whether the guard ended it.
@@ -142,6 +144,7 @@ impl Connection {
             guard: RefCell::new(Guard::new(spec.max_resets, now)),
             streams: Cell::new(0),
             quiet_since: Cell::new(now),
+            wrote_at: Cell::new(now),
             told_at: Cell::new(None),
             flooded: Cell::new(false),
             next: RefCell::new(None),
@@ -165,7 +168,12 @@ impl Connection {
         }
         let quiet_since = self.quiet_since.get();
         let (until, then) = match (self.streams.get(), self.told_at.get()) {
-            (0, Some(told_at)) => (Some(told_at.max(quiet_since) + FAREWELL), Overdue::Cut),
+            (0, Some(told_at)) => {
+                let since = told_at.max(quiet_since);
+                // Who still takes the rest of its answers has longer, but not for ever.
+                let taking = since.max(self.wrote_at.get()) + FAREWELL;
+                (earlier(Some(taking), deadline(since, listener.idle_timeout.max(FAREWELL))), Overdue::Cut)
+            }
             (0, None) => (deadline(quiet_since, listener.idle_timeout), Overdue::Dismiss),
             // Also lets a drain wake the task.
             (_, _) => (Some(now + LOOK), Overdue::Cut),

@@ -22,6 +22,8 @@ pub(crate) struct OpenTunnel {
     request_id: Rc<str>,
     /// [`EndpointLive::cuts`] when it opened.
     cuts: u64,
+    /// [`ServiceLive::recalls`] when its arm was drawn.
+    recalls: u64,
 }
 
 impl OpenTunnel {
@@ -31,6 +33,7 @@ impl OpenTunnel {
         service: &Arc<ServiceLive>,
         endpoint: &Arc<EndpointLive>,
         arm: Arm,
+        recalls: u64,
         request_id: &Rc<str>,
     ) -> Self {
         endpoint.begin_tunnel(core.id);
@@ -41,6 +44,7 @@ impl OpenTunnel {
             arm,
             request_id: Rc::clone(request_id),
             cuts: endpoint.cuts(),
+            recalls,
         }
     }
 
@@ -59,7 +63,7 @@ impl OpenTunnel {
     pub(super) fn must_end_in(&self) -> Option<Duration> {
         if self.endpoint.cuts() != self.cuts {
             Some(Duration::ZERO)
-        } else if self.arm == Arm::Canary && self.service.canary_is_stopped() {
+        } else if self.arm == Arm::Canary && self.service.recalls() != self.recalls {
             let millis = u32::try_from(SPREAD.as_millis()).unwrap_or(u32::MAX);
             Some(Duration::from_millis(self.core.random_below(millis).into()))
         } else {

@@ -55,7 +55,8 @@ impl World {
     fn open_with(&self, arm: Arm, limits: Limits, there: &'static str, back: &'static str) -> Ends {
         self.core.clock.refresh();
         self.endpoint.begin(0);
-        let open = OpenTunnel::begin(&self.core, &self.service, &self.endpoint, arm, &"id".into());
+        let open =
+            OpenTunnel::begin(&self.core, &self.service, &self.endpoint, arm, self.service.recalls(), &"id".into());
         let ((client, near), (endpoint, far)) = (duplex(CAPACITY), duplex(CAPACITY));
         let (there, back) = (Bytes::from_static(there.as_bytes()), Bytes::from_static(back.as_bytes()));
         let tunnel = Tunnel::between((near, there), (far, back), open, &self.core.clock.alarm(), limits);
@@ -103,6 +104,36 @@ async fn bytes_pass_both_ways_those_that_came_early_first() {
         drop((ends.client, ends.endpoint));
         ends.tunnel.await.expect("it didn't panic");
         assert_eq!((world.endpoint.in_flight(), world.endpoint.tunnels()), (0, 0));
+    };
+    local.run_until(test).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tunnel_that_always_has_something_to_carry_ends_as_well() {
+    let local = LocalSet::new();
+    let test = async {
+        let world = World::new();
+        world.endpoint.begin(0);
+        let recalls = world.service.recalls();
+        let open = OpenTunnel::begin(&world.core, &world.service, &world.endpoint, Arm::Canary, recalls, &"id".into());
+        // given two ends that talk without a breath and take whatever comes
+        let end = || tokio::io::join(tokio::io::repeat(b'x'), tokio::io::sink());
+        let alarm = world.core.clock.alarm();
+        let tunnel = Tunnel::between((end(), Bytes::new()), (end(), Bytes::new()), open, &alarm, LIMITS);
+        let mut tunnel = std::pin::pin!(tunnel);
+        let mut turn = async || std::future::poll_fn(|context| Poll::Ready(tunnel.as_mut().poll(context))).await;
+        assert!(turn().await.is_pending());
+        // when the canary is stopped
+        world.service.recall();
+        // then it is over, within the time that its users have
+        for _ in 0..200 {
+            tokio::time::advance(Duration::from_millis(100)).await;
+            world.core.clock.refresh();
+            if turn().await.is_ready() {
+                return;
+            }
+        }
+        panic!("it goes on");
     };
     local.run_until(test).await;
 }

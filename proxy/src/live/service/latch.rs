@@ -40,11 +40,22 @@ impl ServiceLive {
     fn stop(&self, why: u8, stopped: bool) {
         if stopped {
             if self.stops.fetch_or(why, Ordering::SeqCst) == 0 {
-                self.recalls.fetch_add(1, Ordering::SeqCst);
+                self.recall();
             }
         } else {
             self.stops.fetch_and(!why, Ordering::SeqCst);
         }
+    }
+
+    /// How often the canary was stopped, for good or for a while: what it serves since before the last time has to end.
+    pub fn recalls(&self) -> u64 {
+        self.recalls.load(Ordering::Relaxed)
+    }
+
+    /// Says that the canary was stopped, here or elsewhere: what it still serves ends soon.
+    pub fn recall(&self) {
+        self.recalls.fetch_add(1, Ordering::SeqCst);
+        self.all_recalls.fetch_add(1, Ordering::SeqCst);
     }
 
     /// The circuit as this process knows it.

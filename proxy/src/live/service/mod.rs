@@ -36,8 +36,10 @@ pub struct ServiceLive {
     /// Set by a trip of this process, until somebody takes it to tell people.
     untold: AtomicBool,
     latched: Arc<Notify>,
+    /// How often the canary was stopped.
+    recalls: AtomicU64,
     /// Raised when tunnels shall look whether they may go on: see [`super::Live::recalls`].
-    recalls: Arc<AtomicU64>,
+    all_recalls: Arc<AtomicU64>,
     cores: Box<[Padded<ServiceCore>]>,
     endpoints: Mutex<HashMap<(Arm, String), Known>>,
     episode: Mutex<Option<Arc<EpisodeLive>>>,
@@ -60,7 +62,7 @@ struct Known {
 }
 
 impl ServiceLive {
-    pub(super) fn new(name: &str, cores: usize, latched: Arc<Notify>, recalls: Arc<AtomicU64>) -> Self {
+    pub(super) fn new(name: &str, cores: usize, latched: Arc<Notify>, all_recalls: Arc<AtomicU64>) -> Self {
         Self {
             name: name.to_owned(),
             stops: AtomicU8::new(0),
@@ -68,7 +70,8 @@ impl ServiceLive {
             circuit: Mutex::default(),
             untold: AtomicBool::new(false),
             latched,
-            recalls,
+            recalls: AtomicU64::new(0),
+            all_recalls,
             cores: (0..cores).map(|_| Padded::default()).collect(),
             endpoints: Mutex::default(),
             episode: Mutex::default(),
@@ -128,7 +131,7 @@ impl ServiceLive {
     /// Ends the tunnels that are open through an endpoint of this service, within a moment.
     pub fn cut_tunnels(&self, endpoint: &EndpointLive) {
         endpoint.cut_tunnels();
-        self.recalls.fetch_add(1, Ordering::SeqCst);
+        self.all_recalls.fetch_add(1, Ordering::SeqCst);
     }
 
     /// Forgets the endpoints for which this says no and which have nothing in flight.

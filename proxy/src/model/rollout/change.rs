@@ -122,6 +122,12 @@ impl ServiceState {
         self.rollout.as_ref().filter(|rollout| rollout.is_live())
     }
 
+    /// The rollout, if it was aborted.
+    pub fn aborted_rollout(&self) -> Option<RolloutId> {
+        let rollout = self.rollout.as_ref().filter(|rollout| rollout.phase == Phase::Aborted)?;
+        Some(rollout.plan.id)
+    }
+
     pub(in crate::model) fn alter_rollout(&mut self, change: &RolloutChange) {
         match change {
             RolloutChange::Start { plan } => self.start_rollout(plan),

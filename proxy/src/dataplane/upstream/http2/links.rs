@@ -12,6 +12,7 @@ use std::time::Duration;
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::sync::Notify;
+use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use super::upload::Upload;
@@ -49,20 +50,28 @@ struct Link {
     streams: Cell<usize>,
     /// How many there may be.
     room: Rc<Cell<usize>>,
+    /// Requests that nobody waits for any more and that hyper still holds: see [`Lease::strand`].
+    stranded: Cell<usize>,
+    /// Whether it takes no more requests: one of them found that something is wrong with it.
+    retired: Cell<bool>,
     /// When it was last used.
     used: Cell<Instant>,
     keep: Duration,
+    /// What runs it.
+    task: AbortHandle,
 }
 
 impl Link {
     /// Whether it may be used for one more request.
     fn is_open(&self) -> bool {
-        !self.sender.is_closed() && self.streams.get() < self.room.get()
+        !self.sender.is_closed() && !self.retired.get() && self.streams.get() < self.room.get()
     }
 
+    /// Whether it is of use; if not, it ends here, with whatever is stranded on it.
     fn is_kept(&self, now: Instant) -> bool {
-        let in_use = self.streams.get() > 0;
-        !self.sender.is_closed() && (in_use || now.saturating_duration_since(self.used.get()) < self.keep)
+        let in_use = self.streams.get() > self.stranded.get();
+        let is_fresh = || !self.retired.get() && now.saturating_duration_since(self.used.get()) < self.keep;
+        !self.sender.is_closed() && (in_use || is_fresh())
     }
 }
 
@@ -71,17 +80,32 @@ impl Link {
 pub(super) struct Lease {
     link: Rc<Link>,
     reused: bool,
+    stranded: Cell<bool>,
 }
 
 impl Lease {
     fn of(link: &Rc<Link>, reused: bool) -> Self {
         link.streams.set(link.streams.get() + 1);
-        Self { link: Rc::clone(link), reused }
+        Self { link: Rc::clone(link), reused, stranded: Cell::new(false) }
     }
 
     /// Takes the request.
     pub(super) fn sender(&self) -> SendRequest<Upload> {
         self.link.sender.clone()
+    }
+
+    /// Says that the connection is no good for other requests. Those under way on it go on.
+    pub(super) fn retire(&self) {
+        self.link.retired.set(true);
+    }
+
+    /// Says that nobody waits for the request any more though its endpoint has yet to take the rest of it, and may never
+    /// do so: hyper holds it until then. Once nothing else is under way on the connection, that ends.
+    pub(super) fn strand(&self) {
+        self.retire();
+        if !self.stranded.replace(true) {
+            self.link.stranded.set(self.link.stranded.get() + 1);
+        }
     }
 
     /// Whether the connection had served before.
@@ -93,16 +117,18 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         self.link.streams.set(self.link.streams.get() - 1);
+        if self.stranded.get() {
+            self.link.stranded.set(self.link.stranded.get() - 1);
+        }
         self.link.used.set(Instant::now());
     }
 }
 
 impl Links {
-    /// Room for a request, on a connection that is there or on a fresh one.
+    /// Room for a request, on a connection that is there or on a fresh one. Also for a second try: a connection on which
+    /// the first one failed is not there any more, and many that fail at once share the next.
     pub(super) async fn lease(&self, alarm: &Alarm, terms: &Terms) -> Result<Lease, ExchangeError> {
-        if terms.reuse
-            && let Some(lease) = self.share(alarm, terms).await?
-        {
+        if let Some(lease) = self.share(alarm, terms).await? {
             return Ok(lease);
         }
         let _others_wait = Dialling::begin(self, terms.endpoint);
@@ -127,7 +153,13 @@ impl Links {
     pub(in crate::dataplane::upstream) fn sweep(&self, now: Instant) -> bool {
         let mut endpoints = self.endpoints.borrow_mut();
         endpoints.retain(|_, endpoint| {
-            endpoint.links.retain(|link| link.is_kept(now));
+            endpoint.links.retain(|link| {
+                let is_kept = link.is_kept(now);
+                if !is_kept {
+                    link.task.abort();
+                }
+                is_kept
+            });
             !endpoint.links.is_empty() || endpoint.dialled.is_some()
         });
         !endpoints.is_empty()
@@ -195,7 +227,7 @@ async fn link(alarm: &Alarm, terms: &Terms) -> Result<Link, ExchangeError> {
     let most = MAX_STREAMS as usize;
     let room = Rc::new(Cell::new(most));
     let shared = Rc::clone(&room);
-    tokio::task::spawn_local(async move {
+    let task = tokio::task::spawn_local(async move {
         let ended = poll_fn(|context| {
             let ended = Pin::new(&mut connection).poll(context);
             // One at the least: who wants none is waited for, not connected to again and again.
@@ -206,7 +238,16 @@ async fn link(alarm: &Alarm, terms: &Terms) -> Result<Link, ExchangeError> {
             tracing::debug!(error = &error as &dyn std::error::Error, "Connection to an endpoint ended early");
         }
     });
-    Ok(Link { sender, streams: Cell::new(0), room, used: Cell::new(Instant::now()), keep: terms.timeouts.keep_alive })
+    Ok(Link {
+        sender,
+        streams: Cell::new(0),
+        room,
+        stranded: Cell::new(0),
+        retired: Cell::new(false),
+        used: Cell::new(Instant::now()),
+        keep: terms.timeouts.keep_alive,
+        task: task.abort_handle(),
+    })
 }
 
 /// Runs the tasks of a connection on the core that made it.

@@ -62,7 +62,7 @@ impl Call {
         alarm: &Rc<Alarm>,
         terms: &Terms,
     ) -> Result<Answer, ExchangeError> {
-        let lease = links.lease(alarm, terms).await?;
+        let lease = Rc::new(links.lease(alarm, terms).await?);
         self.sent = true;
         let response = self.response(&lease, alarm, terms).await?;
         let (parts, incoming) = response.into_parts();
@@ -73,11 +73,11 @@ impl Call {
 
     async fn response(
         &mut self,
-        lease: &Lease,
+        lease: &Rc<Lease>,
         alarm: &Alarm,
         terms: &Terms,
     ) -> Result<Response<Incoming>, ExchangeError> {
-        let request = self.head.clone().map(|()| Upload::of(&self.upload));
+        let request = self.head.clone().map(|()| Upload::of(&self.upload, lease));
         let mut sender = lease.sender();
         let mut response = pin!(sender.try_send_request(request));
         let mut patience = Patience::default();
@@ -94,20 +94,25 @@ impl Call {
         if let Some(failure) = self.upload.take_failure() {
             return Err(ExchangeError::Request(failure));
         }
-        Err(match failed {
-            Failed::Overdue if self.upload.waits_for_client() => ExchangeError::Request(SendError::Slow),
-            Failed::Overdue => ExchangeError::Timeout,
+        if matches!(failed, Failed::Overdue) && self.upload.waits_for_client() {
+            return Err(ExchangeError::Request(SendError::Slow));
+        }
+        let (error, is_its_own) = match failed {
+            Failed::Overdue => (ExchangeError::Timeout, false),
+            // What comes back was never sent.
+            Failed::Exchange(error) if error.message().is_some() => (ExchangeError::Unprocessed, false),
             Failed::Exchange(error) => {
-                // What comes back was never sent.
-                let error = if error.message().is_some() {
-                    ExchangeError::Unprocessed
-                } else {
-                    explain(error.into_error(), lease.is_reused())
-                };
-                self.sent = !matches!(error, ExchangeError::Unprocessed);
-                error
+                let error = error.into_error();
+                let is_its_own = cause(&error).is_some_and(|cause| cause.is_reset() && !is_refusal(cause));
+                (explain(error, lease.is_reused()), is_its_own)
             }
-        })
+        };
+        if !is_its_own {
+            // The connection may be dead, whatever this request met: others go by another.
+            lease.retire();
+        }
+        self.sent = !matches!(error, ExchangeError::Unprocessed);
+        Err(error)
     }
 }
 

@@ -31,12 +31,18 @@ pub(in crate::dataplane::upstream) struct Received {
     idle: Duration,
     quiet_until: Option<Instant>,
     total: Option<Instant>,
-    _lease: Lease,
+    lease: Rc<Lease>,
 }
 
 impl Received {
     /// The body that follows a head which just came.
-    pub(super) fn new(incoming: Incoming, lease: Lease, upload: Rc<Shared>, alarm: &Rc<Alarm>, terms: &Terms) -> Self {
+    pub(super) fn new(
+        incoming: Incoming,
+        lease: Rc<Lease>,
+        upload: Rc<Shared>,
+        alarm: &Rc<Alarm>,
+        terms: &Terms,
+    ) -> Self {
         Self {
             over: incoming.is_end_stream(),
             incoming,
@@ -46,7 +52,7 @@ impl Received {
             idle: terms.timeouts.idle,
             quiet_until: deadline(alarm.clock().now(), terms.timeouts.idle),
             total: terms.total,
-            _lease: lease,
+            lease,
         }
     }
 
@@ -133,6 +139,8 @@ impl Received {
 
 impl Drop for Received {
     fn drop(&mut self) {
-        self.upload.call_off();
+        if !self.upload.call_off() {
+            self.lease.strand();
+        }
     }
 }

@@ -9,6 +9,7 @@ use std::task::{Context, Poll, Waker, ready};
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 
+use super::links::Lease;
 use crate::dataplane::head::may_trail;
 use crate::dataplane::upstream::client_body::{ClientBody, SendError};
 
@@ -67,26 +68,33 @@ impl Shared {
         self.0.borrow_mut().failure.take()
     }
 
-    /// Calls it off: nobody waits for the answer any more.
-    pub(super) fn call_off(&self) {
+    /// Calls it off: nobody waits for the answer any more. Returns whether hyper hears of it; it doesn't while it waits
+    /// for the endpoint to take what it was given.
+    pub(super) fn call_off(&self) -> bool {
         let mut state = self.0.borrow_mut();
         state.off = true;
+        let is_heard = state.waits || !state.begun || state.body.ends_here();
         let waker = state.waker.take();
         drop(state);
         if let Some(waker) = waker {
             waker.wake();
         }
+        is_heard
     }
 }
 
 /// A body, as hyper sees it.
 #[derive(Debug)]
-pub(super) struct Upload(Rc<Shared>);
+pub(super) struct Upload {
+    shared: Rc<Shared>,
+    /// The request has its place until all of it is sent as well.
+    _lease: Rc<Lease>,
+}
 
 impl Upload {
-    /// The one that is looked at by this.
-    pub(super) fn of(shared: &Rc<Shared>) -> Self {
-        Self(Rc::clone(shared))
+    /// The one that is looked at by this, on its way over this connection.
+    pub(super) fn of(shared: &Rc<Shared>, lease: &Rc<Lease>) -> Self {
+        Self { shared: Rc::clone(shared), _lease: Rc::clone(lease) }
     }
 }
 
@@ -96,7 +104,7 @@ impl http_body::Body for Upload {
     type Error = h2::Error;
 
     fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, h2::Error>>> {
-        let state = &mut *self.0.0.borrow_mut();
+        let state = &mut *self.shared.0.borrow_mut();
         let cancelled = || Poll::Ready(Some(Err(h2::Reason::CANCEL.into())));
         if state.off {
             return cancelled();
@@ -120,11 +128,11 @@ impl http_body::Body for Upload {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.0.is_complete()
+        self.shared.is_complete()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.0.0.borrow().body.size_hint()
+        self.shared.0.borrow().body.size_hint()
     }
 }
 
