@@ -240,7 +240,10 @@ impl Exchange {
 
     fn closed(&mut self, source: Option<io::Error>) -> ExchangeError {
         let answered = !self.connection.input.is_empty() || self.interim > 0;
-        if let (false, Some(fault)) = (answered, source.as_ref().and_then(Fault::of)) {
+        // With TLS 1.3 an endpoint says only now that it doesn't believe serin.
+        if !(answered || self.reused)
+            && let Some(fault) = source.as_ref().and_then(Fault::of)
+        {
             return ExchangeError::Tls(fault);
         }
         ExchangeError::Closed { source: self.send_failure.take().or(source), reused: self.reused, answered }

@@ -150,7 +150,7 @@ fn explain(error: hyper::Error, reused: bool) -> ExchangeError {
     if cause.is_some_and(|cause| cause.is_library()) {
         return ExchangeError::Malformed(Malformed::Http2);
     }
-    if let Some(fault) = Fault::within(&error) {
+    if !reused && let Some(fault) = Fault::within(&error) {
         return ExchangeError::Tls(fault);
     }
     ExchangeError::Closed { source: Some(io::Error::other(error)), reused, answered: false }
