@@ -31,6 +31,7 @@ use crate::model::spec::{ListenerSpec, Spec};
 use crate::model::split::Arm;
 use crate::store;
 use crate::telemetry::metrics::Registry;
+use crate::trust;
 
 /// How long the start waits for the first health checks, so that the first requests find
 /// endpoints that are known to be healthy.
@@ -149,7 +150,9 @@ impl Daemon {
     pub fn renew_certificates(&self) -> Result<(), config::ConfigError> {
         let before = Arc::clone(&self.spec.borrow());
         if let Some(spec) = config::changed_certificates(&before)? {
-            self.data_plane.renew_tls(&spec);
+            if before.listeners.iter().zip(&spec.listeners).any(|(before, now)| before.tls != now.tls) {
+                self.data_plane.renew_tls(&spec);
+            }
             self.spec.send_replace(Arc::new(spec));
         }
         Ok(())
@@ -222,12 +225,19 @@ fn raise_file_limit() {
     }
 }
 
+/// A configuration, and what is remarkable about it. What its services need for TLS with their endpoints can be used.
+fn load(path: &Path) -> anyhow::Result<(Spec, Vec<config::Note>)> {
+    let loaded = config::load(path)?;
+    trust::examine(&loaded.0)?;
+    Ok(loaded)
+}
+
 /// Runs the daemon until SIGTERM or SIGINT; SIGHUP reloads the configuration from `path`.
 ///
 /// # Errors
 /// When the daemon can't start.
 pub async fn serve(path: &Path) -> anyhow::Result<()> {
-    let (spec, notes) = config::load(path)?;
+    let (spec, notes) = load(path)?;
     for note in notes {
         tracing::warn!("{}: {note}", path.display());
     }
@@ -253,7 +263,7 @@ pub async fn serve(path: &Path) -> anyhow::Result<()> {
                 }
                 readable = renewed.is_ok();
             }
-            _ = hang_up.recv() => match config::load(path) {
+            _ = hang_up.recv() => match load(path) {
                 Ok((spec, _)) => daemon.reload(spec),
                 Err(error) => tracing::error!("The new configuration is refused, the old one stays:\n{error}"),
             },

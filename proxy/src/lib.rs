@@ -2,7 +2,7 @@
 //! a canary pool, decides by evidence whether the canary is worse, and pulls it.
 //!
 //! The rooms, from the ground up: [`model`] (words and pure rules), [`config`],
-//! [`telemetry`], [`live`] and [`probe`] beside each other, [`store`], then the two planes
+//! [`telemetry`], [`trust`], [`live`] and [`probe`] beside each other, [`store`], then the two planes
 //! [`dataplane`] and [`control`] and beside them [`agent`], [`admin`], and on top [`cli`] and [`daemon`].
 //! `docs/architecture.md` tells how a request and a change pass through them.
 
@@ -18,3 +18,4 @@ pub mod model;
 pub mod probe;
 pub mod store;
 pub mod telemetry;
+pub mod trust;

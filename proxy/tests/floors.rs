@@ -8,14 +8,15 @@ use std::path::{Path, PathBuf};
 use std::{fs, io};
 
 /// Each room, and the rooms it may know beside itself.
-const FLOORS: [(&str, &[&str]); 12] = [
+const FLOORS: [(&str, &[&str]); 13] = [
     ("model", &[]),
     ("config", &["model"]),
     ("telemetry", &["model"]),
-    ("live", &["model", "telemetry"]),
-    ("probe", &["model"]),
-    ("store", &["model", "telemetry"]),
-    ("dataplane", &["model", "live", "telemetry"]),
+    ("trust", &["model", "telemetry"]),
+    ("live", &["model", "telemetry", "trust"]),
+    ("probe", &["model", "trust"]),
+    ("store", &["model", "telemetry", "trust"]),
+    ("dataplane", &["model", "live", "telemetry", "trust"]),
     ("control", &["model", "live", "probe", "store", "telemetry"]),
     ("agent", &["model", "probe", "store", "telemetry"]),
     ("admin", &["model", "live", "store", "telemetry"]),
@@ -27,6 +28,7 @@ const EVERY_ROOM: &[&str] = &[
     "model",
     "config",
     "telemetry",
+    "trust",
     "live",
     "probe",
     "store",

@@ -9,6 +9,7 @@
 //! are gone. [`wire`] is one end of a connection, byte by byte, and [`origin`] an endpoint made of it; [`frames`] is
 //! the same for HTTP/2.
 //! [`hosts`] are whole systems that playbooks provision; the tests that need them are in `fleet/`.
+//! [`nginx`] and [`haproxy`] are what stands behind serin, or before it, elsewhere.
 //! [`callgrind`] counts what a request costs the daemon.
 //! [`verdict_report`] needs none of these: it simulates what the verdict promises.
 //! The tests are in `suite/`. Harness code returns errors with all they need to be
@@ -24,6 +25,7 @@ pub mod eventually;
 pub mod frames;
 pub mod haproxy;
 pub mod hosts;
+pub mod nginx;
 pub mod ofrep;
 pub mod origin;
 pub mod pki;

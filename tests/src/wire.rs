@@ -205,6 +205,8 @@ pub struct Message {
     pub fields: Vec<(String, String)>,
     /// The body, without its coding.
     pub body: Vec<u8>,
+    /// The fields behind the body.
+    pub trailers: Vec<(String, String)>,
 }
 
 impl Message {
@@ -260,44 +262,48 @@ pub fn message(bytes: &[u8], framed: Framed) -> anyhow::Result<Option<(Message, 
     }
     let mut lines = head.split("\r\n");
     let start = lines.next().unwrap_or_default().to_owned();
-    let mut fields = Vec::new();
-    for line in lines {
-        let (name, value) = line.split_once(':').with_context(|| format!("no colon in {line:?}"))?;
-        if name.is_empty() || name.contains([' ', '\t']) {
-            bail!("no field name: {line:?}");
-        }
-        fields.push((name.to_owned(), value.trim_matches([' ', '\t']).to_owned()));
-    }
-    let mut message = Message { start, fields, body: Vec::new() };
+    let fields = lines.map(field).collect::<anyhow::Result<_>>()?;
+    let mut message = Message { start, fields, ..Message::default() };
     let rest = &bytes[end + 4..];
-    let Some((body, length)) = (match framed {
-        Framed::HeadAlone => Some((Vec::new(), 0)),
+    let Some((body, trailers, length)) = (match framed {
+        Framed::HeadAlone => Some((Vec::new(), Vec::new(), 0)),
         Framed::Request | Framed::Response => body(&message, rest, framed)?,
     }) else {
         return Ok(None);
     };
-    message.body = body;
+    (message.body, message.trailers) = (body, trailers);
     Ok(Some((message, end + 4 + length)))
 }
 
-fn body(head: &Message, rest: &[u8], framed: Framed) -> anyhow::Result<Option<(Vec<u8>, usize)>> {
+fn field(line: &str) -> anyhow::Result<(String, String)> {
+    let (name, value) = line.split_once(':').with_context(|| format!("no colon in {line:?}"))?;
+    if name.is_empty() || name.contains([' ', '\t']) {
+        bail!("no field name: {line:?}");
+    }
+    Ok((name.to_owned(), value.trim_matches([' ', '\t']).to_owned()))
+}
+
+/// A body, what stands behind it, and the bytes of both.
+type Body = (Vec<u8>, Vec<(String, String)>, usize);
+
+fn body(head: &Message, rest: &[u8], framed: Framed) -> anyhow::Result<Option<Body>> {
     let no_body = framed == Framed::Response && matches!(head.status(), 100..=199 | 204 | 304);
     match (&head.all("transfer-encoding")[..], &head.all("content-length")[..]) {
-        ([], []) if no_body || framed == Framed::Request => Ok(Some((Vec::new(), 0))),
+        ([], []) if no_body || framed == Framed::Request => Ok(Some((Vec::new(), Vec::new(), 0))),
         ([], []) => bail!("a response that doesn't say where it ends: {head:?}"),
         ([], [length]) => {
             let digits = !length.is_empty() && length.bytes().all(|byte| byte.is_ascii_digit());
             let length: usize = length.parse().ok().filter(|_| digits).with_context(|| format!("{head:?}"))?;
             let length = if no_body { 0 } else { length };
-            Ok(rest.get(..length).map(|body| (body.to_vec(), length)))
+            Ok(rest.get(..length).map(|body| (body.to_vec(), Vec::new(), length)))
         }
         ([coding], []) if coding.eq_ignore_ascii_case("chunked") && !no_body => chunks(rest),
         _ => bail!("a framing with two readings: {head:?}"),
     }
 }
 
-fn chunks(wire: &[u8]) -> anyhow::Result<Option<(Vec<u8>, usize)>> {
-    let (mut body, mut at) = (Vec::new(), 0);
+fn chunks(wire: &[u8]) -> anyhow::Result<Option<Body>> {
+    let (mut body, mut trailers, mut at) = (Vec::new(), Vec::new(), 0);
     loop {
         let Some(line) = find(&wire[at..], b"\r\n") else { return Ok(None) };
         let text = std::str::from_utf8(&wire[at..at + line])?;
@@ -306,15 +312,23 @@ fn chunks(wire: &[u8]) -> anyhow::Result<Option<(Vec<u8>, usize)>> {
         }
         let size = usize::from_str_radix(text, 16)?;
         at += line + 2;
+        if size == 0 {
+            while let Some(length) = find(&wire[at..], b"\r\n") {
+                let line = std::str::from_utf8(&wire[at..at + length])?;
+                at += length + 2;
+                if line.is_empty() {
+                    return Ok(Some((body, trailers, at)));
+                }
+                trailers.push(field(line)?);
+            }
+            return Ok(None);
+        }
         let Some(data) = wire.get(at..at + size + 2) else { return Ok(None) };
         if !data.ends_with(b"\r\n") {
             bail!("a chunk of {size} bytes goes on: {:?}", String::from_utf8_lossy(data));
         }
         body.extend_from_slice(&data[..size]);
         at += size + 2;
-        if size == 0 {
-            return Ok(Some((body, at)));
-        }
     }
 }
 

@@ -28,6 +28,7 @@ mod signals;
 mod split;
 mod store;
 mod tls;
+mod upstream_tls;
 mod verdict_report;
 mod websocket;
 mod wire;

@@ -76,7 +76,7 @@ fn watch_health(spec: &AgentSpec, checks: &mut JoinSet<()>) -> watch::Receiver<H
     let Some(how) = &spec.health else { return watch::channel(Health::Up).1 };
     let (tell, health) = watch::channel(Health::Unknown);
     let (address, host) = (spec.member.address, spec.host.clone());
-    let target = Target { address, host, spec: how.clone(), proxy_protocol: None };
+    let target = Target { address, host, spec: how.clone(), proxy_protocol: None, tls: None };
     checks.spawn(probe::watch(target, Health::Unknown, move |health, found| {
         match &found {
             Ok(()) => tracing::info!("The instance is well"),

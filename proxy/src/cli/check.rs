@@ -14,8 +14,9 @@ use crate::config;
 use crate::dataplane::tls;
 use crate::model::redis::{Access, LoginPart, Primary};
 use crate::model::spec::{ServiceSpec, Spec, StoreKind, StoreSpec};
-use crate::model::tls::{Certificate, TlsSpec};
+use crate::model::tls::{Certificate, EndpointTlsSpec, TlsSpec};
 use crate::telemetry;
+use crate::trust;
 
 /// The exit code of an invalid configuration.
 const INVALID: u8 = 2;
@@ -62,6 +63,9 @@ fn examine(path: &Path) -> Result<String, String> {
             }
         }
     }
+    if let Err(error) = trust::examine(&spec) {
+        let _ = writeln!(problems, "{}: {error}", path.display());
+    }
     warnings.extend(certificate_warnings(&spec, &certificates));
     if !problems.is_empty() {
         return Err(problems);
@@ -104,6 +108,8 @@ fn named_files(spec: &Spec) -> Vec<NamedFile<'_>> {
     let overrides = spec.services.iter().filter_map(|service| service.split.as_ref()?.override_secret.as_ref());
     let overrides = overrides.map(|secret| ("override_secret_file", Some(&*secret.file), true));
     let tls = spec.listeners.iter().filter_map(|listener| listener.tls.as_ref()).flat_map(TlsSpec::files);
+    let to_endpoints = spec.services.iter().filter_map(|service| service.tls.as_deref());
+    let tls = tls.chain(to_endpoints.flat_map(EndpointTlsSpec::files));
     [
         ("tokens_file", spec.admin.tokens_file.as_deref(), true),
         ("username_file", email.and_then(|email| email.username_file.as_deref()), true),

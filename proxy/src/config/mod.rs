@@ -94,6 +94,7 @@ pub fn load(path: &Path) -> Result<(Spec, Vec<Note>), ConfigError> {
         flags.definitions = Arc::new(flags::read(&flags.file)?);
     }
     for service in &mut spec.services {
+        read_endpoint_tls(service)?;
         let mut with_secret = ServiceSpec::clone(service);
         if let Some(secret) = with_secret.split.as_mut().and_then(|split| split.override_secret.as_mut()) {
             secret.value = override_secret(&secret.file)?;
@@ -112,8 +113,22 @@ pub fn changed_certificates(spec: &Spec) -> Result<Option<Spec>, ConfigError> {
     for tls in now.listeners.iter_mut().filter_map(|listener| listener.tls.as_mut()) {
         read_all(tls.files_mut())?;
     }
-    let changed = now.listeners.iter().zip(&spec.listeners).any(|(now, before)| now.tls != before.tls);
+    let mut changed = now.listeners.iter().zip(&spec.listeners).any(|(now, before)| now.tls != before.tls);
+    for (service, before) in now.services.iter_mut().zip(&spec.services) {
+        read_endpoint_tls(service)?;
+        changed |= service.tls != before.tls;
+    }
     Ok(changed.then_some(now))
+}
+
+/// Reads what the TLS with a service's endpoints names. One that says what it said before stays the same.
+fn read_endpoint_tls(service: &mut Arc<ServiceSpec>) -> Result<(), ConfigError> {
+    let Some(mut tls) = service.tls.clone() else { return Ok(()) };
+    read_all(tls.files_mut())?;
+    if service.tls.as_ref() != Some(&tls) {
+        *service = Arc::new(ServiceSpec { tls: Some(tls), ..ServiceSpec::clone(service) });
+    }
+    Ok(())
 }
 
 fn read_all<'a>(files: impl Iterator<Item = &'a mut FileContent>) -> Result<(), ConfigError> {

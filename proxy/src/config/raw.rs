@@ -163,6 +163,7 @@ pub(super) struct RawService {
     pub(super) protocol: Text,
     pub(super) max_body: Value,
     pub(super) proxy_protocol: Text,
+    pub(super) tls: Option<Spanned<RawServiceTls>>,
     pub(super) split: Option<RawSplit>,
     pub(super) verdict: Option<Spanned<RawVerdict>>,
     pub(super) rollout: RawRollout,
@@ -172,6 +173,17 @@ pub(super) struct RawService {
     pub(super) gate: Vec<Spanned<RawGate>>,
     pub(super) flags: RawFlags,
     pub(super) autoscale: Option<Spanned<RawAutoscale>>,
+}
+
+/// `[service.NAME.tls]`
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawServiceTls {
+    pub(super) server_name: Text,
+    pub(super) ca_file: Text,
+    pub(super) certificate_file: Text,
+    pub(super) key_file: Text,
+    pub(super) verify: Option<Spanned<bool>>,
 }
 
 /// `[service.NAME.split]`

@@ -91,7 +91,8 @@ fn wanted(service: &ServiceView) -> HashMap<Key, Watched> {
         for endpoint in service.pools.get(arm) {
             let host = host.clone().unwrap_or_else(|| endpoint.address.to_string());
             let (address, proxy_protocol) = (endpoint.address, service.spec.proxy_protocol);
-            let target = Target { address, host, spec: spec.clone(), proxy_protocol };
+            let (spec, tls) = (spec.clone(), service.tls.clone());
+            let target = Target { address, host, spec, proxy_protocol, tls };
             let watched = Watched { target, endpoint: Arc::clone(&endpoint.live) };
             all.insert((arm, Arc::clone(&endpoint.id)), watched);
         }

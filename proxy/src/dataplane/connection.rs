@@ -312,7 +312,7 @@ impl Handshake {
         match Pin::new(&mut self.accept).poll(context) {
             Poll::Ready(Ok(stream)) => {
                 downstream.handshaken();
-                let transport = Transport::Tls(Box::new(stream));
+                let transport = Transport::Tls(Box::new(stream.into()));
                 Poll::Ready(Some(Socket::new(transport, Rc::clone(downstream))))
             }
             Poll::Ready(Err(error)) => {

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use super::clock::Clock;
 use super::splice::Pipes;
-use super::upstream::Pool;
+use super::upstream::{Pool, Secured};
 use crate::live::{Live, ServiceView, Snapshot};
 
 /// Head buffers kept for the next request.
@@ -27,7 +27,9 @@ pub(crate) struct Core {
     /// Its number, from 0: the index of its counters.
     pub(crate) id: usize,
     pub(crate) live: Arc<Live>,
+    /// Connections to endpoints in the clear, and by TLS.
     pub(crate) pool: Rc<Pool>,
+    pub(crate) secured: Secured,
     pub(crate) clock: Rc<Clock>,
     /// Whether connections shall end after the request at hand.
     pub(crate) draining: Cell<bool>,
@@ -54,6 +56,7 @@ impl Core {
             id,
             live,
             pool: Rc::default(),
+            secured: Secured::default(),
             clock: Clock::new(),
             draining: Cell::new(false),
             scratch: RefCell::default(),
@@ -74,7 +77,8 @@ impl Core {
         if self.recalls.replace(recalls) != recalls {
             self.clock.wake_all();
         }
-        self.pool.sweep(now)
+        // Both, whatever the first says.
+        self.pool.sweep(now) | self.secured.sweep(now)
     }
 
     /// The snapshot in force: one atomic load.

@@ -73,13 +73,17 @@ pub(crate) async fn forward(
     let total = deadline(core.clock.now(), timeouts.total);
     let mut terms =
         Terms { endpoint: pool[index].address, timeouts, total, to_head, reuse: true, offer, introduction: None };
-    let own = service.spec.proxy_protocol.map(|version| introduce(downstream, record.address(), version));
+    let own = service
+        .spec
+        .proxy_protocol
+        .map(|version| introduce(downstream, record.address(), version, service.tls.as_ref()));
+    let secured = service.tls.as_ref().filter(|_| own.is_none()).map(|client| core.secured.pool(client));
     let connections = match &own {
         Some((introduction, own)) => {
             terms.introduction = Some(*introduction);
             own
         }
-        None => &core.pool,
+        None => secured.as_ref().unwrap_or(&core.pool),
     };
     let mut tries = 0;
     record.attempt(index);
@@ -144,7 +148,11 @@ fn follow_up(error: &ExchangeError, sender: &mut Outbound, idempotent: bool) -> 
             Next::Fresh
         }
         ExchangeError::Unprocessed if sender.rewind() => Next::Fresh,
-        ExchangeError::Refused(_) | ExchangeError::ConnectTimeout if idempotent && sender.rewind() => Next::Elsewhere,
+        ExchangeError::Refused(_) | ExchangeError::ConnectTimeout | ExchangeError::Tls(_)
+            if idempotent && sender.rewind() =>
+        {
+            Next::Elsewhere
+        }
         _ => Next::GiveUp,
     }
 }

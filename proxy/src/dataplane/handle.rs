@@ -7,6 +7,7 @@ use std::rc::Rc;
 
 use http::header::{self, HeaderMap};
 use http::request::Parts;
+use http::uri::Scheme;
 use http::{Method, Request, Response, StatusCode};
 use http_body::Body as _;
 use hyper::body::Incoming;
@@ -232,7 +233,10 @@ fn outgoing(
             let head = head::write(&downstream.core, parts, framing, &forwarded, offer.as_ref());
             Outbound::Http1(Sender::new(head, body, framing))
         }
-        Protocol::H2c => Outbound::H2c(Box::new(Call::new(head::request(parts, framing, &forwarded), body))),
+        Protocol::H2 | Protocol::H2c => {
+            let scheme = if service.tls.is_some() { Scheme::HTTPS } else { Scheme::HTTP };
+            Outbound::Http2(Box::new(Call::new(head::request(parts, framing, &forwarded, scheme), body)))
+        }
     };
     let (idempotent, to_head) = (parts.method.is_idempotent(), parts.method == Method::HEAD);
     Outgoing { sender, members, idempotent, to_head, offer }

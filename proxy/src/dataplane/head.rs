@@ -9,9 +9,9 @@ use http::uri::{self, Authority, PathAndQuery, Scheme};
 use http::{Request, Uri, Version};
 
 use super::core::Core;
-use super::sticky;
 use super::upstream::Offer;
 use super::upstream::head::{self as wire, RequestFraming};
+use super::{sticky, trailers};
 
 /// What an application is told of flags. Nobody but serin may say it, no trusted peer either.
 const FLAGS: &str = "x-serin-flags";
@@ -82,25 +82,34 @@ pub(crate) fn write(
     if let Some(offer) = offer {
         wire::write_field(&mut out, "connection", b"upgrade");
         wire::write_field(&mut out, "upgrade", offer.text().as_bytes());
+    } else if trailers::are_wanted(parts) {
+        // Of serin's own connection: what comes by it is passed on to who asks for it.
+        wire::write_field(&mut out, "connection", b"te");
+        wire::write_field(&mut out, "te", b"trailers");
     }
     wire::write_end(&mut out, framing);
     out
 }
 
-/// The head of a request for HTTP/2 without TLS.
-pub(crate) fn request(parts: &Parts, framing: RequestFraming, forwarded: &Forwarded<'_>) -> Request<()> {
+/// The head of a request for HTTP/2, of the scheme that its connection has.
+pub(crate) fn request(
+    parts: &Parts,
+    framing: RequestFraming,
+    forwarded: &Forwarded<'_>,
+    scheme: Scheme,
+) -> Request<()> {
     let host = host(parts);
     let mut headers = HeaderMap::with_capacity(parts.headers.len() + 4);
     put_fields(&mut headers, parts, host, forwarded);
     // The only field that speaks of a connection and goes on: gRPC asks for it (RFC 9113, 8.2.2).
-    if parts.version == Version::HTTP_2 && parts.headers.get(header::TE).is_some_and(|te| te == "trailers") {
+    if trailers::are_wanted(parts) {
         headers.insert(header::TE, HeaderValue::from_static("trailers"));
     }
     if let RequestFraming::Length(length) = framing {
         headers.insert(header::CONTENT_LENGTH, length.into());
     }
     let mut uri = uri::Parts::default();
-    uri.scheme = Some(Scheme::HTTP);
+    uri.scheme = Some(scheme);
     // Only HTTP/1.0 may come without a host.
     uri.authority = Authority::try_from(host).ok().or_else(|| Some(Authority::from_static("localhost")));
     uri.path_and_query = parts.uri.path_and_query().cloned().or_else(|| Some(PathAndQuery::from_static("/")));
@@ -123,11 +132,6 @@ fn put_fields(out: &mut impl Fields, parts: &Parts, host: &[u8], forwarded: &For
     put_forwarded(out, host, &parts.headers, forwarded);
 }
 
-/// Whether a field may stand behind a body: one that says nothing of framing, of the client or of one connection.
-pub(crate) fn may_trail(name: &HeaderName) -> bool {
-    is_passed_on(name, false)
-}
-
 /// The host by which the request was routed: of the target, where it names one, or of the field.
 fn host(parts: &Parts) -> &[u8] {
     match parts.uri.authority() {
@@ -136,8 +140,9 @@ fn host(parts: &Parts) -> &[u8] {
     }
 }
 
+/// Whether a field of the client's goes on.
 #[inline]
-fn is_passed_on(name: &HeaderName, trusted: bool) -> bool {
+pub(super) fn is_passed_on(name: &HeaderName, trusted: bool) -> bool {
     let text = name.as_str();
     let passed = match text {
         // Host and framing are written anew; hyper's server has answered the expectation.
@@ -235,7 +240,7 @@ mod tests {
             .header("host", "a")
             .header("connection", "keep-alive, x-private, x-forwarded-for, host")
             .header("x-private", "1")
-            .header("te", "trailers")
+            .header("te", "gzip")
             .header("upgrade", "h2c")
             .header("proxy-connection", "keep-alive")
             .header("transfer-encoding", "chunked")
@@ -246,6 +251,12 @@ mod tests {
         }
         assert!(head.contains("x-forwarded-for: 203.0.113.9"), "a client took it away: {head}");
         assert!(head.contains("\r\nhost: a\r\n"), "a client took it away: {head}");
+    }
+
+    #[test]
+    fn who_wants_trailers_is_asked_for_by_serin_itself() {
+        let head = written(Request::get("/").header("host", "a").header("te", "gzip, trailers"), false);
+        assert!(head.contains("\r\nconnection: te\r\nte: trailers\r\n"), "{head}");
     }
 
     #[test]

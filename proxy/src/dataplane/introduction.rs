@@ -5,10 +5,12 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use super::connection::Downstream;
 use super::upstream::Pool;
 use crate::model::proxy_protocol::{self, Version};
+use crate::trust::Client;
 
 /// Whose a connection is to be.
 #[derive(Clone, Copy, Debug)]
@@ -33,15 +35,22 @@ impl Introduction {
     }
 }
 
-/// How connections for this client of a downstream connection are introduced, and where they are kept. Behind
+/// How connections for this client of a downstream connection are introduced, and where they are kept: those of the
+/// service that was asked last, where several have other ideas of TLS. Behind
 /// trusted peers the client isn't the peer, and its port isn't known.
-pub(crate) fn introduce(downstream: &Downstream, client: IpAddr, version: Version) -> (Introduction, Rc<Pool>) {
+pub(crate) fn introduce(
+    downstream: &Downstream,
+    client: IpAddr,
+    version: Version,
+    tls: Option<&Arc<Client>>,
+) -> (Introduction, Rc<Pool>) {
     let port = if client == downstream.peer { downstream.port } else { 0 };
     let client = SocketAddr::new(client, port);
     let mut introduced = downstream.introduced.borrow_mut();
-    let known = introduced.as_ref().filter(|known| known.client == client).map(|known| Rc::clone(&known.pool));
+    let known = introduced.as_ref().filter(|known| known.client == client && known.pool.is_made_by(tls));
+    let known = known.map(|known| Rc::clone(&known.pool));
     let pool = known.unwrap_or_else(|| {
-        let pool = Rc::default();
+        let pool = Pool::made_by(tls.cloned());
         *introduced = Some(Box::new(Introduced { client, pool: Rc::clone(&pool) }));
         pool
     });

@@ -30,6 +30,7 @@ mod socket;
 mod splice;
 mod sticky;
 pub mod tls;
+mod trailers;
 mod transport;
 mod tunnel;
 mod upstream;

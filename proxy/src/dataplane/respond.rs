@@ -85,6 +85,7 @@ pub(crate) const fn bad_reason(error: &ExchangeError) -> Option<BadReason> {
     Some(match error {
         ExchangeError::Refused(_) | ExchangeError::Unprocessed => BadReason::Refused,
         ExchangeError::ConnectTimeout => BadReason::ConnectTimeout,
+        ExchangeError::Tls(_) => BadReason::Tls,
         ExchangeError::Closed { answered: true, .. } => BadReason::Truncated,
         ExchangeError::Closed { .. } | ExchangeError::Request(SendError::Endpoint(_)) => BadReason::Reset,
         ExchangeError::Timeout => BadReason::Timeout,

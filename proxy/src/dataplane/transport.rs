@@ -1,4 +1,4 @@
-//! The bytes of a client, in the clear or by TLS.
+//! The bytes of a client or an endpoint, in the clear or by TLS.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -6,9 +6,9 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio_rustls::server::TlsStream;
+use tokio_rustls::TlsStream;
 
-/// What a client's bytes come by.
+/// What the bytes of the other side come by.
 #[derive(Debug)]
 pub(crate) enum Transport {
     /// Nothing beside TCP.

@@ -71,6 +71,7 @@ pub fn service(
         canary_withdrawn: state.pools.canary.values().any(|member| !matches!(member, Member::Ready(_))),
         rollout: state.rollout.clone(),
         scaling: state.scaling.clone(),
+        tls: facts.endpoint_tls(spec.tls.as_deref()),
         flags: ServiceFlags::compile(live, spec, flags, promoted),
         trial: trial.map(Box::new),
         live: facts,

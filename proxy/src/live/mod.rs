@@ -4,13 +4,14 @@
 //! The two planes meet here and nowhere else: snapshots go down through one
 //! atomic swap, outcomes come up through counters and one queue of bad ones.
 //! What is known of an endpoint or a service outlives any snapshot.
-//! May know: model, telemetry. Never: store, planes, admin.
+//! May know: model, telemetry, trust. Never: store, planes, admin.
 
 pub mod census;
 pub mod compile;
 pub mod counters;
 pub mod discovery;
 pub mod endpoint;
+mod endpoint_tls;
 pub mod flags;
 pub mod gates;
 pub mod metrics;

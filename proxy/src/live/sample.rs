@@ -41,6 +41,7 @@ pub(crate) fn service(name: &str) -> ServiceSpec {
         health: None,
         protocol: Protocol::Http1,
         proxy_protocol: None,
+        tls: None,
         timeouts: Timeouts {
             connect: second,
             header: second,

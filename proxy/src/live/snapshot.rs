@@ -19,6 +19,7 @@ use crate::model::spec::ServiceSpec;
 use crate::model::split::{Arm, EpisodeId, PerArm, Salt, Unit, control_share};
 use crate::model::state::MemberSpec;
 use crate::model::weight::Weight;
+use crate::trust::Client;
 
 /// Everything a request needs to know, compiled.
 #[derive(Debug, Default)]
@@ -127,6 +128,8 @@ pub struct ServiceView {
     pub rollout: Option<Rollout>,
     /// What is under way of its scaling.
     pub scaling: Option<Scaling>,
+    /// How connections to its endpoints are kept private; none where they aren't.
+    pub tls: Option<Arc<Client>>,
     /// What flags decide about its requests; none where they decide nothing.
     pub flags: Option<Box<ServiceFlags>>,
     /// The flag on trial: then stable serves both arms.

@@ -106,6 +106,8 @@ pub enum BadReason {
     ConnectTimeout,
     /// The endpoint refused the connection, or couldn't be reached.
     Refused,
+    /// The endpoint doesn't come to TLS with serin, or doesn't prove who it is.
+    Tls,
     /// The endpoint closed or reset the connection before it answered.
     Reset,
     /// No response head, or no further byte, within the time allowed.
@@ -128,11 +130,12 @@ pub enum BadReason {
 
 impl BadReason {
     /// All of them, for tables of counters.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Status,
         Self::Body,
         Self::ConnectTimeout,
         Self::Refused,
+        Self::Tls,
         Self::Reset,
         Self::Timeout,
         Self::Truncated,
@@ -151,6 +154,7 @@ impl BadReason {
             Self::Body => "body",
             Self::ConnectTimeout => "connect_timeout",
             Self::Refused => "refused",
+            Self::Tls => "tls",
             Self::Reset => "reset",
             Self::Timeout => "timeout",
             Self::Truncated => "truncated",

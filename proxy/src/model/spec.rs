@@ -21,7 +21,7 @@ use super::rollout::plan::RolloutSpec;
 use super::scaling::ScalingSpec;
 use super::secret::OverrideSecret;
 use super::split::PerArm;
-use super::tls::TlsSpec;
+use super::tls::{EndpointTlsSpec, TlsSpec};
 use super::weight::Weight;
 
 /// The whole configuration.
@@ -173,6 +173,8 @@ pub struct ServiceSpec {
     pub protocol: Protocol,
     /// How connections to endpoints say whose they are; none where they don't.
     pub proxy_protocol: Option<proxy_protocol::Version>,
+    /// How connections to its endpoints are kept private; none where they aren't.
+    pub tls: Option<Box<EndpointTlsSpec>>,
     /// How long things may take.
     pub timeouts: Timeouts,
     /// The largest request body, in bytes.
@@ -193,8 +195,17 @@ pub enum Protocol {
     /// HTTP/1.1.
     #[default]
     Http1,
+    /// HTTP/2 inside of TLS, agreed on in the handshake.
+    H2,
     /// HTTP/2 without TLS, from the first byte on.
     H2c,
+}
+
+impl Protocol {
+    /// Whether it is HTTP/2.
+    pub const fn is_http2(self) -> bool {
+        matches!(self, Self::H2 | Self::H2c)
+    }
 }
 
 /// The split of a service.

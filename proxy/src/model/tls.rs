@@ -1,4 +1,4 @@
-//! TLS of a listener: what the configuration says, with what the files held that it names.
+//! TLS of a listener, and with endpoints: what the configuration says, with what the files held that it names.
 //!
 //! The contents are only carried here; what a certificate means is the data plane's to know.
 //! Nothing of a key is ever shown.
@@ -41,6 +41,34 @@ pub struct ClientsSpec {
     pub authorities: FileContent,
     /// Whether a client without one is refused.
     pub required: bool,
+}
+
+/// TLS with the endpoints of a service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndpointTlsSpec {
+    /// The name that they are asked for (SNI), and that their certificate must hold; none only where that isn't verified.
+    pub server_name: Option<String>,
+    /// The only authorities that are believed, in PEM; none = those of this machine.
+    pub authorities: Option<FileContent>,
+    /// What serin shows them; none = nothing.
+    pub identity: Option<CertificateSpec>,
+    /// Whether they must prove who they are.
+    pub verify: bool,
+}
+
+impl EndpointTlsSpec {
+    /// Every file that it names.
+    pub fn files_mut(&mut self) -> impl Iterator<Item = &mut FileContent> {
+        let identity = self.identity.iter_mut().flat_map(|own| [&mut own.chain, &mut own.key]);
+        identity.chain(&mut self.authorities)
+    }
+
+    /// Every file that it names, with the key that names it and whether it is secret.
+    pub fn files(&self) -> impl Iterator<Item = (&'static str, &FileContent, bool)> {
+        let identity = self.identity.iter();
+        let identity = identity.flat_map(|own| [("certificate_file", &own.chain, false), ("key_file", &own.key, true)]);
+        identity.chain(self.authorities.as_ref().map(|file| ("ca_file", file, false)))
+    }
 }
 
 /// A certificate as people see it.

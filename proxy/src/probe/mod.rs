@@ -1,9 +1,10 @@
 //! One active health check, and the same one again and again: what a proxy asks of its endpoints, and an agent of the
 //! instance beside it.
 //!
-//! May know: model. Never: who asks, and what becomes of the finding.
+//! May know: model, trust. Never: who asks, and what becomes of the finding.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,13 +12,14 @@ use http::{Request, header};
 use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper_util::rt::TokioIo;
 use rand::RngExt as _;
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
 use crate::model::health::{Health, Streak};
 use crate::model::proxy_protocol::{self, Version};
 use crate::model::spec::HealthSpec;
+use crate::trust::{Client, Fault, Words};
 
 /// The most of a body that is looked at.
 const MAX_BODY: usize = 64 * 1024;
@@ -31,6 +33,9 @@ pub enum ProbeError {
     /// Nobody listens there.
     #[error("no connection")]
     Connect(#[source] std::io::Error),
+    /// There is no TLS with it, or it doesn't prove who it is.
+    #[error("no TLS")]
+    Tls(#[source] Fault),
     /// The connection broke, or what came back is no HTTP.
     #[error("no answer")]
     Exchange(#[source] hyper::Error),
@@ -53,6 +58,8 @@ pub struct Target {
     pub spec: HealthSpec,
     /// How it wants to be told whose a connection is.
     pub proxy_protocol: Option<Version>,
+    /// How connections to it are kept private; none where they aren't.
+    pub tls: Option<Arc<Client>>,
 }
 
 /// Probes for ever; each change of the health is told, with the finding that made it so.
@@ -79,6 +86,15 @@ async fn probe(target: &Target) -> Result<(), ProbeError> {
     if let Some(version) = target.proxy_protocol {
         stream.write_all(proxy_protocol::own(version)).await.map_err(ProbeError::Connect)?;
     }
+    let Some(client) = &target.tls else { return ask(target, stream).await };
+    let stream = client.connect(stream, target.address, Words::Http1).await.map_err(ProbeError::Tls)?;
+    ask(target, stream).await
+}
+
+async fn ask<S>(target: &Target, stream: S) -> Result<(), ProbeError>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(ProbeError::Exchange)?;
     let mut driver = JoinSet::new();

@@ -137,9 +137,10 @@ async fn what_is_allowed_comes_to_the_application_as_one_request_of_http_1() {
         ["GET / HTTP/1.1", "OPTIONS * HTTP/1.1", "POST /up HTTP/1.1", "POST /chunks HTTP/1.1", "GET /three HTTP/1.1"];
     assert_eq!(starts, wanted);
     assert_eq!((requests[0].get("cookie"), requests[0].get("host")), (Some("a=b; c=d"), Some("a.example")));
-    assert!(requests[0].all("te").is_empty() && requests[0].get("x-forwarded-host") == Some("a.example"));
+    assert!(requests[0].get("te") == Some("trailers") && requests[0].get("x-forwarded-host") == Some("a.example"));
     assert_eq!((requests[2].get("content-length"), requests[2].text().as_str()), (Some("5"), "five!"));
     assert_eq!((requests[3].get("transfer-encoding"), requests[3].text().as_str()), (Some("chunked"), "fi"));
+    assert_eq!(requests[3].trailers, [("x-sum".to_owned(), "5".to_owned())]);
     assert_eq!((requests[4].get("a"), requests[4].get("c")), (Some("b"), Some("d")));
 }
 

@@ -17,4 +17,5 @@ mod retries;
 mod reuse;
 mod sticky;
 mod timeouts;
+mod trailers;
 mod tunnels;

@@ -9,6 +9,7 @@ mod listener;
 mod mail;
 mod rollout;
 mod service;
+mod service_tls;
 mod store;
 mod tls;
 mod verdict;
@@ -84,6 +85,20 @@ fn admin(raw: &RawAdmin, findings: &mut Findings<'_>) -> AdminSpec {
     let rate = findings.read_or(raw.ofrep_rate.as_ref(), OFREP_RATE, |value| units::count(value, 0, MOST_OFREP));
     let ofrep_rate = u32::try_from(rate).ok().and_then(NonZeroU32::new);
     AdminSpec { listen, tokens_file, ofrep_rate }
+}
+
+/// serin's own certificate and its key, which need each other, as the files of both.
+fn identity(certificate: &Text, key: &Text, findings: &mut Findings<'_>) -> Option<(PathBuf, PathBuf)> {
+    match (certificate, key) {
+        (Some(alone), None) => {
+            findings.problem(alone.span(), "a certificate needs its private key: name its file in `key_file`");
+        }
+        (None, Some(alone)) => {
+            findings.problem(alone.span(), "a key needs its certificate: name its file in `certificate_file`");
+        }
+        _ => {}
+    }
+    file(certificate, findings).zip(file(key, findings))
 }
 
 /// The file that a key names.

@@ -18,7 +18,7 @@ use crate::model::spec::{HealthSpec, Protocol, ServiceSpec, SplitSpec, StatusSet
 use crate::model::split::PerArm;
 use crate::model::weight::Weight;
 
-use super::{autoscale, gate, rollout, verdict};
+use super::{autoscale, gate, rollout, service_tls, verdict};
 
 const MAX_BODY_BYTES: u64 = 64 << 20;
 /// How long an alert rule's condition holds before it fires.
@@ -85,7 +85,7 @@ fn service(name: &Spanned<String>, hosts: Vec<String>, raw: &RawService, finding
     }
     let default = RawVerdict::default();
     let protocol = raw.protocol.as_ref().and_then(|raw| findings.read(raw, |text| protocol(text))).unwrap_or_default();
-    if let (Protocol::H2c, Some(at), Some(_)) = (protocol, &raw.protocol, &raw.health) {
+    if let (true, Some(at), Some(_)) = (protocol.is_http2(), &raw.protocol, &raw.health) {
         findings
             .note_at(&at.span(), "active checks are made by HTTP/1.1: an endpoint that speaks only HTTP/2 fails them");
     }
@@ -103,6 +103,7 @@ fn service(name: &Spanned<String>, hosts: Vec<String>, raw: &RawService, finding
             .proxy_protocol
             .as_ref()
             .and_then(|raw| findings.read(raw, |text| values::proxy_protocol(text))),
+        tls: service_tls::tls(name.get_ref(), raw, protocol, findings).map(Box::new),
         timeouts: timeouts(&raw.timeouts, findings),
         max_body_bytes: findings.read_or(raw.max_body.as_ref(), MAX_BODY_BYTES, units::size),
         alerts: raw.alert.iter().filter_map(|rule| self::rule(rule, findings)).collect(),
@@ -116,8 +117,12 @@ fn service(name: &Spanned<String>, hosts: Vec<String>, raw: &RawService, finding
 fn protocol(text: &str) -> Result<Protocol, Reason> {
     match text {
         "http/1.1" => Ok(Protocol::Http1),
+        "h2" => Ok(Protocol::H2),
         "h2c" => Ok(Protocol::H2c),
-        _ => Err("`protocol` is \"http/1.1\", or \"h2c\": HTTP/2 without TLS, as gRPC servers speak it".to_owned()),
+        _ => {
+            Err("`protocol` is \"http/1.1\", \"h2\": HTTP/2 by TLS, or \"h2c\": HTTP/2 without TLS, as gRPC servers speak it"
+                .to_owned())
+        }
     }
 }
 

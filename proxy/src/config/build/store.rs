@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use toml::Spanned;
 
-use super::file;
+use super::{file, identity};
 use crate::config::findings::Findings;
 use crate::config::raw::{RawStore, RawStoreTls, Text};
 use crate::config::redis_url::{self, RedisUrl};
@@ -174,17 +174,7 @@ fn tls(raw: Option<&Spanned<RawStoreTls>>, wanted: bool, findings: &mut Findings
     }
     let raw = table.get_ref();
     let ca_file = file(&raw.ca_file, findings);
-    let certificate = file(&raw.certificate_file, findings);
-    let key = file(&raw.key_file, findings);
-    match (&raw.certificate_file, &raw.key_file) {
-        (Some(alone), None) => {
-            findings.problem(alone.span(), "a certificate needs its private key: name its file in `key_file`");
-        }
-        (None, Some(alone)) => {
-            findings.problem(alone.span(), "a key needs its certificate: name its file in `certificate_file`");
-        }
-        _ => {}
-    }
-    let identity = certificate.zip(key).map(|(certificate, key)| IdentityFiles { certificate, key });
+    let identity = identity(&raw.certificate_file, &raw.key_file, findings);
+    let identity = identity.map(|(certificate, key)| IdentityFiles { certificate, key });
     wanted.then_some(TlsSpec { ca_file, identity })
 }

@@ -58,14 +58,14 @@ fn slow(value: &Scalar) -> Result<SlowThreshold, Reason> {
     }
 }
 
-/// Without TLS and by HTTP/2 mostly gRPC is spoken, all of whose answers have status 200.
+/// With endpoints mostly gRPC is spoken by HTTP/2, all of whose answers have status 200.
 fn grpc_status(raw: &RawErrors, protocol: Protocol, findings: &mut Findings<'_>) -> CodeSet {
     match &raw.grpc_status {
         Some(codes) => {
             let read = |code| findings.read(code, |value| units::count(value, 0, LAST_GRPC_CODE));
             codes.iter().filter_map(read).filter_map(|code| u32::try_from(code).ok()).collect()
         }
-        None if protocol == Protocol::H2c => GRPC_FAULTS.into_iter().collect(),
+        None if protocol.is_http2() => GRPC_FAULTS.into_iter().collect(),
         None => CodeSet::default(),
     }
 }

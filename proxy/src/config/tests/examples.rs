@@ -172,6 +172,7 @@ fn configurations_in_the_manual_are_valid() {
     for (page, text) in [
         ("http2.md", include_str!("../../../../docs/http2.md")),
         ("tls.md", include_str!("../../../../docs/tls.md")),
+        ("upstream-tls.md", include_str!("../../../../docs/upstream-tls.md")),
         ("websocket.md", include_str!("../../../../docs/websocket.md")),
         ("limits.md", include_str!("../../../../docs/limits.md")),
         ("proxy-protocol.md", include_str!("../../../../docs/proxy-protocol.md")),

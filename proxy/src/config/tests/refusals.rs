@@ -7,7 +7,7 @@ use super::*;
 /// The culprit is found by its text, so that the expected line and column follow from
 /// the file rather than from a count by hand.
 #[track_caller]
-fn refuses(text: &str, culprit: &str, reason: &str) {
+pub(super) fn refuses(text: &str, culprit: &str, reason: &str) {
     let at = text.rfind(culprit).expect("the culprit is in the text");
     let line_start = text[..at].rfind('\n').map_or(0, |newline| newline + 1);
     let line = 1 + text[..at].matches('\n').count();
@@ -161,7 +161,7 @@ fn service_values_without_meaning_are_refused() {
         ("stable = [\"10.0.0.1:0\"]", "\"10.0.0.1:0\"", "port 0"),
         ("canary = [\"10.0.0.1:1\", \"10.0.0.1:1\"]", "\"10.0.0.1:1\"", "in the list already"),
         ("max_body = \"0\"", "\"0\"", "at least one byte"),
-        ("protocol = \"http/2\"", "\"http/2\"", "`protocol` is \"http/1.1\", or \"h2c\""),
+        ("protocol = \"http/2\"", "\"http/2\"", "`protocol` is \"http/1.1\", \"h2\": HTTP/2 by TLS, or \"h2c\""),
         ("verdict.errors.grpc_status = [17]", "17", "from 0 to 16"),
         ("split.sticky = \"cookies\"", "\"cookies\"", "`sticky` is \"cookie\""),
         ("split.sticky = \"header:a b\"", "\"header:a b\"", "no name of a header"),

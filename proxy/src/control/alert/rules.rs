@@ -232,6 +232,7 @@ mod tests {
             health: None,
             protocol: Protocol::Http1,
             proxy_protocol: None,
+            tls: None,
             timeouts: Timeouts {
                 connect: no_limit,
                 header: no_limit,
@@ -285,6 +286,7 @@ mod tests {
                 canary_withdrawn: false,
                 rollout: None,
                 scaling: None,
+                tls: None,
                 flags: None,
                 trial: None,
             };

@@ -21,7 +21,6 @@ use http::request::Parts;
 use http::{Response, StatusCode};
 use hyper::upgrade::OnUpgrade;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use super::body::Body;
@@ -29,6 +28,7 @@ use super::clock::{Alarm, deadline, earlier};
 use super::connection::Downstream;
 use super::forward;
 use super::record::Record;
+use super::transport::Transport;
 use super::upstream::head::named_by_connection;
 use super::upstream::{Answer, Connection, Offer};
 use crate::model::spec::Timeouts;
@@ -43,7 +43,7 @@ const NEVER: Duration = Duration::from_secs(10 * 366 * 24 * 3600);
 /// An endpoint's side of a tunnel. The client's is there as soon as the answer is written.
 #[derive(Debug)]
 pub(crate) struct Far {
-    stream: TcpStream,
+    stream: Transport,
     /// What came behind the head of the answer.
     early: Bytes,
     open: OpenTunnel,
@@ -113,7 +113,7 @@ impl Far {
 
 /// Bytes both ways, until both sides have ended, one fails, or nothing moves for too long.
 #[derive(Debug)]
-pub(crate) struct Tunnel<N, F = TcpStream> {
+pub(crate) struct Tunnel<N, F = Transport> {
     near: N,
     far: F,
     /// From the client to the endpoint, and back.

@@ -82,6 +82,10 @@ impl ClientBody {
                 return Poll::Ready(None);
             }
         };
+        if frame.is_trailers() {
+            // Nothing stands behind them.
+            self.incoming = None;
+        }
         let length = frame.data_ref().map_or(0, Bytes::len) as u64;
         Poll::Ready(Some(match self.allowed.checked_sub(length) {
             Some(left) => {

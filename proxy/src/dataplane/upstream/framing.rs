@@ -4,7 +4,9 @@
 //! response ends hand one user another's answer. What is in doubt is refused.
 
 use bytes::{Buf as _, Bytes, BytesMut};
-use http::header::HeaderName;
+use http::header::{HeaderName, HeaderValue};
+
+use crate::dataplane::trailers;
 
 /// A response that breaks the rules, or leaves room for two readings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -98,11 +100,10 @@ impl FramingHeaders {
     }
 }
 
-/// The longest line of a chunk's size and extensions, and the most bytes of trailers.
+/// The longest line of a chunk's size and extensions, or of a trailer.
 const MAX_LINE: usize = 4_096;
-const MAX_TRAILERS: usize = 16_384;
 
-/// Takes chunked coding off a body: RFC 9112 section 7.1. Extensions and trailers are dropped.
+/// Takes chunked coding off a body: RFC 9112 section 7.1. Extensions are dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ChunkDecoder {
     /// Before a chunk's size line.
@@ -122,6 +123,8 @@ pub(crate) enum ChunkDecoder {
 pub(crate) enum Decoded {
     /// Some of the body.
     Data(Bytes),
+    /// A field behind the body.
+    Trailer(HeaderName, HeaderValue),
     /// The body is complete.
     End,
     /// More bytes are needed.
@@ -159,10 +162,12 @@ impl ChunkDecoder {
                     let Some(line) = take_line(input, MAX_LINE)? else { return Ok(Decoded::NeedMore) };
                     if line.is_empty() {
                         *self = Self::Done;
-                    } else if read + line.len() > MAX_TRAILERS || !is_field(&line) {
+                    } else if read + line.len() > trailers::MAX {
                         return Err(Malformed::Chunk);
                     } else {
                         *self = Self::Trailers(read + line.len());
+                        let (name, value) = field(&line).ok_or(Malformed::Chunk)?;
+                        return Ok(Decoded::Trailer(name, value));
                     }
                 }
                 Self::Done => return Ok(Decoded::End),
@@ -187,10 +192,11 @@ fn take_line(input: &mut BytesMut, max: usize) -> Result<Option<BytesMut>, Malfo
     Ok(Some(line))
 }
 
-/// Whether a line has a field's name and a colon.
-fn is_field(line: &[u8]) -> bool {
-    let colon = line.iter().position(|byte| *byte == b':').unwrap_or(0);
-    colon > 0 && HeaderName::from_bytes(&line[..colon]).is_ok()
+/// The field that a line is.
+fn field(line: &[u8]) -> Option<(HeaderName, HeaderValue)> {
+    let colon = line.iter().position(|byte| *byte == b':')?;
+    let name = HeaderName::from_bytes(&line[..colon]).ok()?;
+    Some((name, HeaderValue::from_bytes(line[colon + 1..].trim_ascii()).ok()?))
 }
 
 /// The size at the head of a chunk: 1 to 16 hex digits, then nothing or an extension.
@@ -217,6 +223,7 @@ mod tests {
             loop {
                 match decoder.decode(&mut input)? {
                     Decoded::Data(data) => body.extend_from_slice(&data),
+                    Decoded::Trailer(..) => {}
                     Decoded::End => return Ok((body, true, input.to_vec())),
                     Decoded::NeedMore => break,
                 }
@@ -266,13 +273,14 @@ mod tests {
             "0\r\nno trailer\r\n\r\n",
             "0\r\n A: b\r\n\r\n",
             "0\r\n: b\r\n\r\n",
+            "0\r\nA: b\u{1}\r\n\r\n",
             "0\r\nHTTP/1.1 200 OK\r\n\r\n",
         ] {
             assert!(decode(&[wire.as_bytes()]).is_err(), "{wire:?}");
         }
         let endless = format!("4;{}", "a".repeat(MAX_LINE));
         assert_eq!(decode(&[endless.as_bytes()]), Err(Malformed::Chunk));
-        let flood = format!("0\r\n{}", "A: b\r\n".repeat(MAX_TRAILERS));
+        let flood = format!("0\r\n{}", "A: b\r\n".repeat(trailers::MAX));
         assert_eq!(decode(&[flood.as_bytes()]), Err(Malformed::Chunk));
     }
 

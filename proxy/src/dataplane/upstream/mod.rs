@@ -7,6 +7,7 @@
 //! is in doubt is refused and the connection closed.
 
 mod client_body;
+mod connect;
 mod decode;
 mod framing;
 pub(crate) mod head;
@@ -14,20 +15,18 @@ mod http2;
 mod offer;
 mod pool;
 mod receive;
+mod secured;
 mod send;
 #[cfg(test)]
 mod tests;
 
-use std::future::{Future as _, poll_fn};
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use http::{HeaderMap, StatusCode};
-use tokio::io::AsyncWriteExt as _;
-use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 pub(crate) use client_body::{ClientBody, SendError};
@@ -38,11 +37,13 @@ pub(crate) use offer::Offer;
 pub(crate) use pool::Connection;
 pub(crate) use pool::Pool;
 pub(crate) use receive::{BodyError, ResponseBody};
+pub(crate) use secured::Secured;
 pub(crate) use send::Sender;
 
 use super::clock::{Alarm, deadline, earlier};
 use super::introduction::Introduction;
 use crate::model::spec::Timeouts;
+use crate::trust::{Fault, Words};
 
 /// Interim responses passed over before an exchange is given up.
 const MAX_INTERIM: usize = 16;
@@ -56,6 +57,9 @@ pub(crate) enum ExchangeError {
     /// No connection within the time allowed.
     #[error("the endpoint didn't take the connection in time")]
     ConnectTimeout,
+    /// The endpoint doesn't come to TLS, or doesn't prove who it is.
+    #[error("there is no TLS with the endpoint")]
+    Tls(#[source] Fault),
     /// The endpoint closed or reset the connection before the response head was complete.
     #[error("the endpoint closed the connection before it answered")]
     Closed {
@@ -87,7 +91,7 @@ pub(crate) enum Outbound {
     /// HTTP/1.1.
     Http1(Sender),
     /// HTTP/2.
-    H2c(Box<Call>),
+    Http2(Box<Call>),
 }
 
 impl Outbound {
@@ -99,18 +103,22 @@ impl Outbound {
         alarm: &Rc<Alarm>,
         terms: &Terms,
     ) -> Result<Answer, ExchangeError> {
-        match self {
+        let answer = match self {
             Self::Http1(sender) => exchange(pool, alarm, terms, sender).await,
             // Beside what a request of HTTP/1.1 holds, not in it.
-            Self::H2c(call) => Box::pin(call.exchange(&pool.links, alarm, terms)).await,
+            Self::Http2(call) => Box::pin(call.exchange(pool, alarm, terms)).await,
+        };
+        if let Err(ExchangeError::Tls(fault)) = &answer {
+            connect::complain(pool, terms, fault);
         }
+        answer
     }
 
     /// Whether the endpoint may have got any of it since the last rewind.
     pub(crate) const fn has_sent(&self) -> bool {
         match self {
             Self::Http1(sender) => sender.has_sent(),
-            Self::H2c(call) => call.has_sent(),
+            Self::Http2(call) => call.has_sent(),
         }
     }
 
@@ -118,7 +126,7 @@ impl Outbound {
     pub(crate) fn rewind(&mut self) -> bool {
         match self {
             Self::Http1(sender) => sender.rewind(),
-            Self::H2c(call) => call.rewind(),
+            Self::Http2(call) => call.rewind(),
         }
     }
 }
@@ -166,7 +174,7 @@ async fn exchange(
     let reused = idle.is_some();
     let connection = match idle {
         Some(connection) => connection,
-        None => Connection::new(connect(alarm, terms).await?),
+        None => Connection::new(connect::connect(pool, Words::Http1, alarm, terms).await?),
     };
     let mut exchange =
         Exchange { connection, reused, sending: true, send_failure: None, quiet_until: None, interim: 0 };
@@ -179,26 +187,6 @@ async fn exchange(
         ResponseBody::new(pool, alarm, terms, exchange.connection, &head, unsent)
     };
     Ok(Answer { status: head.status, headers: head.headers, body, spare })
-}
-
-/// A fresh connection to the endpoint.
-async fn connect(alarm: &Alarm, terms: &Terms) -> Result<TcpStream, ExchangeError> {
-    let until = earlier(deadline(alarm.clock().now(), terms.timeouts.connect), terms.total);
-    let mut connecting = pin!(async {
-        let mut stream = TcpStream::connect(terms.endpoint).await?;
-        if let Some(introduction) = &terms.introduction {
-            stream.write_all(&introduction.header()).await?;
-        }
-        Ok(stream)
-    });
-    let stream = poll_fn(|context| match connecting.as_mut().poll(context) {
-        Poll::Ready(result) => Poll::Ready(result.map_err(ExchangeError::Refused)),
-        Poll::Pending if alarm.passed(until, context) => Poll::Ready(Err(ExchangeError::ConnectTimeout)),
-        Poll::Pending => Poll::Pending,
-    })
-    .await?;
-    stream.set_nodelay(true).map_err(ExchangeError::Refused)?;
-    Ok(stream)
 }
 
 /// An exchange up to the response head: both halves at once, since an endpoint may answer
@@ -252,6 +240,12 @@ impl Exchange {
 
     fn closed(&mut self, source: Option<io::Error>) -> ExchangeError {
         let answered = !self.connection.input.is_empty() || self.interim > 0;
+        // With TLS 1.3 an endpoint says only now that it doesn't believe serin.
+        if !(answered || self.reused)
+            && let Some(fault) = source.as_ref().and_then(Fault::of)
+        {
+            return ExchangeError::Tls(fault);
+        }
         ExchangeError::Closed { source: self.send_failure.take().or(source), reused: self.reused, answered }
     }
 

@@ -7,15 +7,18 @@ use std::hash::{BuildHasherDefault, Hasher};
 use std::io;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
-use std::task::{Context, Poll};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 
 use bytes::{Bytes, BytesMut};
-use tokio::io::AsyncReadExt as _;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead as _, AsyncReadExt as _, AsyncWrite as _, ReadBuf};
 use tokio::time::Instant;
 
 use super::http2::Links;
 use crate::dataplane::splice::Bypass;
+use crate::dataplane::transport::Transport;
+use crate::trust::Client;
 
 /// Idle connections kept for one endpoint on one core.
 const MAX_IDLE: usize = 1_024;
@@ -27,19 +30,19 @@ const MAX_KEPT: usize = 64 * 1024;
 /// A connection to an endpoint, with the buffer it reads through.
 #[derive(Debug)]
 pub(crate) struct Connection {
-    stream: TcpStream,
+    stream: Transport,
     /// Received and not yet used.
     pub(crate) input: BytesMut,
 }
 
 impl Connection {
     /// A connection over a fresh stream.
-    pub(crate) fn new(stream: TcpStream) -> Self {
+    pub(crate) fn new(stream: Transport) -> Self {
         Self { stream, input: BytesMut::new() }
     }
 
     /// The stream and what was read ahead, of a connection that will serve no other exchange.
-    pub(crate) fn into_parts(self) -> (TcpStream, Bytes) {
+    pub(crate) fn into_parts(self) -> (Transport, Bytes) {
         (self.stream, self.input.freeze())
     }
 
@@ -50,20 +53,33 @@ impl Connection {
         pin!(self.stream.read_buf(&mut self.input)).poll(context)
     }
 
-    /// Takes up to `left` bytes past serin's memory: see [`Bypass::poll_fill`].
+    /// Takes up to `left` bytes past serin's memory: see [`Bypass::poll_fill`]. None of what has to be decrypted.
     pub(crate) fn poll_bypass(
         &self,
         context: &mut Context<'_>,
         bypass: &Bypass,
         left: u64,
     ) -> Poll<io::Result<Option<Bytes>>> {
-        bypass.poll_fill(&self.stream, left, context)
+        match &self.stream {
+            Transport::Plain(stream) => bypass.poll_fill(stream, left, context),
+            Transport::Tls(_) => Poll::Ready(Ok(None)),
+        }
     }
 
     /// Whether nothing arrived that was not asked for, a close included. A system call only where
     /// the reactor can't tell: after a read that filled its buffer there may be more or not.
-    fn is_quiet(&self) -> bool {
-        matches!(self.stream.try_read(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+    fn is_quiet(&mut self) -> bool {
+        match &mut self.stream {
+            Transport::Plain(stream) => {
+                matches!(stream.try_read(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+            }
+            // What TLS has to say to itself, such as tickets for later sessions, is taken in on the way.
+            Transport::Tls(stream) => {
+                let mut room = [0];
+                let mut context = Context::from_waker(Waker::noop());
+                Pin::new(stream).poll_read(&mut context, &mut ReadBuf::new(&mut room)).is_pending()
+            }
+        }
     }
 
     /// Writes from several buffers at once.
@@ -72,11 +88,18 @@ impl Connection {
         context: &mut Context<'_>,
         buffers: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        use tokio::io::AsyncWrite as _;
         let stream = Pin::new(&mut self.stream);
         match buffers {
             [one] => stream.poll_write(context, one),
             several => stream.poll_write_vectored(context, several),
+        }
+    }
+
+    /// Sends what TLS took and the socket didn't.
+    pub(crate) fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.stream {
+            Transport::Plain(_) => Poll::Ready(Ok(())),
+            Transport::Tls(stream) => Pin::new(stream).poll_flush(context),
         }
     }
 }
@@ -89,13 +112,15 @@ struct Idle {
     swept: bool,
 }
 
-/// The connections of one core that serve again.
+/// The connections of one core that serve again, all made in the same way.
 #[derive(Debug, Default)]
 pub(crate) struct Pool {
     /// Those of HTTP/2, which are here also while they serve.
     pub(super) links: Links,
     /// Those of HTTP/1.1, while they are idle.
     idle: RefCell<ByAddress<Vec<Idle>>>,
+    /// How they are kept private; none where they aren't.
+    tls: Option<Arc<Client>>,
 }
 
 /// Something for each of many endpoints.
@@ -134,11 +159,26 @@ impl Hasher for AddressHasher {
 }
 
 impl Pool {
+    /// For connections that are made by this.
+    pub(crate) fn made_by(tls: Option<Arc<Client>>) -> Rc<Self> {
+        Rc::new(Self { tls, ..Self::default() })
+    }
+
+    /// How its connections are kept private; none where they aren't.
+    pub(crate) const fn tls(&self) -> Option<&Arc<Client>> {
+        self.tls.as_ref()
+    }
+
+    /// Whether its connections are made by this.
+    pub(crate) fn is_made_by(&self, tls: Option<&Arc<Client>>) -> bool {
+        self.tls.as_ref().map(Arc::as_ptr) == tls.map(Arc::as_ptr)
+    }
+
     /// The connection to an endpoint that was used last, if one is still good.
     pub(crate) fn take(&self, endpoint: SocketAddr, now: Instant) -> Option<Connection> {
         let mut idle = self.idle.borrow_mut();
         let connections = idle.get_mut(&endpoint)?;
-        while let Some(last) = connections.pop() {
+        while let Some(mut last) = connections.pop() {
             if last.until <= now {
                 // What lies below was used even longer ago.
                 connections.clear();
@@ -185,7 +225,7 @@ mod tests {
     use std::time::Duration;
 
     use tokio::io::AsyncWriteExt as _;
-    use tokio::net::TcpListener;
+    use tokio::net::{TcpListener, TcpStream};
 
     use super::*;
 
@@ -196,14 +236,19 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("an address");
         let (near, far) = tokio::join!(TcpStream::connect(address), listener.accept());
-        (address, Connection::new(near.expect("a connection")), far.expect("its other end").0)
+        (address, Connection::new(Transport::Plain(near.expect("a connection"))), far.expect("its other end").0)
+    }
+
+    async fn readable(connection: &Connection) {
+        let Transport::Plain(stream) = &connection.stream else { panic!("it is in the clear") };
+        stream.readable().await.expect("the reactor sees it");
     }
 
     #[tokio::test]
     async fn a_connection_serves_again_also_after_a_read_that_filled_its_buffer() {
         let (address, mut connection, mut far) = connected().await;
         far.write_all(&[b'x'; MIN_READ]).await.expect("the near end takes it");
-        connection.stream.readable().await.expect("it arrives");
+        readable(&connection).await;
         while connection.input.len() < MIN_READ {
             poll_fn(|context| connection.poll_fill(context, 0)).await.expect("it is read");
         }
@@ -224,7 +269,7 @@ mod tests {
                 if bytes.is_empty() {
                     drop(far);
                 }
-                connection.stream.readable().await.expect("the reactor sees it");
+                readable(&connection).await;
                 let pool = Pool::default();
                 pool.put(address, connection, Instant::now() + KEEP);
                 if swept {

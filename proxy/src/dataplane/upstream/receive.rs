@@ -56,6 +56,8 @@ enum State {
     Relay(Box<Relay>),
     /// By HTTP/2.
     Received(Box<Received>),
+    /// All of it was taken, but for the fields behind it.
+    Trailed(Box<HeaderMap>),
     /// None: the connection has switched to another protocol.
     Switched(Box<Connection>),
     /// Nothing is left.
@@ -169,7 +171,7 @@ impl ResponseBody {
         match &self.state {
             State::Relay(relay) => relay.unsent.is_some(),
             State::Received(received) => received.waits_for_request(),
-            State::Whole(_) | State::Switched(_) | State::Done => false,
+            State::Whole(_) | State::Trailed(_) | State::Switched(_) | State::Done => false,
         }
     }
 
@@ -179,7 +181,7 @@ impl ResponseBody {
             State::Whole(bytes) => Some(bytes.len() as u64),
             State::Relay(relay) => relay.decoder.remaining(),
             State::Received(received) => received.remaining(),
-            State::Switched(_) | State::Done => Some(0),
+            State::Trailed(_) | State::Switched(_) | State::Done => Some(0),
         }
     }
 
@@ -187,6 +189,7 @@ impl ResponseBody {
     pub(crate) fn is_over(&self) -> bool {
         match &self.state {
             State::Received(received) => received.is_over(),
+            State::Trailed(_) => false,
             _ => self.remaining() == Some(0),
         }
     }
@@ -195,6 +198,11 @@ impl ResponseBody {
     pub(crate) fn take_trailers(&mut self) -> Option<HeaderMap> {
         match &mut self.state {
             State::Received(received) => received.take_trailers(),
+            State::Trailed(trailers) => {
+                let trailers = std::mem::take(&mut **trailers);
+                self.state = State::Done;
+                Some(trailers)
+            }
             State::Done | State::Relay(_) | State::Switched(_) | State::Whole(_) => None,
         }
     }
@@ -207,7 +215,7 @@ impl ResponseBody {
         bypass: Option<&Bypass>,
     ) -> Poll<Option<Result<Bytes, BodyError>>> {
         let piece = match &mut self.state {
-            State::Switched(_) | State::Done => return Poll::Ready(None),
+            State::Trailed(_) | State::Switched(_) | State::Done => return Poll::Ready(None),
             State::Whole(_) => return Poll::Ready(self.take_whole().filter(|bytes| !bytes.is_empty()).map(Ok)),
             State::Relay(relay) => ready!(relay.poll_piece(context, bypass)),
             State::Received(received) => return received.poll_piece(context),
@@ -218,11 +226,15 @@ impl ResponseBody {
             Ok(Some(_)) => self.remaining() == Some(0),
         };
         if finished
-            && let State::Relay(relay) = std::mem::replace(&mut self.state, State::Done)
+            && let State::Relay(mut relay) = std::mem::replace(&mut self.state, State::Done)
             && piece.is_ok()
-            && relay.unsent.is_none()
         {
-            relay.home.receive(relay.connection, relay.alarm.clock().now());
+            if let Some(trailers) = relay.decoder.take_trailers() {
+                self.state = State::Trailed(trailers);
+            }
+            if relay.unsent.is_none() {
+                relay.home.receive(relay.connection, relay.alarm.clock().now());
+            }
         }
         Poll::Ready(piece.transpose())
     }

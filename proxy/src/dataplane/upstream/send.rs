@@ -4,10 +4,12 @@ use std::io::{self, IoSlice, Write as _};
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf as _, Bytes};
+use http::HeaderMap;
 
 use super::client_body::{ClientBody, SendError};
 use super::head::RequestFraming;
 use super::pool::Connection;
+use crate::dataplane::trailers;
 
 /// Pieces up to this size are copied behind the head, so that both leave in one packet.
 const COPIED: usize = 2 * 1024;
@@ -24,7 +26,7 @@ pub(crate) struct Sender {
     /// How much of the output is written.
     written: usize,
     piece: Bytes,
-    /// What ends a piece of a chunked body.
+    /// What ends a piece of a chunked body, or the whole of it.
     tail: Bytes,
     body: ClientBody,
     framing: RequestFraming,
@@ -112,7 +114,9 @@ impl Sender {
                 Poll::Pending => true,
             };
             if self.pending() == 0 {
-                return if waiting_for_body { Poll::Pending } else { Poll::Ready(Ok(())) };
+                let flushed = connection.poll_flush(context).map_err(SendError::Endpoint)?;
+                let waits = waiting_for_body || flushed.is_pending();
+                return if waits { Poll::Pending } else { Poll::Ready(Ok(())) };
             }
             // Chunks that are there already leave together.
             if waiting_for_body && self.took && self.framing == RequestFraming::Chunked {
@@ -159,10 +163,10 @@ impl Sender {
                 break;
             }
             match ready!(self.body.poll_frame(context)) {
-                // Trailers need a TE field that serin doesn't pass on: they are dropped.
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(data) if !data.is_empty() => self.take_piece(data),
-                    _ => {}
+                    Ok(_) => {}
+                    Err(frame) => self.take_trailers(frame.into_trailers().unwrap_or_default())?,
                 },
                 Some(Err(error)) => return Poll::Ready(Err(error)),
                 None if self.framing == RequestFraming::Chunked => self.tail = Bytes::from_static(b"0\r\n\r\n"),
@@ -170,6 +174,15 @@ impl Sender {
             }
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// Ends a body in chunks with what stands behind it; one that says its length has no place for that.
+    fn take_trailers(&mut self, trailers: HeaderMap) -> Result<(), SendError> {
+        self.progress = true;
+        if self.framing == RequestFraming::Chunked {
+            self.tail = trailers::last_chunk(trailers).ok_or(SendError::TooLarge)?.into();
+        }
+        Ok(())
     }
 
     fn take_piece(&mut self, data: Bytes) {

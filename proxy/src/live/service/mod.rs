@@ -17,13 +17,16 @@ pub use self::counting::{ArmTotals, CLASS_NAMES, Ending};
 pub use self::latch::Halt;
 use super::counters::Padded;
 use super::endpoint::{EndpointLive, Health};
+use super::endpoint_tls::EndpointTls;
 use super::gates::Gates;
 use super::scaling::ScalingStatus;
 use super::seen::{EpisodeLive, StepLive};
 use super::verdict::VerdictStatus;
 use crate::model::circuit::Circuit;
 use crate::model::split::{Arm, EpisodeId};
+use crate::model::tls::EndpointTlsSpec;
 use crate::model::weight::Weight;
+use crate::trust::Client;
 
 /// Facts on one service; they outlive any snapshot.
 #[derive(Debug)]
@@ -51,6 +54,7 @@ pub struct ServiceLive {
     rollout_waits: ArcSwap<String>,
     gates: Gates,
     scaling: ArcSwap<ScalingStatus>,
+    tls: EndpointTls,
 }
 
 /// An endpoint that is known.
@@ -81,6 +85,7 @@ impl ServiceLive {
             rollout_waits: ArcSwap::default(),
             gates: Gates::default(),
             scaling: ArcSwap::default(),
+            tls: EndpointTls::default(),
         }
     }
 
@@ -102,6 +107,11 @@ impl ServiceLive {
     }
 
     // === endpoints and episode ===
+
+    /// How connections to its endpoints are kept private, as a configuration says it; none where they aren't.
+    pub(super) fn endpoint_tls(&self, spec: Option<&EndpointTlsSpec>) -> Option<Arc<Client>> {
+        self.tls.client(&self.name, spec)
+    }
 
     /// What is known of an endpoint, made with this health when it is first asked for.
     pub fn endpoint(&self, arm: Arm, id: &str, first: Health) -> Arc<EndpointLive> {

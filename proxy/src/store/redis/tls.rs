@@ -9,25 +9,17 @@ use std::sync::Arc;
 
 use rustls::client::verify_server_cert_signed_by_trust_anchor;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
-use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
-use rustls::{AlertDescription, CertificateError, ClientConfig, Error, RootCertStore};
+use rustls::{ClientConfig, Error, RootCertStore};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use crate::model::redis::{IdentityFiles, TlsSpec};
 use crate::telemetry;
-
-/// How a server says that it doesn't know or believe who serin is.
-const ABOUT_IDENTITY: [AlertDescription; 5] = [
-    AlertDescription::CertificateRequired,
-    AlertDescription::BadCertificate,
-    AlertDescription::CertificateExpired,
-    AlertDescription::UnknownCA,
-    AlertDescription::HandshakeFailure,
-];
+use crate::trust::fault::{ABOUT_IDENTITY, Fault, is_about_time};
+use crate::trust::pem::{self, Unusable};
 
 /// Why TLS can't be spoken, and what to do about it.
 #[derive(Debug, thiserror::Error)]
@@ -77,7 +69,7 @@ pub(super) fn settings(spec: &TlsSpec) -> Result<ClientConfig, TlsError> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let roots = match &spec.ca_file {
         Some(path) => named_cas(path, &provider)?,
-        None => cas_of_this_machine()?,
+        None => pem::authorities_of_this_machine().ok_or(TlsError::NoCas)?,
     };
     let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -97,11 +89,7 @@ fn named_cas(path: &Path, provider: &CryptoProvider) -> Result<RootCertStore, Tl
     if certificates.iter().all(|certificate| is_out_of_time(certificate, provider)) {
         return Err(TlsError::Expired { path: path.to_owned() });
     }
-    let mut roots = RootCertStore::empty();
-    for certificate in certificates {
-        roots.add(certificate).map_err(|_| TlsError::BadCa { path: path.to_owned() })?;
-    }
-    Ok(roots)
+    pem::authorities(certificates).map_err(|problem| unusable("ca_file", path, problem))
 }
 
 /// Whether a CA has run out. Rustls takes a trusted CA for valid at any time, and one that is read as a server's
@@ -115,78 +103,50 @@ fn is_out_of_time(ca: &CertificateDer<'_>, provider: &CryptoProvider) -> bool {
     matches!(verdict, Err(Error::InvalidCertificate(problem)) if is_about_time(&problem))
 }
 
-const fn is_about_time(problem: &CertificateError) -> bool {
-    use CertificateError::{Expired, ExpiredContext, NotValidYet, NotValidYetContext};
-    matches!(problem, Expired | ExpiredContext { .. } | NotValidYet | NotValidYetContext { .. })
-}
-
-fn cas_of_this_machine() -> Result<RootCertStore, TlsError> {
-    let mut roots = RootCertStore::empty();
-    let (usable, _) = roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    if usable == 0 { Err(TlsError::NoCas) } else { Ok(roots) }
-}
-
 fn identity(files: &IdentityFiles) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), TlsError> {
     let chain = certificates("certificate_file", &files.certificate)?;
     let (key, path) = ("key_file", &files.key);
-    let private = PrivateKeyDer::from_pem_file(path).map_err(|error| unusable(key, path, "private key", &error))?;
+    let private = pem::key(&read(key, path)?).map_err(|problem| unusable(key, path, problem))?;
     Ok((chain, private))
 }
 
 fn certificates(key: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let unusable = |error| unusable(key, path, "certificate", &error);
-    let read = CertificateDer::pem_file_iter(path).map_err(unusable)?;
-    let certificates = read.collect::<Result<Vec<_>, _>>().map_err(unusable)?;
-    if certificates.is_empty() { Err(unusable(pem::Error::NoItemsFound)) } else { Ok(certificates) }
+    pem::chain(&read(key, path)?).map_err(|problem| unusable(key, path, problem))
 }
 
-/// What a PEM reader's error means. Its own text may quote the file.
-fn unusable(key: &'static str, path: &Path, wanted: &'static str, error: &pem::Error) -> TlsError {
+fn read(key: &'static str, path: &Path) -> Result<Vec<u8>, TlsError> {
+    let unreadable = |error: io::Error| TlsError::Unreadable { key, path: path.to_owned(), problem: error.to_string() };
+    std::fs::read(path).map_err(unreadable)
+}
+
+fn unusable(key: &'static str, path: &Path, problem: Unusable) -> TlsError {
     let path = path.to_owned();
-    match error {
-        pem::Error::Io(problem) => TlsError::Unreadable { key, path, problem: problem.to_string() },
-        _ => TlsError::Empty { key, path, wanted },
+    match problem {
+        Unusable::NoCertificate => TlsError::Empty { key, path, wanted: "certificate" },
+        Unusable::NoKey => TlsError::Empty { key, path, wanted: "private key" },
+        Unusable::Senseless => TlsError::BadCa { path },
     }
 }
 
 /// What a failed dialogue means for whoever set it up.
 fn explain(error: &io::Error) -> TlsError {
-    TlsError::Handshake(match reason(error) {
-        Some(Error::InvalidCertificate(problem)) => explain_certificate(problem),
-        Some(alert) if is_about_identity(alert) => return TlsError::NoIdentity,
-        Some(Error::InvalidMessage(_)) => "what listens there speaks no TLS: give its TLS port in the URL".to_owned(),
-        Some(other) => other.to_string(),
+    TlsError::Handshake(match Fault::of(error) {
+        Some(Fault::IdentityWanted) => return TlsError::NoIdentity,
+        Some(Fault::NotTls) => "what listens there speaks no TLS: give its TLS port in the URL".to_owned(),
+        Some(Fault::UnknownAuthority) => {
+            "no known CA signed its certificate: name that CA's as `ca_file` in [store.tls]".to_owned()
+        }
+        Some(Fault::OtherName) => {
+            "its certificate is for another name than the host in the URL: give the name that it holds".to_owned()
+        }
+        Some(Fault::Other(what)) => what,
+        Some(fault) => fault.to_string(),
         None => error.to_string(),
     })
-}
-
-fn reason(error: &io::Error) -> Option<&Error> {
-    error.get_ref().and_then(|inner| inner.downcast_ref::<Error>())
 }
 
 /// Whether a server that was greeted well asks for another client certificate: with TLS 1.3 it says so only then, and
 /// who talks to it by then passes on no more than the text.
 pub(super) fn asks_for_certificate(text: &str) -> bool {
     ABOUT_IDENTITY.iter().any(|alert| text.ends_with(&Error::AlertReceived(*alert).to_string()))
-}
-
-fn is_about_identity(error: &Error) -> bool {
-    matches!(error, Error::AlertReceived(alert) if ABOUT_IDENTITY.contains(alert))
-}
-
-fn explain_certificate(problem: &CertificateError) -> String {
-    use CertificateError::{BadSignature, NotValidForName, NotValidForNameContext, UnknownIssuer};
-    match problem {
-        problem if is_about_time(problem) => {
-            "its certificate has run out, or isn't valid yet: renew it, and look at the clock".to_owned()
-        }
-        // The latter where a CA was made anew with the name of the old one.
-        UnknownIssuer | BadSignature => {
-            "no known CA signed its certificate: name that CA's as `ca_file` in [store.tls]".to_owned()
-        }
-        NotValidForName | NotValidForNameContext { .. } => {
-            "its certificate is for another name than the host in the URL: give the name that it holds".to_owned()
-        }
-        other => format!("its certificate can't be believed: {other}"),
-    }
 }

@@ -17,8 +17,10 @@ use tokio::time::Instant;
 
 use super::upload::Upload;
 use crate::dataplane::clock::{deadline, earlier};
-use crate::dataplane::upstream::pool::ByAddress;
-use crate::dataplane::upstream::{Alarm, ExchangeError, Terms, connect, head};
+use crate::dataplane::upstream::connect::connect;
+use crate::dataplane::upstream::pool::{ByAddress, Pool};
+use crate::dataplane::upstream::{Alarm, ExchangeError, Terms, head};
+use crate::trust::Words;
 
 /// Requests at once on one connection, unless the endpoint wants fewer.
 const MAX_STREAMS: u32 = 100;
@@ -127,12 +129,12 @@ impl Drop for Lease {
 impl Links {
     /// Room for a request, on a connection that is there or on a fresh one. Also for a second try: a connection on which
     /// the first one failed is not there any more, and many that fail at once share the next.
-    pub(super) async fn lease(&self, alarm: &Alarm, terms: &Terms) -> Result<Lease, ExchangeError> {
+    pub(super) async fn lease(&self, pool: &Pool, alarm: &Alarm, terms: &Terms) -> Result<Lease, ExchangeError> {
         if let Some(lease) = self.share(alarm, terms).await? {
             return Ok(lease);
         }
         let _others_wait = Dialling::begin(self, terms.endpoint);
-        let link = Rc::new(link(alarm, terms).await?);
+        let link = Rc::new(link(pool, alarm, terms).await?);
         let lease = Lease::of(&link, false);
         self.endpoints.borrow_mut().entry(terms.endpoint).or_default().links.push(link);
         Ok(lease)
@@ -215,8 +217,8 @@ impl Drop for Dialling<'_> {
 }
 
 /// Makes a connection, and has its tasks run until it ends.
-async fn link(alarm: &Alarm, terms: &Terms) -> Result<Link, ExchangeError> {
-    let stream = connect(alarm, terms).await?;
+async fn link(pool: &Pool, alarm: &Alarm, terms: &Terms) -> Result<Link, ExchangeError> {
+    let stream = connect(pool, Words::Http2, alarm, terms).await?;
     let mut http = http2::Builder::new(OwnCore);
     http.initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)

@@ -1,4 +1,4 @@
-//! HTTP/2 towards endpoints: hyper's client, many requests at once on one connection, without TLS.
+//! HTTP/2 towards endpoints: hyper's client, many requests at once on one connection.
 //!
 //! `links.rs` keeps the connections of a core, `upload.rs` is the body on its way out, `received.rs` the one on its way
 //! back. Here is the exchange from the request to the head of the response, and what went wrong with one.
@@ -24,8 +24,9 @@ use self::upload::{Shared, Upload};
 use super::client_body::{ClientBody, SendError};
 use super::framing::Malformed;
 use super::receive::ResponseBody;
-use super::{Alarm, Answer, ExchangeError, Terms};
+use super::{Alarm, Answer, ExchangeError, Pool, Terms};
 use crate::dataplane::clock::{deadline, earlier};
+use crate::trust::Fault;
 
 /// A request for an endpoint that speaks HTTP/2.
 #[derive(Debug)]
@@ -58,11 +59,11 @@ impl Call {
     /// Sends the request and waits for the response head.
     pub(super) async fn exchange(
         &mut self,
-        links: &Links,
+        pool: &Pool,
         alarm: &Rc<Alarm>,
         terms: &Terms,
     ) -> Result<Answer, ExchangeError> {
-        let lease = Rc::new(links.lease(alarm, terms).await?);
+        let lease = Rc::new(pool.links.lease(pool, alarm, terms).await?);
         self.sent = true;
         let response = self.response(&lease, alarm, terms).await?;
         let (parts, incoming) = response.into_parts();
@@ -153,6 +154,9 @@ fn explain(error: hyper::Error, reused: bool) -> ExchangeError {
     // Ours to reset means that the endpoint broke the rules.
     if cause.is_some_and(|cause| cause.is_library()) {
         return ExchangeError::Malformed(Malformed::Http2);
+    }
+    if !reused && let Some(fault) = Fault::within(&error) {
+        return ExchangeError::Tls(fault);
     }
     ExchangeError::Closed { source: Some(io::Error::other(error)), reused, answered: false }
 }

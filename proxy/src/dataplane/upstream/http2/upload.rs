@@ -10,7 +10,7 @@ use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 
 use super::links::Lease;
-use crate::dataplane::head::may_trail;
+use crate::dataplane::trailers::permitted;
 use crate::dataplane::upstream::client_body::{ClientBody, SendError};
 
 /// A body, as who waits for the answer sees it.
@@ -139,10 +139,7 @@ impl http_body::Body for Upload {
 /// A frame, but for trailers that may not be any.
 pub(super) fn without_untrailing(frame: Frame<Bytes>) -> Frame<Bytes> {
     match frame.into_trailers() {
-        Ok(trailers) => {
-            let named = trailers.iter().filter(|(name, _)| may_trail(name));
-            Frame::trailers(named.map(|(name, value)| (name.clone(), value.clone())).collect())
-        }
+        Ok(trailers) => Frame::trailers(permitted(trailers)),
         Err(frame) => frame,
     }
 }

@@ -1,0 +1,114 @@
+//! Fields behind a body: which pass, to whom, and which never do.
+
+use serin_tests::origin::{Origin, Played};
+use serin_tests::serin::Serin;
+use serin_tests::wire::Message;
+use tokio::process::Command;
+
+use super::given::{ask, get, is_blamed, nobody_is_blamed, serin, user};
+
+/// Answers in chunks, with these lines behind them; to `/next` without.
+async fn trailing(trailers: String) -> Played {
+    Origin::bind().await.unwrap().play(move |request| {
+        let trailers = if request.target() == "/next" { "" } else { &*trailers };
+        format!(
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum, Set-Cookie, Content-Length\r\n\r\n\
+             4\r\nbody\r\n0\r\n{trailers}\r\n"
+        )
+        .into_bytes()
+    })
+}
+
+const TRAILERS: &str = "X-Sum: 5\r\nx-sum:6 \r\nSet-Cookie: a=b\r\nContent-Length: 9\r\nX-Undeclared: 1\r\n";
+
+fn wanting(path: &str) -> String {
+    get(path).replace("\r\n\r\n", "\r\nConnection: TE\r\nTE: trailers\r\n\r\n")
+}
+
+fn pair(name: &str, value: &str) -> (String, String) {
+    (name.to_owned(), value.to_owned())
+}
+
+/// An HTTP/2 client's own account of its exchange.
+async fn nghttp(serin: &Serin, arguments: &[&str]) -> String {
+    let url = format!("http://{}/", serin.http());
+    let output = Command::new("nghttp").args(["--verbose"]).args(arguments).arg(url).output().await;
+    let output = output.expect("nghttp is installed");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+async fn with_http2(origin: &Played) -> Serin {
+    let config = format!(
+        "[[listener]]\nname = \"http\"\naddress = \"@http@\"\nhttp2.enabled = true\n\
+         [service.web]\nhosts = [\"*\"]\nstable = [\"{}\"]\n",
+        origin.address()
+    );
+    Serin::start(&config).await.unwrap()
+}
+
+#[tokio::test]
+async fn trailers_of_an_endpoint_come_to_who_asks_for_them() {
+    let origin = trailing(TRAILERS.to_owned()).await;
+    let serin = serin(&[origin.address()], "").await;
+    let mut user = user(&serin).await;
+    for (request, trailers) in [
+        (wanting("/"), vec![pair("x-sum", "5"), pair("x-sum", "6")]),
+        (get("/"), vec![]),
+        (wanting("/next"), vec![]),
+        (wanting("/"), vec![pair("x-sum", "5"), pair("x-sum", "6")]),
+    ] {
+        user.send(&request).await.unwrap();
+        let answer = user.response().await.unwrap();
+        assert_eq!((answer.text().as_str(), &answer.trailers), ("body", &trailers), "{request}");
+        assert!(answer.get("trailer").is_some_and(|names| names.contains("X-Sum")), "{answer:?}");
+    }
+    // All over one connection, on which the endpoint is asked for them as well.
+    let requests: Vec<Message> = origin.requests().unwrap().remove(0).0;
+    let asked: Vec<_> = requests.iter().map(|request| (request.get("te"), request.get("connection"))).collect();
+    let wanted = (Some("trailers"), Some("te"));
+    assert_eq!(asked, [wanted, (None, None), wanted, wanted]);
+    nobody_is_blamed(&serin, 4).await;
+}
+
+#[tokio::test]
+async fn trailers_of_an_endpoint_come_to_clients_of_http_2() {
+    let origin = trailing(TRAILERS.to_owned()).await;
+    let serin = with_http2(&origin).await;
+    let told = nghttp(&serin, &[]).await;
+    for passed in ["x-sum: 5", "x-sum: 6", "x-undeclared: 1"] {
+        assert!(told.contains(passed), "{told}");
+    }
+    assert!(!told.contains("set-cookie: a=b") && !told.contains("content-length: 9"), "{told}");
+}
+
+#[tokio::test]
+async fn trailers_of_a_client_come_to_the_endpoint() {
+    let origin = trailing(String::new()).await;
+    let serin = with_http2(&origin).await;
+    // by HTTP/1.1
+    let post = "POST / HTTP/1.1\r\nHost: a.example\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n\
+                4\r\nbody\r\n0\r\nX-Sum: 5\r\nHost: evil\r\nX-Forwarded-For: 1.2.3.4\r\n\r\n";
+    assert_eq!(ask(&serin, post).await.status(), 200);
+    // and by HTTP/2
+    let body = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(body.path(), "body").unwrap();
+    let data = format!("--data={}", body.path().display());
+    nghttp(&serin, &[&data, "--no-content-length", "--trailer=x-sum: 6", "--trailer=authorization: x"]).await;
+    let requests: Vec<Message> = origin.requests().unwrap().into_iter().flat_map(|(requests, _)| requests).collect();
+    let got: Vec<_> = requests.iter().map(|request| (request.text(), request.trailers.clone())).collect();
+    let wanted = |sum| ("body".to_owned(), vec![pair("x-sum", sum)]);
+    assert_eq!(got, [wanted("5"), wanted("6")]);
+    assert_eq!(requests[0].get("trailer"), Some("X-Sum"));
+    nobody_is_blamed(&serin, 2).await;
+}
+
+#[tokio::test]
+async fn trailers_without_end_end_the_answer() {
+    let origin = trailing("X-Sum: 1\r\n".repeat(2_000)).await;
+    let serin = serin(&[origin.address()], "").await;
+    let mut user = user(&serin).await;
+    user.send(wanting("/")).await.unwrap();
+    user.response().await.expect_err("it was made whole");
+    is_blamed(&serin, "malformed", 1).await;
+}
