@@ -11,6 +11,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use http::Version;
 use http::header::HeaderMap;
 use hyper::rt::Write as _;
 use hyper::server::conn::http1::{self, Parts};
@@ -25,6 +26,7 @@ use super::handle::handle;
 use super::http2;
 use super::introduction::Introduced;
 use super::listen::OpenConnection;
+use super::pace::Pace;
 use super::preface::Preface;
 use super::record::Met;
 use super::socket::{Socket, Woken};
@@ -161,6 +163,12 @@ impl Downstream {
             Some(proto) if self.trusted => proto == "https",
             _ => self.is_tls(),
         }
+    }
+
+    /// How slowly a request body may come by this version of HTTP, of which one connection may carry several.
+    pub(crate) fn upload_pace(&self, version: Version) -> Pace {
+        let shared = self.listener.http2.filter(|_| version == Version::HTTP_2);
+        Pace::new(self.listener.min_rate, shared.map_or(1, |http2| http2.max_streams))
     }
 
     /// What its listener says.

@@ -4,6 +4,7 @@
 //! Every label is bounded by the configuration, the pools, or a fixed list.
 
 mod flags;
+mod limits;
 mod scaling;
 
 use std::collections::BTreeMap;
@@ -130,7 +131,7 @@ const SLOW: Named = gauge(
     &["service"],
 );
 
-const ALL: [&Named; 46] = [
+const ALL: [&Named; 50] = [
     &REQUESTS,
     &BAD,
     &HEAD,
@@ -160,6 +161,10 @@ const ALL: [&Named; 46] = [
     &scaling::INSTANCES,
     &scaling::CUT,
     &scaling::FAILURES,
+    &limits::WAITING,
+    &limits::WAITS,
+    &limits::REFUSED,
+    &limits::TOO_EARLY,
     &CONNECTIONS,
     &HANDSHAKES_FAILED,
     &FLOODS,
@@ -255,6 +260,7 @@ impl Scrape {
         self.number(&STEP, &[service], rollout.map_or(0, |rollout| rollout.step as u64));
         self.value(&ROLLOUT_WEIGHT, &[service], rollout.map_or(0.0, |rollout| rollout.weight().percent()));
         self.scaling(view);
+        self.limits(view);
     }
 
     fn verdict(&mut self, service: &str, verdict: &VerdictStatus) {
@@ -407,6 +413,7 @@ mod tests {
         let (live, _) = Live::new(2);
         let mut spec = sample::service("checkbox");
         spec.gates.push(sample::gate("study.create", "/api/study/create"));
+        spec.limits = sample::limits();
         publish(&live, &[Arc::new(spec)], &State::default());
         let service = live.service("checkbox");
         service.turned_away_by("study.create").count(1);

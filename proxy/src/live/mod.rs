@@ -13,16 +13,20 @@ pub mod discovery;
 pub mod endpoint;
 pub mod flags;
 pub mod gates;
+pub mod limits;
 pub mod metrics;
+pub mod rates;
 #[cfg(test)]
 pub(crate) mod sample;
 pub mod scaling;
 pub mod seen;
 pub mod service;
 pub mod service_flags;
+mod sets;
 pub mod slow;
 pub mod snapshot;
 pub mod trial;
+pub mod turnstile;
 pub mod verdict;
 
 use std::collections::{BTreeMap, HashMap};
@@ -45,11 +49,13 @@ pub use discovery::{DiscoveryStatus, Standings};
 pub use endpoint::{EndpointLive, Health};
 pub use flags::{FlagFacts, FlagUsage};
 pub use gates::{Gates, TurnedAway};
+pub use limits::{RateLive, ServiceLimits};
 pub use seen::{EpisodeLive, StepLive};
 pub use service::{Halt, ServiceLive};
 pub use service_flags::{AskedFlag, ServiceFlags, ToldFlag};
 pub use snapshot::{EndpointView, EpisodeView, ServiceView, Snapshot};
 pub use trial::TrialView;
+pub use turnstile::{Lane, Refusal, Turnstile};
 pub use verdict::{PassStatus, RatioStatus, VerdictStatus};
 
 /// Bad outcomes that may wait for the verdict. What comes on top is dropped, counted, and

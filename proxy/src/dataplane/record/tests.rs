@@ -43,6 +43,7 @@ impl World {
         let request = Request {
             arm: Arm::Canary,
             drawn: Some(Drawn { unit: Unit(0xabc), weight: Weight::FULL, control: Weight::ZERO, returned: false }),
+            pass: Pass::default(),
             address,
             met,
             request_id: "id".into(),

@@ -18,6 +18,7 @@ pub use self::latch::Halt;
 use super::counters::Padded;
 use super::endpoint::{EndpointLive, Health};
 use super::gates::Gates;
+use super::limits::LimitCounts;
 use super::scaling::ScalingStatus;
 use super::seen::{EpisodeLive, StepLive};
 use super::verdict::VerdictStatus;
@@ -48,6 +49,8 @@ pub struct ServiceLive {
     /// What the rollout waits for, as this proxy sees it.
     rollout_waits: ArcSwap<String>,
     gates: Gates,
+    /// What is behind its limits.
+    pub(super) limits: LimitCounts,
     scaling: ArcSwap<ScalingStatus>,
 }
 
@@ -77,6 +80,7 @@ impl ServiceLive {
             learned_slow: AtomicU64::new(0),
             rollout_waits: ArcSwap::default(),
             gates: Gates::default(),
+            limits: LimitCounts::default(),
             scaling: ArcSwap::default(),
         }
     }
