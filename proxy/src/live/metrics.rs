@@ -107,6 +107,8 @@ const FLOODS: Named =
     counter("serin_http2_floods_total", "Downstream connections of HTTP/2 that were ended as floods.", &[]);
 const PREFACES_REFUSED: Named =
     counter("serin_proxy_headers_refused_total", "Downstream connections refused for their PROXY header.", &[]);
+const CROWDED: Named =
+    counter("serin_client_connections_refused_total", "Downstream connections beyond what one client may have.", &[]);
 const CERTIFICATE_EXPIRY: Named = gauge(
     "serin_tls_certificate_expiry_timestamp_seconds",
     "When a certificate's time is over, in seconds since 1970.",
@@ -131,7 +133,7 @@ const SLOW: Named = gauge(
     &["service"],
 );
 
-const ALL: [&Named; 50] = [
+const ALL: [&Named; 51] = [
     &REQUESTS,
     &BAD,
     &HEAD,
@@ -169,6 +171,7 @@ const ALL: [&Named; 50] = [
     &HANDSHAKES_FAILED,
     &FLOODS,
     &PREFACES_REFUSED,
+    &CROWDED,
     &CERTIFICATE_EXPIRY,
     &DROPPED,
     &REACHABLE,
@@ -315,6 +318,7 @@ impl Scrape {
         self.number(&HANDSHAKES_FAILED, &[], live.failed_handshakes());
         self.number(&FLOODS, &[], live.floods());
         self.number(&PREFACES_REFUSED, &[], live.refused_prefaces());
+        self.number(&CROWDED, &[], live.crowded());
         for (listener, certificates) in live.certificates() {
             for certificate in certificates {
                 let name = certificate.names.first().map_or("", String::as_str);

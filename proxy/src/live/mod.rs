@@ -9,6 +9,7 @@
 pub mod census;
 pub mod compile;
 pub mod counters;
+pub mod crowd;
 pub mod discovery;
 pub mod endpoint;
 pub mod flags;
@@ -101,6 +102,7 @@ pub struct Live {
     connections: Box<[counters::Padded<AtomicU64>]>,
     failed_handshakes: Box<[counters::Padded<AtomicU64>]>,
     floods: Box<[counters::Padded<AtomicU64>]>,
+    crowded: Box<[counters::Padded<AtomicU64>]>,
     refused_prefaces: Box<[counters::Padded<AtomicU64>]>,
     recalls: Arc<AtomicU64>,
     /// By listener.
@@ -126,6 +128,7 @@ impl Live {
             connections: (0..cores).map(|_| counters::Padded::default()).collect(),
             failed_handshakes: (0..cores).map(|_| counters::Padded::default()).collect(),
             floods: (0..cores).map(|_| counters::Padded::default()).collect(),
+            crowded: (0..cores).map(|_| counters::Padded::default()).collect(),
             refused_prefaces: (0..cores).map(|_| counters::Padded::default()).collect(),
             recalls: Arc::default(),
             certificates: Mutex::default(),
@@ -259,6 +262,16 @@ impl Live {
     /// Connections that were ended because they made work and nothing else.
     pub fn floods(&self) -> u64 {
         self.floods.iter().map(|cell| cell.0.load(Ordering::Relaxed)).sum()
+    }
+
+    /// A core's count of connections refused because their client had too many, for that core to keep.
+    pub fn crowded_of(&self, core: usize) -> &AtomicU64 {
+        &self.crowded[core].0
+    }
+
+    /// Connections refused because their client had too many.
+    pub fn crowded(&self) -> u64 {
+        self.crowded.iter().map(|cell| cell.0.load(Ordering::Relaxed)).sum()
     }
 
     /// A core's count of connections refused for their PROXY header, for that core to keep.

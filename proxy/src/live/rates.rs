@@ -10,9 +10,11 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::sets::{Sets, VALUE};
+use super::sets::Sets;
 use crate::model::limits::{Gcra, RateSpec};
 
+/// The bits of a time. A million times as long as a rate remembers: what is older is taken for new with that chance.
+const TIME_BITS: u32 = 44;
 /// How far the idea of now of two cores may be apart.
 const SKEW: Duration = Duration::from_secs(1);
 /// How often a core that others overtake tries again. Each time one of them was counted.
@@ -21,7 +23,7 @@ const TRIES: usize = 64;
 /// What clients owe by one rate.
 #[derive(Debug)]
 pub struct RateTable {
-    sets: Sets,
+    sets: Sets<TIME_BITS>,
     gcra: Gcra,
     /// Nanoseconds.
     tick: u64,
@@ -72,7 +74,7 @@ impl RateTable {
     }
 
     const fn debt(&self, word: u64, now: u64) -> u64 {
-        let debt = word.wrapping_sub(now) & VALUE;
+        let debt = word.wrapping_sub(now) & Sets::<TIME_BITS>::VALUE;
         if debt <= self.ahead { debt } else { 0 }
     }
 }

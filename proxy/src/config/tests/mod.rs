@@ -2,6 +2,7 @@
 
 mod agent;
 mod examples;
+mod limits;
 mod meaning;
 mod mutation;
 mod refusals;

@@ -7,7 +7,7 @@ use super::*;
 /// The culprit is found by its text, so that the expected line and column follow from
 /// the file rather than from a count by hand.
 #[track_caller]
-fn refuses(text: &str, culprit: &str, reason: &str) {
+pub(super) fn refuses(text: &str, culprit: &str, reason: &str) {
     let at = text.rfind(culprit).expect("the culprit is in the text");
     let line_start = text[..at].rfind('\n').map_or(0, |newline| newline + 1);
     let line = 1 + text[..at].matches('\n').count();

@@ -60,8 +60,8 @@ struct Place {
     ticket: u64,
     since: Instant,
     until: Option<Instant>,
-    /// Whether the service had room, so that it is the arm that kept the request waiting.
-    for_arm: bool,
+    /// Since when, if the service had room then, so that it is the arm that keeps the request waiting.
+    for_arm: Option<Instant>,
 }
 
 impl Drop for Place {
@@ -110,8 +110,8 @@ pub(crate) async fn enter(core: &Core, alarm: &Alarm, bound: &Bound<'_>, turn: &
         Ok(mut pass) => {
             let now = core.clock.refresh();
             turnstile.count_wait(core.id, now.saturating_duration_since(place.since));
-            if place.for_arm {
-                pass.waited_since(place.since);
+            if let Some(since) = place.for_arm {
+                pass.waited_since(since);
             }
             turn.0 = None;
             Ok(pass)
@@ -130,16 +130,17 @@ impl Turn {
     /// The place in line: the one that it has, if that is the right lane, or else a new one. None if the lane is full.
     fn line_up(&mut self, core: &Core, bound: &Bound<'_>, turnstile: &Arc<Turnstile>) -> Option<&Place> {
         let (lane, limits) = (bound.lane(), &bound.service.spec.limits);
-        let known = self.0.take();
+        let (known, now) = (self.0.take(), core.clock.now());
         let (since, until) = match &known {
             Some(place) => (place.since, place.until),
-            None => (core.clock.now(), deadline(core.clock.now(), limits.queue.timeout)),
+            None => (now, deadline(now, limits.queue.timeout)),
         };
         let known = known.filter(|place| place.lane == lane && Arc::ptr_eq(&place.turnstile, turnstile));
         let place = match known {
             Some(place) => place,
             None => {
-                let for_arm = limits.max_in_flight.is_none_or(|limit| turnstile.has_room(limit));
+                let has_room = limits.max_in_flight.is_none_or(|limit| turnstile.has_room(limit));
+                let for_arm = has_room.then_some(now);
                 let ticket = turnstile.line_up(lane, limits.queue.length)?;
                 Place { turnstile: Arc::clone(turnstile), lane, ticket, since, until, for_arm }
             }

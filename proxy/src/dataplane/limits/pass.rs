@@ -82,7 +82,7 @@ impl Pass {
     }
 
     /// It was the arm that kept the request waiting, since then.
-    pub(super) const fn waited_since(&mut self, since: Instant) {
+    pub(crate) const fn waited_since(&mut self, since: Instant) {
         self.since = Some(since);
     }
 

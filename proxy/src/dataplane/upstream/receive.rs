@@ -234,11 +234,11 @@ impl Relay {
         context: &mut Context<'_>,
         bypass: Option<&Bypass>,
     ) -> Poll<Result<Option<Bytes>, BodyError>> {
-        self.vigil.is_asked(self.alarm.clock().now());
         self.poll_unsent(context)?;
         if bypass.is_some_and(Bypass::is_busy) {
             return Poll::Pending;
         }
+        self.vigil.is_asked(self.alarm.clock().now());
         loop {
             if let Some(piece) = self.decoder.take(&mut self.connection.input).map_err(BodyError::Malformed)? {
                 self.vigil.hands_on(self.alarm.clock().now());
