@@ -18,6 +18,7 @@ mod grpc;
 mod http2;
 mod mail;
 mod ofrep;
+mod overload;
 mod proxy_protocol;
 mod pull;
 mod query_of_death;

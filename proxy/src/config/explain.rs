@@ -8,7 +8,7 @@ use super::source::Problem;
 use super::suggest::nearest;
 
 /// Keys that are known in another table than where they are often put, with where they belong.
-const HOMES: [(&str, &str); 38] = [
+const HOMES: [(&str, &str); 44] = [
     ("weight", "[service.NAME.split]"),
     ("sticky", "[service.NAME.split]"),
     ("override_secret_file", "[service.NAME.split]"),
@@ -33,11 +33,17 @@ const HOMES: [(&str, &str); 38] = [
     ("expect_body", "[service.NAME.health]"),
     ("interval", "[service.NAME.health]"),
     ("keep_alive", "[service.NAME.timeouts]"),
+    ("max_in_flight", "[service.NAME.limits]"),
+    ("max_in_flight_per_endpoint", "[service.NAME.limits]"),
+    ("queue", "[service.NAME.limits]"),
+    ("burst", "[[service.NAME.rate_limit]]"),
     ("max_body", "[service.NAME]"),
     ("hosts", "[service.NAME]"),
     ("stable", "[service.NAME]"),
     ("canary", "[service.NAME]"),
     ("trusted", "[[listener]]"),
+    ("max_connections_per_client", "[[listener]]"),
+    ("min_rate", "[[listener]]"),
     ("address", "[[listener]]"),
     ("state_file", "[store]"),
     ("namespace", "[store]"),

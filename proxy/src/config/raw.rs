@@ -12,8 +12,10 @@ use serde::de::{Deserializer, Visitor};
 use toml::Spanned;
 
 mod autoscale;
+mod limits;
 
 pub(super) use autoscale::{RawAutoscale, RawDriver, RawScalingRule, RawSchedule};
+pub(super) use limits::{RawLimits, RawQueue, RawRate};
 
 /// Text, with its place.
 pub(super) type Text = Option<Spanned<String>>;
@@ -115,6 +117,9 @@ pub(super) struct RawListener {
     pub(super) idle_timeout: Value,
     pub(super) max_header_bytes: Value,
     pub(super) max_connections: Value,
+    pub(super) max_connections_per_client: Value,
+    pub(super) min_rate: Value,
+    pub(super) min_rate_over: Value,
     pub(super) redirect_to_https: Value,
     #[serde(default)]
     pub(super) http2: RawHttp2,
@@ -172,6 +177,8 @@ pub(super) struct RawService {
     pub(super) alert: Vec<Spanned<RawRule>>,
     pub(super) gate: Vec<Spanned<RawGate>>,
     pub(super) flags: RawFlags,
+    pub(super) limits: RawLimits,
+    pub(super) rate_limit: Vec<Spanned<RawRate>>,
     pub(super) autoscale: Option<Spanned<RawAutoscale>>,
 }
 

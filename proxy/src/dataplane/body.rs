@@ -106,7 +106,7 @@ const fn reason_of(error: &BodyError) -> Option<BadReason> {
         BodyError::Truncated(_) => Some(BadReason::Truncated),
         BodyError::Timeout => Some(BadReason::Timeout),
         BodyError::Malformed(_) => Some(BadReason::Malformed),
-        BodyError::Request(_) => None,
+        BodyError::Untaken | BodyError::Request(_) => None,
     }
 }
 

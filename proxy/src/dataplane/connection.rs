@@ -11,6 +11,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use http::Version;
 use http::header::HeaderMap;
 use hyper::server::conn::http1::{self, Parts};
 use hyper::service::service_fn;
@@ -24,6 +25,7 @@ use super::handle::handle;
 use super::http2;
 use super::introduction::Introduced;
 use super::listen::OpenConnection;
+use super::pace::Pace;
 use super::preface::Preface;
 use super::record::Met;
 use super::socket::{Socket, Woken};
@@ -32,6 +34,7 @@ use super::tls::Acceptor;
 use super::transport::Transport;
 use super::tunnel::{Far, Tunnel};
 use crate::live::counters;
+use crate::live::crowd::{Crowd, Member};
 use crate::model::proxy_protocol::Header;
 use crate::model::spec::ListenerSpec;
 
@@ -76,6 +79,8 @@ pub(crate) struct Downstream {
     pub(crate) far: RefCell<Option<Box<Far>>>,
     /// Connections to endpoints that were told whose they are.
     pub(crate) introduced: RefCell<Option<Box<Introduced>>>,
+    /// One of its client's connections, where these are counted.
+    member: RefCell<Option<Member>>,
 }
 
 /// What a connection waits for, and since when.
@@ -110,6 +115,7 @@ impl Downstream {
             bypass: listener.tls.is_none().then(|| Bypass::new(&core.pipes)),
             far: RefCell::default(),
             introduced: RefCell::default(),
+            member: RefCell::default(),
         })
     }
 
@@ -134,6 +140,7 @@ impl Downstream {
             bypass: None,
             far: RefCell::default(),
             introduced: RefCell::default(),
+            member: RefCell::default(),
         })
     }
 
@@ -158,6 +165,12 @@ impl Downstream {
     pub(crate) fn is_secure(&self, headers: &HeaderMap) -> bool {
         let said = if self.trusted { headers.get("x-forwarded-proto") } else { None };
         said.map_or_else(|| self.is_tls(), |proto| proto == "https")
+    }
+
+    /// How slowly a request body may come by this version of HTTP, of which one connection may carry several.
+    pub(crate) fn upload_pace(&self, version: Version) -> Pace {
+        let shared = self.listener.http2.filter(|_| version == Version::HTTP_2);
+        Pace::new(self.listener.min_rate, shared.map_or(1, |http2| http2.max_streams))
     }
 
     /// What its listener says.
@@ -196,6 +209,21 @@ impl Downstream {
     /// How long the client may take none of what is being written.
     pub(crate) fn idle_timeout(&self) -> Duration {
         self.listener.idle_timeout
+    }
+
+    /// Counts the connection as its client's. Peers that speak for others aren't counted.
+    fn is_one_too_many(&self, crowd: &Arc<Crowd>) -> bool {
+        if self.trusted {
+            return false;
+        }
+        let member = crowd.enter(self.peer);
+        let refused = member.is_none();
+        if refused {
+            counters::add(self.core.live.crowded_of(self.core.id), 1);
+            tracing::debug!(peer = %self.peer, "Connection refused: its client has too many");
+        }
+        self.member.replace(member);
+        refused
     }
 
     /// Something of a request was read.
@@ -251,7 +279,7 @@ pub(crate) struct Serving {
 
 enum State {
     /// Is told whose it is.
-    Preface(Box<Preface>, Option<Arc<Acceptor>>),
+    Preface(Box<Preface>, Option<Arc<Acceptor>>, Option<Arc<Crowd>>),
     /// Agrees with the client on keys.
     Handshake(Box<Handshake>),
     /// Waits for a request.
@@ -273,13 +301,14 @@ impl Serving {
         acceptor: Option<&Arc<Acceptor>>,
         stream: TcpStream,
         peer: SocketAddr,
+        crowd: Option<&Arc<Crowd>>,
     ) -> Self {
         let downstream = Downstream::new(core, listener, peer, local_of(&stream, listener));
         let is_proxy = listener.proxy_protocol.iter().any(|range| range.contains(peer.ip()));
         let state = if is_proxy {
-            State::Preface(Box::new(Preface::begin(stream, downstream)), acceptor.cloned())
+            State::Preface(Box::new(Preface::begin(stream, downstream)), acceptor.cloned(), crowd.cloned())
         } else {
-            State::first(acceptor.map(Arc::as_ref), stream, downstream)
+            State::first(acceptor.map(Arc::as_ref), crowd, stream, downstream)
         };
         Self { state, _counted: counted }
     }
@@ -344,7 +373,15 @@ impl State {
     }
 
     /// What a connection begins with, once it is known whose it is.
-    fn first(acceptor: Option<&Acceptor>, stream: TcpStream, downstream: Rc<Downstream>) -> Self {
+    fn first(
+        acceptor: Option<&Acceptor>,
+        crowd: Option<&Arc<Crowd>>,
+        stream: TcpStream,
+        downstream: Rc<Downstream>,
+    ) -> Self {
+        if crowd.is_some_and(|crowd| downstream.is_one_too_many(crowd)) {
+            return Self::Ended;
+        }
         match acceptor {
             Some(acceptor) => Self::Handshake(Box::new(Handshake::begin(acceptor, stream, downstream))),
             None => Self::Parked(Socket::new(Transport::Plain(stream), downstream)),
@@ -353,14 +390,14 @@ impl State {
 
     /// Goes on behind a PROXY header with whose connection it is.
     fn introduced(self, header: Header) -> Self {
-        let Self::Preface(preface, acceptor) = self else { return self };
+        let Self::Preface(preface, acceptor, crowd) = self else { return self };
         let (stream, mut downstream) = preface.into_parts();
         if let Some((source, destination)) = header.addresses {
             downstream = Downstream::new(&downstream.core, &downstream.listener, source, destination);
         } else {
             downstream.handshaken();
         }
-        Self::first(acceptor.as_deref(), stream, downstream)
+        Self::first(acceptor.as_deref(), crowd.as_ref(), stream, downstream)
     }
 
     /// Takes the socket out of its parking place and begins to talk.
@@ -380,7 +417,7 @@ impl Future for Serving {
         let state = &mut self.state;
         loop {
             *state = match state {
-                State::Preface(preface, _) => match ready!(preface.poll(context)) {
+                State::Preface(preface, ..) => match ready!(preface.poll(context)) {
                     Some(header) => std::mem::replace(state, State::Ended).introduced(header),
                     None => State::Ended,
                 },

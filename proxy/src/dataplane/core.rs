@@ -14,6 +14,7 @@ use rand::{RngExt as _, SeedableRng as _};
 use tokio::time::Instant;
 
 use super::clock::Clock;
+use super::limits::Lines;
 use super::splice::Pipes;
 use super::upstream::{Pool, Secured};
 use crate::live::{Live, ServiceView, Snapshot};
@@ -41,6 +42,8 @@ pub(crate) struct Core {
     pub(crate) pipes: Rc<Pipes>,
     /// Where the frames of HTTP/2 are read, to be looked at before they are handed on.
     pub(crate) frames: RefCell<Vec<u8>>,
+    /// Who waits for room at a service.
+    pub(crate) lines: Lines,
     /// [`Live::recalls`] as this core has followed them.
     recalls: Cell<u64>,
     snapshots: RefCell<SnapshotReader>,
@@ -63,6 +66,7 @@ impl Core {
             first_bytes: RefCell::default(),
             pipes: Rc::default(),
             frames: RefCell::default(),
+            lines: Lines::default(),
             recalls: Cell::default(),
             snapshots: RefCell::new(reader),
             rng: RefCell::new(StdRng::from_rng(&mut rand::rng())),
@@ -77,6 +81,7 @@ impl Core {
         if self.recalls.replace(recalls) != recalls {
             self.clock.wake_all();
         }
+        self.lines.sweep();
         // Both, whatever the first says.
         self.pool.sweep(now) | self.secured.sweep(now)
     }
@@ -175,6 +180,18 @@ impl ServiceRef {
     /// The service at `index` of the snapshot, which has one there.
     pub(crate) const fn new(snapshot: Rc<Held>, index: usize) -> Self {
         Self { snapshot, index }
+    }
+
+    /// The same service in the snapshot in force now; none where there is none of its name any more.
+    pub(crate) fn renewed(&self, core: &Core) -> Option<Self> {
+        let snapshot = core.snapshot();
+        let index = snapshot.place(&self.spec.name)?;
+        Some(Self { snapshot, index })
+    }
+
+    /// Whether it is one of a snapshot's.
+    pub(crate) fn is_of(&self, snapshot: &Rc<Held>) -> bool {
+        Rc::ptr_eq(&self.snapshot, snapshot)
     }
 
     /// The service, to be kept beyond this core.

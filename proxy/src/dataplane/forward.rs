@@ -16,7 +16,6 @@ use super::clock::deadline;
 use super::connection::Downstream;
 use super::introduction::introduce;
 use super::matcher::{self, BodyMatcher};
-use super::pick::pick;
 use super::record::Record;
 use super::respond::{ProxyError, bad_reason};
 use super::session;
@@ -68,7 +67,7 @@ pub(crate) async fn forward(
     let pool = service.serving(arm);
     let Outgoing { sender, members, idempotent, to_head, offer } = outgoing;
     let (members, idempotent, to_head, offer) = (members.clone(), *idempotent, *to_head, offer.take());
-    let mut index = pick(core, pool, &members, None).ok_or(ProxyError::NoEndpoint)?;
+    let mut index = record.pick(&members, None).ok_or(ProxyError::NoEndpoint)?;
     let timeouts = service.spec.timeouts;
     let total = deadline(core.clock.now(), timeouts.total);
     let mut terms =
@@ -125,7 +124,7 @@ pub(crate) async fn forward(
                 }
             }
             Next::Elsewhere => {
-                let other = pick(core, pool, &members, Some(index));
+                let other = record.pick(&members, Some(index));
                 let Some(other) = other.filter(|_| service.live.take_retry(core.id)) else {
                     return Err(ProxyError::Exchange(error));
                 };

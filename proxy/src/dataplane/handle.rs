@@ -1,5 +1,5 @@
-//! A request, top to bottom: load the snapshot once, route, admit, draw the arm, ask its flags, pick
-//! an endpoint and forward, record exactly once.
+//! A request, top to bottom: load the snapshot once, route, admit, draw the arm, ask its flags, wait for room where
+//! that is limited, pick an endpoint and forward, record exactly once.
 
 use std::convert::Infallible;
 use std::ops::Range;
@@ -16,18 +16,18 @@ use super::authority;
 use super::body::Body;
 use super::connection::Downstream;
 use super::core::ServiceRef;
-use super::flags::{self, Asker, Said};
+use super::flags::Said;
 use super::forward::{Outgoing, forward, framing, relay};
 use super::head::{self, Forwarded, client_address};
 use super::http2;
+use super::lot::{self, Lot};
 use super::matcher;
 use super::record::{self, Record};
 use super::respond::{self, ProxyError};
-use super::sticky::{self, Draw};
+use super::sticky;
 use super::tunnel;
 use super::upstream::{Call, ClientBody, Outbound, Sender};
 use crate::model::spec::Protocol;
-use crate::model::split::Arm;
 
 /// A request body up to this size takes no time to send that would matter to how soon an answer begins.
 const SHORT_BODY: u64 = 64 * 1024;
@@ -54,28 +54,18 @@ pub(crate) async fn handle(
         return Ok(respond::to_https(&downstream, &parts, port, !body.is_end_stream()));
     }
     let client = client_address(downstream.peer, &parts.headers, |hop| downstream.trusts(hop));
-    let recalls = service.live.recalls();
-    let Draw { arm, drawn, new_key } = sticky::draw(&downstream.core, &service, &parts.headers, client);
-    let arm = serving_arm(&service, arm);
-    let said = match service.flags_of(arm) {
-        Some(flags) => flags::ask(&downstream.core, &service, flags, &Asker { parts: &parts, client, new_key }),
-        None => Said::Open(None),
+    let (lot, pass) = match lot::draw(&downstream, service, &parts, client).await {
+        Ok(let_in) => let_in,
+        Err(error) => return Ok(protect(&downstream, respond::error(&downstream, &request_id, &error))),
     };
-    let drawn = drawn.filter(|_| match said {
-        Said::Open(_) => true,
-        // A closed gate says nothing of the arm, since it is closed to both, unless its flag is on trial.
-        Said::Closed(gate) => service.tries(&service.spec.gates[gate].flag),
-    });
-    let members = match &drawn {
-        Some(drawn) => service.members(arm, drawn.unit, drawn.control),
-        None => 0..service.serving(arm).len(),
-    };
+    let Lot { service, arm, drawn, new_key, said, members, recalls, .. } = lot;
     let mut record = Record::begin(
         &downstream.core,
         service,
         record::Request {
             arm,
             drawn,
+            pass,
             address: client,
             met: &downstream.met,
             request_id: Rc::clone(&request_id),
@@ -172,18 +162,6 @@ fn admit(service: &ServiceRef, body: &Incoming) -> Result<(), ProxyError> {
     }
 }
 
-/// The arm that was drawn, or the other if this one has no ready endpoint and that one has.
-fn serving_arm(service: &ServiceRef, drawn: Arm) -> Arm {
-    let ready = |arm| service.can_serve(arm);
-    // An open circuit is looked at last, so that a trip takes hold up to this very moment.
-    let open = service.live.is_open();
-    match drawn {
-        Arm::Canary if service.live.canary_is_stopped() || !ready(Arm::Canary) => Arm::Stable,
-        Arm::Stable if !open && !ready(Arm::Stable) && ready(Arm::Canary) => Arm::Canary,
-        arm => arm,
-    }
-}
-
 /// Answers a request that stands before a closed gate: the one at this place in the service's list.
 fn turn_away(downstream: &Rc<Downstream>, mut record: Record, request_id: &str, gate: usize) -> Response<Body> {
     let service = record.service().clone();
@@ -231,6 +209,8 @@ fn outgoing(
         Protocol::Http1 => {
             offer = tunnel::offered(parts, has_body);
             let head = head::write(&downstream.core, parts, framing, &forwarded, offer.as_ref());
+            // A call by gRPC may well say a word now and then.
+            let body = body.at(downstream.upload_pace(parts.version), &downstream.core.clock);
             Outbound::Http1(Sender::new(head, body, framing))
         }
         Protocol::H2 | Protocol::H2c => {

@@ -18,6 +18,7 @@ use super::connection::Serving;
 use super::core::Core;
 use super::tls::Acceptor;
 use crate::live::counters;
+use crate::live::crowd::Crowd;
 use crate::model::spec::ListenerSpec;
 
 /// Connections that may wait to be accepted, for each core.
@@ -49,6 +50,8 @@ struct Listener {
     acceptor: Option<Arc<Acceptor>>,
     /// Its open connections, over all cores.
     open: Arc<AtomicUsize>,
+    /// The same by client; none where one may have all.
+    crowd: Option<Arc<Crowd>>,
 }
 
 /// Opens a listener once for each core. Port 0 is resolved by the first and shared by the rest.
@@ -60,8 +63,9 @@ pub(crate) fn bind(
     let failed = |source| ListenError { name: spec.name.clone(), address: spec.address, source };
     let first = open(spec.address).map_err(failed)?;
     let address = first.local_addr().map_err(failed)?;
-    let listener =
-        Arc::new(Listener { spec: Arc::new(spec.clone()), acceptor: acceptor.cloned(), open: Arc::default() });
+    let crowd = spec.max_connections_per_client.map(|limit| Crowd::new(limit, spec.max_connections));
+    let (spec_of_all, acceptor) = (Arc::new(spec.clone()), acceptor.cloned());
+    let listener = Arc::new(Listener { spec: spec_of_all, acceptor, open: Arc::default(), crowd });
     let bound = |socket| BoundListener { listener: Arc::clone(&listener), socket };
     let mut listeners = vec![bound(first)];
     for _ in 1..cores {
@@ -120,13 +124,13 @@ fn poll_once<T>(future: impl Future<Output = T>) -> Option<T> {
 }
 
 fn admit(core: &Rc<Core>, listener: &Listener, stream: TcpStream, peer: SocketAddr) {
-    let Listener { spec, acceptor, open } = listener;
+    let Listener { spec, acceptor, open, crowd } = listener;
     let counted = OpenConnection::count(core, open);
     if open.load(Ordering::Relaxed) > spec.max_connections {
         tracing::debug!(listener = %spec.name, %peer, "Connection refused: too many are open");
         return;
     }
-    tokio::task::spawn_local(Serving::new(core, spec, counted, acceptor.as_ref(), stream, peer));
+    tokio::task::spawn_local(Serving::new(core, spec, counted, acceptor.as_ref(), stream, peer, crowd.as_ref()));
 }
 
 /// Counts a connection as long as it is open, however it ends.

@@ -2,7 +2,7 @@
 //! sockets and upstream connections of its own.
 //!
 //! May know: model, live, telemetry. Never: store, control, admin. A request reads
-//! top to bottom in `handle.rs`: route, admit, draw (`sticky.rs`), flags (`flags.rs`), pick (`pick.rs`),
+//! top to bottom in `handle.rs`: route, admit, draw (`lot.rs`, `sticky.rs`), flags (`flags.rs`), limits (`limits/`), pick (`pick.rs`),
 //! forward (`forward.rs` over `upstream/`), record (`record.rs`). `respond.rs` is
 //! the one place where an error becomes a response. A connection that switches to another protocol goes on in
 //! `tunnel/`.
@@ -18,8 +18,11 @@ mod handle;
 mod head;
 mod http2;
 mod introduction;
+mod limits;
 mod listen;
+mod lot;
 mod matcher;
+mod pace;
 mod pick;
 mod plain;
 mod preface;

@@ -4,6 +4,7 @@
 use std::cell::Cell;
 use std::fmt::Write as _;
 use std::net::IpAddr;
+use std::ops::Range;
 use std::rc::Rc;
 
 use http::Method;
@@ -11,6 +12,7 @@ use http::uri::PathAndQuery;
 use tokio::time::Instant;
 
 use super::core::{Core, ServiceRef};
+use super::limits::Pass;
 use super::matcher;
 use super::sticky::Drawn;
 use super::tunnel::OpenTunnel;
@@ -36,7 +38,11 @@ pub(crate) struct Record {
     method: Method,
     target: Option<PathAndQuery>,
     start: Instant,
-    /// The same by the wall clock; asked when it is first needed.
+    /// Since when its arm is waited for: from the start on, but where the arm's endpoints had no room.
+    asked_at: Instant,
+    /// Its right to be inside, which ends with it.
+    pass: Pass,
+    /// The start by the wall clock; asked when it is first needed.
     drawn_at: Option<Timestamp>,
     /// When an answer that hasn't begun is slow; none where that isn't asked, or no more.
     slow_at: Option<Instant>,
@@ -64,6 +70,7 @@ pub(crate) type Met = Cell<Option<(EpisodeId, IpAddr)>>;
 pub(crate) struct Request<'a> {
     pub(crate) arm: Arm,
     pub(crate) drawn: Option<Drawn>,
+    pub(crate) pass: Pass,
     pub(crate) address: IpAddr,
     pub(crate) met: &'a Met,
     pub(crate) request_id: Rc<str>,
@@ -97,6 +104,7 @@ impl Record {
             }
         }
         service.live.earn_retry(core.id);
+        let asked_at = request.pass.since().unwrap_or(request.start);
         Self {
             core: Rc::clone(core),
             service,
@@ -107,8 +115,10 @@ impl Record {
             method: request.method,
             target: request.target,
             start: request.start,
+            asked_at,
+            pass: request.pass,
             drawn_at: None,
-            slow_at: slow_after.and_then(|after| request.start.checked_add(after)),
+            slow_at: slow_after.and_then(|after| asked_at.checked_add(after)),
             counts,
             is_timed,
             head_at: None,
@@ -119,6 +129,11 @@ impl Record {
             attempts: 0,
             bad: PerSignal::default(),
         }
+    }
+
+    /// The endpoint to try, other than `avoid`: its place in the pool of the arm that serves.
+    pub(crate) fn pick(&mut self, members: &Range<usize>, avoid: Option<usize>) -> Option<usize> {
+        self.pass.pick(&self.core, &self.service, self.service.serving(self.arm), members, avoid)
     }
 
     /// An attempt begins with the endpoint at this place in the arm's pool.
@@ -238,7 +253,7 @@ impl Record {
     fn count(&self) {
         let live = &self.service.live;
         let ending = self.status.map_or(Ending::ClientGone, Ending::Status);
-        let head = self.head_at.map(|head| head.saturating_duration_since(self.start));
+        let head = self.head_at.map(|head| head.saturating_duration_since(self.asked_at));
         live.count(self.core.id, self.arm, ending, head);
         if let Some(time) = head
             && !(self.answered && self.attempts == 1 && self.is_timed)
@@ -251,7 +266,7 @@ impl Record {
     fn log_access(&mut self) {
         let evidence = self.evidence.zip(self.service.episode.as_ref().map(|episode| episode.id));
         let (unit, episode) = evidence.map_or_else(dashes, |(drawn, id)| (drawn.unit.to_string(), id.to_string()));
-        let head = self.head_at.map(|head| head.saturating_duration_since(self.start).as_secs_f64());
+        let head = self.head_at.map(|head| head.saturating_duration_since(self.asked_at).as_secs_f64());
         let drawn_at = self.drawn_at();
         tracing::info!(
             target: "access",
@@ -270,7 +285,7 @@ impl Record {
             status = self.status.unwrap_or(499),
             endpoint = self.first_endpoint_id().unwrap_or("-"),
             head_seconds = head,
-            seconds = self.start.elapsed().as_secs_f64(),
+            seconds = self.asked_at.elapsed().as_secs_f64(),
             request_id = &*self.request_id,
         );
     }

@@ -1,21 +1,27 @@
 //! The one place where an error, or a closed gate, becomes a response.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{self, HeaderName, HeaderValue};
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
 use http::{Response, StatusCode};
 
 use super::authority;
 use super::body::Body;
 use super::connection::Downstream;
+use super::limits::TooEarly;
 use super::upstream::{ExchangeError, SendError};
+use crate::live::Refusal;
 use crate::model::gate::{GateAnswer, GateSpec};
 use crate::model::outcome::BadReason;
 
 /// Names the kind of an error, for programs.
 const ERROR_CODE: HeaderName = HeaderName::from_static("x-serin-error");
+
+const RATE_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+const RATE: HeaderName = HeaderName::from_static("ratelimit");
 
 /// Why serin answers a request itself.
 #[derive(Debug, thiserror::Error)]
@@ -32,6 +38,12 @@ pub(crate) enum ProxyError {
     /// Neither arm has a ready endpoint.
     #[error("no endpoint is ready to serve this request")]
     NoEndpoint,
+    /// So many requests are inside and in line that there is no room for this one.
+    #[error("this service has more to do than it can")]
+    NoRoom(Refusal),
+    /// The client asks more often than it may.
+    #[error("too many requests: the limit `{}` allows {} in {} s", .0.limit, .0.requests, .0.per.as_secs_f64())]
+    TooEarly(Box<TooEarly>),
     /// The endpoint gave no response.
     #[error("the endpoint gave no response")]
     Exchange(#[source] ExchangeError),
@@ -44,7 +56,8 @@ impl ProxyError {
             Self::BadRequest(_) => StatusCode::BAD_REQUEST,
             Self::NoService => StatusCode::NOT_FOUND,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::NoEndpoint => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NoEndpoint | Self::NoRoom(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::TooEarly(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::Exchange(error) => match error {
                 ExchangeError::Timeout | ExchangeError::ConnectTimeout => StatusCode::GATEWAY_TIMEOUT,
                 ExchangeError::Request(SendError::Client(_) | SendError::Abandoned(_)) => StatusCode::BAD_REQUEST,
@@ -66,6 +79,8 @@ impl ProxyError {
             Self::NoService => "no_service",
             Self::BodyTooLarge => "body_too_large",
             Self::NoEndpoint => "no_endpoint",
+            Self::NoRoom(refusal) => refusal.name(),
+            Self::TooEarly(_) => "rate_limited",
             Self::Exchange(error) => match bad_reason(error) {
                 Some(reason) => reason.name(),
                 None => "request_broken",
@@ -136,6 +151,21 @@ pub(crate) fn to_https(downstream: &Rc<Downstream>, request: &Parts, port: u16, 
     response
 }
 
+/// Says by which rate a request came too early, and when it doesn't: `Retry-After` (RFC 9110, 10.2.3), and the fields of
+/// draft-ietf-httpapi-ratelimit-headers-10.
+fn tell_rate(headers: &mut HeaderMap, early: &TooEarly) {
+    let seconds = |span: Duration| span.as_secs() + u64::from(span.subsec_nanos() > 0);
+    let TooEarly { limit, requests, per, early } = early;
+    let wait = seconds(*early).max(1);
+    headers.insert(header::RETRY_AFTER, HeaderValue::from(wait));
+    let policy = format!("\"{limit}\";q={requests};w={}", seconds(*per));
+    for (name, text) in [(RATE_POLICY, policy), (RATE, format!("\"{limit}\";r=0;t={wait}"))] {
+        if let Ok(value) = HeaderValue::try_from(text) {
+            headers.insert(name, value);
+        }
+    }
+}
+
 /// The response to a request that serin answers itself. Internal causes go to the log, not to
 /// the client.
 pub(crate) fn error(downstream: &Rc<Downstream>, request_id: &str, error: &ProxyError) -> Response<Body> {
@@ -150,6 +180,9 @@ pub(crate) fn error(downstream: &Rc<Downstream>, request_id: &str, error: &Proxy
     headers.insert(ERROR_CODE, HeaderValue::from_static(error.code()));
     if status == StatusCode::SERVICE_UNAVAILABLE {
         headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    }
+    if let ProxyError::TooEarly(early) = error {
+        tell_rate(headers, early);
     }
     if error.closes() {
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));

@@ -14,8 +14,9 @@ use hyper_util::rt::TokioIo;
 use tokio::io::AsyncReadExt as _;
 use tokio::time::Instant;
 
-use super::clock::deadline;
+use super::clock::{deadline, earlier};
 use super::connection::Downstream;
+use super::pace::Pace;
 use super::splice;
 use super::tls;
 use super::transport::Transport;
@@ -45,6 +46,8 @@ pub(crate) struct Socket {
     downstream: Rc<Downstream>,
     /// Read already: the first that the next reader gets.
     ahead: Bytes,
+    /// How fast the client takes it.
+    pace: Pace,
     /// Until when the client must have taken some of what is being written.
     write_until: Option<Instant>,
     /// Until when the client is heard out; none before serin has closed its half.
@@ -54,7 +57,9 @@ pub(crate) struct Socket {
 impl Socket {
     /// The socket of a connection.
     pub(crate) fn new(stream: Transport, downstream: Rc<Downstream>) -> Self {
-        Self { stream: TokioIo::new(stream), downstream, ahead: Bytes::new(), write_until: None, linger_until: None }
+        let pace = Pace::new(downstream.listener().min_rate, 1);
+        let stream = TokioIo::new(stream);
+        Self { stream, downstream, ahead: Bytes::new(), pace, write_until: None, linger_until: None }
     }
 
     /// What its connection shares with requests.
@@ -121,7 +126,9 @@ impl Socket {
     fn written(&mut self, context: &Context<'_>, result: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         let downstream = &self.downstream;
         downstream.is_writing(result.is_pending());
-        if result.is_ready() {
+        if let Poll::Ready(written) = &result {
+            let bytes = written.as_ref().map_or(0, |bytes| *bytes as u64);
+            self.pace.moved(bytes, downstream.core.clock.now());
             self.write_until = None;
             downstream.bytes_written();
             return result;
@@ -135,7 +142,8 @@ impl Socket {
         let now = downstream.core.clock.now();
         let until = self.write_until.or_else(|| deadline(now, downstream.idle_timeout()));
         self.write_until = until;
-        if downstream.alarm.passed(until, context) {
+        self.pace.waits(now);
+        if downstream.alarm.passed(earlier(until, self.pace.until()), context) {
             Poll::Ready(io::ErrorKind::TimedOut.into())
         } else {
             Poll::Pending

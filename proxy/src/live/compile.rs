@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::{EndpointView, EpisodeView, Health, Live, ServiceFlags, ServiceView, Standings, TrialView};
+use super::{EndpointView, EpisodeView, Health, Live, ServiceFlags, ServiceLimits, ServiceView, Standings, TrialView};
 use crate::model::discovery::Standing;
 use crate::model::flag::FlagSet;
 use crate::model::spec::ServiceSpec;
@@ -73,6 +73,7 @@ pub fn service(
         scaling: state.scaling.clone(),
         tls: facts.endpoint_tls(spec.tls.as_deref()),
         flags: ServiceFlags::compile(live, spec, flags, promoted),
+        limits: ServiceLimits::compile(&facts, spec, asked_weight(spec, state), live.cores()),
         trial: trial.map(Box::new),
         live: facts,
     })

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use super::counters::{self, Padded};
+use super::turnstile::Slots;
 pub use crate::model::health::Health;
 use crate::model::time::Timestamp;
 use crate::telemetry;
@@ -15,6 +16,8 @@ pub struct EndpointLive {
     left_up: AtomicU64,
     /// How many times its tunnels were cut: see [`EndpointLive::cuts`].
     cuts: AtomicU64,
+    /// Requests that take one of its slots, where it has so many: see `max_in_flight_per_endpoint`.
+    pub slots: Padded<Slots>,
     cores: Box<[Padded<EndpointCore>]>,
 }
 
@@ -32,6 +35,7 @@ impl EndpointLive {
             health: AtomicU8::new(0),
             left_up: AtomicU64::new(0),
             cuts: AtomicU64::new(0),
+            slots: Padded::default(),
             cores: (0..cores).map(|_| Padded::default()).collect(),
         };
         live.set_health(health);

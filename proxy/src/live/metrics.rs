@@ -4,6 +4,7 @@
 //! Every label is bounded by the configuration, the pools, or a fixed list.
 
 mod flags;
+mod limits;
 mod scaling;
 
 use std::collections::BTreeMap;
@@ -106,6 +107,8 @@ const FLOODS: Named =
     counter("serin_http2_floods_total", "Downstream connections of HTTP/2 that were ended as floods.", &[]);
 const PREFACES_REFUSED: Named =
     counter("serin_proxy_headers_refused_total", "Downstream connections refused for their PROXY header.", &[]);
+const CROWDED: Named =
+    counter("serin_client_connections_refused_total", "Downstream connections beyond what one client may have.", &[]);
 const CERTIFICATE_EXPIRY: Named = gauge(
     "serin_tls_certificate_expiry_timestamp_seconds",
     "When a certificate's time is over, in seconds since 1970.",
@@ -130,7 +133,7 @@ const SLOW: Named = gauge(
     &["service"],
 );
 
-const ALL: [&Named; 46] = [
+const ALL: [&Named; 51] = [
     &REQUESTS,
     &BAD,
     &HEAD,
@@ -160,10 +163,15 @@ const ALL: [&Named; 46] = [
     &scaling::INSTANCES,
     &scaling::CUT,
     &scaling::FAILURES,
+    &limits::WAITING,
+    &limits::WAITS,
+    &limits::REFUSED,
+    &limits::TOO_EARLY,
     &CONNECTIONS,
     &HANDSHAKES_FAILED,
     &FLOODS,
     &PREFACES_REFUSED,
+    &CROWDED,
     &CERTIFICATE_EXPIRY,
     &DROPPED,
     &REACHABLE,
@@ -255,6 +263,7 @@ impl Scrape {
         self.number(&STEP, &[service], rollout.map_or(0, |rollout| rollout.step as u64));
         self.value(&ROLLOUT_WEIGHT, &[service], rollout.map_or(0.0, |rollout| rollout.weight().percent()));
         self.scaling(view);
+        self.limits(view);
     }
 
     fn verdict(&mut self, service: &str, verdict: &VerdictStatus) {
@@ -309,6 +318,7 @@ impl Scrape {
         self.number(&HANDSHAKES_FAILED, &[], live.failed_handshakes());
         self.number(&FLOODS, &[], live.floods());
         self.number(&PREFACES_REFUSED, &[], live.refused_prefaces());
+        self.number(&CROWDED, &[], live.crowded());
         for (listener, certificates) in live.certificates() {
             for certificate in certificates {
                 let name = certificate.names.first().map_or("", String::as_str);
@@ -407,6 +417,7 @@ mod tests {
         let (live, _) = Live::new(2);
         let mut spec = sample::service("checkbox");
         spec.gates.push(sample::gate("study.create", "/api/study/create"));
+        spec.limits = sample::limits();
         publish(&live, &[Arc::new(spec)], &State::default());
         let service = live.service("checkbox");
         service.turned_away_by("study.create").count(1);

@@ -9,21 +9,26 @@
 pub mod census;
 pub mod compile;
 pub mod counters;
+pub mod crowd;
 pub mod discovery;
 pub mod endpoint;
 mod endpoint_tls;
 pub mod flags;
 pub mod gates;
+pub mod limits;
 pub mod metrics;
+pub mod rates;
 #[cfg(test)]
 pub(crate) mod sample;
 pub mod scaling;
 pub mod seen;
 pub mod service;
 pub mod service_flags;
+mod sets;
 pub mod slow;
 pub mod snapshot;
 pub mod trial;
+pub mod turnstile;
 pub mod verdict;
 
 use std::collections::{BTreeMap, HashMap};
@@ -46,11 +51,13 @@ pub use discovery::{DiscoveryStatus, Standings};
 pub use endpoint::{EndpointLive, Health};
 pub use flags::{FlagFacts, FlagUsage};
 pub use gates::{Gates, TurnedAway};
+pub use limits::{RateLive, ServiceLimits};
 pub use seen::{EpisodeLive, StepLive};
 pub use service::{Halt, ServiceLive};
 pub use service_flags::{AskedFlag, ServiceFlags, ToldFlag};
 pub use snapshot::{EndpointView, EpisodeView, ServiceView, Snapshot};
 pub use trial::TrialView;
+pub use turnstile::{Lane, Refusal, Turnstile};
 pub use verdict::{PassStatus, RatioStatus, VerdictStatus};
 
 /// Bad outcomes that may wait for the verdict. What comes on top is dropped, counted, and
@@ -96,6 +103,7 @@ pub struct Live {
     connections: Box<[counters::Padded<AtomicU64>]>,
     failed_handshakes: Box<[counters::Padded<AtomicU64>]>,
     floods: Box<[counters::Padded<AtomicU64>]>,
+    crowded: Box<[counters::Padded<AtomicU64>]>,
     refused_prefaces: Box<[counters::Padded<AtomicU64>]>,
     recalls: Arc<AtomicU64>,
     /// By listener.
@@ -121,6 +129,7 @@ impl Live {
             connections: (0..cores).map(|_| counters::Padded::default()).collect(),
             failed_handshakes: (0..cores).map(|_| counters::Padded::default()).collect(),
             floods: (0..cores).map(|_| counters::Padded::default()).collect(),
+            crowded: (0..cores).map(|_| counters::Padded::default()).collect(),
             refused_prefaces: (0..cores).map(|_| counters::Padded::default()).collect(),
             recalls: Arc::default(),
             certificates: Mutex::default(),
@@ -254,6 +263,16 @@ impl Live {
     /// Connections that were ended because they made work and nothing else.
     pub fn floods(&self) -> u64 {
         self.floods.iter().map(|cell| cell.0.load(Ordering::Relaxed)).sum()
+    }
+
+    /// A core's count of connections refused because their client had too many, for that core to keep.
+    pub fn crowded_of(&self, core: usize) -> &AtomicU64 {
+        &self.crowded[core].0
+    }
+
+    /// Connections refused because their client had too many.
+    pub fn crowded(&self) -> u64 {
+        self.crowded.iter().map(|cell| cell.0.load(Ordering::Relaxed)).sum()
     }
 
     /// A core's count of connections refused for their PROXY header, for that core to keep.

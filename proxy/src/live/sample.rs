@@ -1,6 +1,7 @@
 //! A small world for tests: a service, and snapshots of it as the control plane would publish them.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +12,7 @@ use http::{Method, StatusCode};
 use super::{FlagFacts, Live, Snapshot, Standings, compile};
 use crate::model::flag::Definitions;
 use crate::model::gate::{GateAnswer, GatePath, GateSpec, NormalPath};
+use crate::model::limits::{LimitsSpec, QueueSpec, RateKey, RateSpec};
 use crate::model::rollout::plan::RolloutSpec;
 use crate::model::scaling::{DriverSpec, InRollout, Measure, Metric, Pace, RuleSpec, ScalingSpec, Want};
 use crate::model::spec::{
@@ -55,6 +57,29 @@ pub(crate) fn service(name: &str) -> ServiceSpec {
         gates: vec![],
         told_flags: vec![],
         autoscale: None,
+        limits: LimitsSpec::default(),
+    }
+}
+
+/// A request at once, and one a minute from each client; one waits.
+pub(crate) fn limits() -> LimitsSpec {
+    let one = NonZeroU32::MIN;
+    let rate = RateSpec {
+        name: "all".to_owned(),
+        requests: one,
+        per: Duration::from_secs(60),
+        burst: one,
+        by: RateKey::Address,
+        methods: vec![],
+        paths: vec![],
+        exempt: vec![],
+        clients: 64,
+    };
+    LimitsSpec {
+        max_in_flight: Some(one),
+        queue: QueueSpec { length: 1, ..QueueSpec::default() },
+        rates: vec![rate],
+        ..LimitsSpec::default()
     }
 }
 

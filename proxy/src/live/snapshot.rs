@@ -6,6 +6,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::endpoint::{EndpointLive, Health};
+use super::limits::ServiceLimits;
 use super::seen::{EpisodeLive, StepLive};
 use super::service::ServiceLive;
 use super::service_flags::ServiceFlags;
@@ -132,6 +133,8 @@ pub struct ServiceView {
     pub tls: Option<Arc<Client>>,
     /// What flags decide about its requests; none where they decide nothing.
     pub flags: Option<Box<ServiceFlags>>,
+    /// What bounds its requests; none where nothing does.
+    pub limits: Option<Box<ServiceLimits>>,
     /// The flag on trial: then stable serves both arms.
     pub trial: Option<Box<TrialView>>,
 }

@@ -11,6 +11,7 @@ pub mod discovery;
 pub mod flag;
 pub mod gate;
 pub mod health;
+pub mod limits;
 pub mod member;
 pub mod outcome;
 pub mod proxy_protocol;

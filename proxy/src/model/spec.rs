@@ -14,6 +14,7 @@ use http::header::HeaderName;
 use super::alert::RuleSpec;
 use super::flag::FlagFile;
 use super::gate::GateSpec;
+use super::limits::LimitsSpec;
 use super::outcome::PerSignal;
 use super::proxy_protocol;
 use super::redis::RedisSpec;
@@ -108,12 +109,25 @@ pub struct ListenerSpec {
     pub max_header_bytes: usize,
     /// Connections open at once, over all threads; more are refused.
     pub max_connections: usize,
+    /// The same from one client; none = as many.
+    pub max_connections_per_client: Option<NonZeroU32>,
+    /// How slowly a client may send a body and take an answer.
+    pub min_rate: MinRate,
     /// How connections are kept private; none = they aren't.
     pub tls: Option<TlsSpec>,
     /// How HTTP/2 is spoken; none = it isn't.
     pub http2: Option<Http2Spec>,
     /// The port to which all requests are sent on, by `https`; none = they are served here.
     pub redirect_to_https: Option<u16>,
+}
+
+/// How slowly bytes may come or go while serin waits for them: so many in each span of waiting, however it is spread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MinRate {
+    /// Bytes in a second of waiting; zero = as slowly as they like.
+    pub bytes: u64,
+    /// The span over which it is looked at.
+    pub over: Duration,
 }
 
 /// HTTP/2 of a listener: chosen by ALPN where there is TLS, known by its first bytes where there is none.
@@ -183,6 +197,8 @@ pub struct ServiceSpec {
     pub alerts: Vec<RuleSpec>,
     /// Routes that a flag switches off.
     pub gates: Vec<GateSpec>,
+    /// How much it takes at once, and from one client.
+    pub limits: LimitsSpec,
     /// Flags that the application is told of by `X-Serin-Flags`.
     pub told_flags: Vec<String>,
     /// How the size of the stable pool follows its load; none = it is what others make it.

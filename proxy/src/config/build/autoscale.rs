@@ -36,6 +36,12 @@ pub(super) fn autoscale(service: &str, raw: &RawService, findings: &mut Findings
             format!("service `{service}` has no rule to scale by: its pool is kept from {min} to {max} instances");
         findings.note_at(&whole.span(), text);
     }
+    let is_limited = raw.limits.max_in_flight.is_some() || raw.limits.max_in_flight_per_endpoint.is_some();
+    let metrics = raw_scaling.rule.iter().filter_map(|rule| rule.get_ref().metric.as_ref());
+    for metric in metrics.filter(|metric| !is_limited && metric.get_ref() == Metric::QueueWait.name()) {
+        let text = format!("nobody waits where nothing is limited: see `max_in_flight` in [service.{service}.limits]");
+        findings.problem(metric.span(), text);
+    }
     let driver = raw_scaling.driver.as_ref().and_then(|driver| self::driver(driver.get_ref(), findings));
     if raw_scaling.driver.is_none() {
         let text = format!("service `{service}` has rules to scale by and no driver: serin says what it would do");
@@ -213,7 +219,8 @@ fn measure(written: &Spanned<RawScalingRule>, findings: &mut Findings<'_>) -> Op
             findings.read(metric, |text| {
                 let metric = Metric::ALL.into_iter().find(|metric| metric.name() == *text).map(Measure::Own);
                 metric.ok_or_else(|| {
-                    "`metric` is \"in_flight\", \"requests\" or \"p95\"; for others, give a `query`".to_owned()
+                    "`metric` is \"in_flight\", \"requests\", \"p95\" or \"queue_wait\"; for others, give a `query`"
+                        .to_owned()
                 })
             })
         }
@@ -263,10 +270,10 @@ fn threshold(
 fn quantity(measure: Option<&Measure>, value: &Scalar) -> Result<f64, Reason> {
     let positive = |number: &f64| *number > 0.0;
     match (measure, value) {
-        (Some(Measure::Own(Metric::P95)), Scalar::Text(_)) => {
+        (Some(Measure::Own(metric)), Scalar::Text(_)) if metric.is_time() => {
             units::positive_duration(value).map(|span| span.as_secs_f64())
         }
-        (Some(Measure::Own(Metric::P95)), _) => Err("give a duration, such as \"250ms\"".to_owned()),
+        (Some(Measure::Own(metric)), _) if metric.is_time() => Err("give a duration, such as \"250ms\"".to_owned()),
         _ => units::number(value)
             .filter(positive)
             .ok_or_else(|| "give a number above 0: so much for each instance, on average".to_owned()),

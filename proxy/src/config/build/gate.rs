@@ -94,17 +94,17 @@ fn flag(text: &str) -> Result<String, Reason> {
     }
 }
 
-fn method(text: &str) -> Result<Method, Reason> {
+pub(super) fn method(text: &str) -> Result<Method, Reason> {
     match Method::from_bytes(text.as_bytes()) {
         Ok(method) if !text.bytes().any(|byte| byte.is_ascii_lowercase()) => Ok(method),
         _ => Err("a method is written in capitals, such as \"POST\"".to_owned()),
     }
 }
 
-fn normal_path(text: &str) -> Result<Box<[u8]>, Reason> {
+pub(super) fn normal_path(text: &str) -> Result<Box<[u8]>, Reason> {
     let path = values::request_path(text)?;
     if path.contains('?') {
-        return Err("a gate stands before a path, whatever its query: leave out what is behind the `?`".to_owned());
+        return Err("only the path is looked at, whatever its query: leave out what is behind the `?`".to_owned());
     }
     let normal = NormalPath::of(&path);
     if normal.climbs() { Err("write this path without `..`".to_owned()) } else { Ok(normal.text().into()) }

@@ -1,12 +1,13 @@
 //! `[[listener]]`.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use super::tls;
 use crate::config::findings::Findings;
-use crate::config::raw::{RawHttp2, RawListener};
+use crate::config::raw::{RawHttp2, RawListener, Scalar};
 use crate::config::{units, values};
-use crate::model::spec::{AdminAddress, Cidr, Http2Spec, ListenerSpec};
+use crate::model::spec::{AdminAddress, Cidr, Http2Spec, ListenerSpec, MinRate};
 
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Above the 60 s that load balancers in front keep their connections, so that they close first.
@@ -17,6 +18,9 @@ const LEAST_HEADER_BYTES: u64 = 8 << 10;
 const MOST_HEADER_BYTES: u64 = 16 << 20;
 const MAX_CONNECTIONS: u64 = 10_000;
 const MOST_CONNECTIONS: u64 = 10_000_000;
+/// A client on the worst of lines does better; who holds connections on purpose does worse.
+const MIN_RATE: u64 = 100;
+const MIN_RATE_OVER: Duration = Duration::from_secs(30);
 const MAX_STREAMS: u64 = 100;
 /// As many as keep the memory of one connection within bounds, whatever its requests do.
 const MOST_STREAMS: u64 = 10_000;
@@ -74,6 +78,8 @@ fn listener(raw: &RawListener, findings: &mut Findings<'_>) -> Option<ListenerSp
         });
     let max_connections = findings
         .read_or(raw.max_connections.as_ref(), MAX_CONNECTIONS, |value| units::count(value, 1, MOST_CONNECTIONS));
+    let of_client = raw.max_connections_per_client.as_ref();
+    let of_client = of_client.and_then(|raw| findings.read(raw, |value| units::count(value, 1, max_connections)));
     let http2 = http2(&raw.http2, tls.is_some(), findings);
     Some(ListenerSpec {
         name: name?,
@@ -84,6 +90,8 @@ fn listener(raw: &RawListener, findings: &mut Findings<'_>) -> Option<ListenerSp
         idle_timeout,
         max_header_bytes: usize::try_from(max_header_bytes).ok()?,
         max_connections: usize::try_from(max_connections).ok()?,
+        max_connections_per_client: of_client.and_then(|most| u32::try_from(most).ok()).and_then(NonZeroU32::new),
+        min_rate: min_rate(raw, findings),
         tls: match tls {
             Some(tls) => Some(tls?),
             None => None,
@@ -91,6 +99,16 @@ fn listener(raw: &RawListener, findings: &mut Findings<'_>) -> Option<ListenerSp
         http2,
         redirect_to_https: redirect.and_then(|port| u16::try_from(port).ok()),
     })
+}
+
+/// How slow clients may be.
+fn min_rate(raw: &RawListener, findings: &mut Findings<'_>) -> MinRate {
+    let bytes = findings.read_or(raw.min_rate.as_ref(), MIN_RATE, |value| match value {
+        Scalar::Integer(0) => Ok(0),
+        value => units::size(value),
+    });
+    let over = findings.read_or(raw.min_rate_over.as_ref(), MIN_RATE_OVER, units::positive_duration);
+    MinRate { bytes, over }
 }
 
 /// HTTP/2 as a listener has it. Without TLS only who asks for it gets it: browsers never do.

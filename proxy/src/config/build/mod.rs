@@ -5,6 +5,7 @@
 
 mod autoscale;
 mod gate;
+mod limits;
 mod listener;
 mod mail;
 mod rollout;

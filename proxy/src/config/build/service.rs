@@ -18,7 +18,7 @@ use crate::model::spec::{HealthSpec, Protocol, ServiceSpec, SplitSpec, StatusSet
 use crate::model::split::PerArm;
 use crate::model::weight::Weight;
 
-use super::{autoscale, gate, rollout, service_tls, verdict};
+use super::{autoscale, gate, limits, rollout, service_tls, verdict};
 
 const MAX_BODY_BYTES: u64 = 64 << 20;
 /// How long an alert rule's condition holds before it fires.
@@ -109,6 +109,7 @@ fn service(name: &Spanned<String>, hosts: Vec<String>, raw: &RawService, finding
         alerts: raw.alert.iter().filter_map(|rule| self::rule(rule, findings)).collect(),
         gates: gate::gates(raw, findings),
         told_flags: gate::told(raw, findings),
+        limits: limits::limits(raw, findings),
         autoscale: autoscale::autoscale(name.get_ref(), raw, findings).map(Arc::new),
     }
 }

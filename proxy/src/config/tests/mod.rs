@@ -3,6 +3,7 @@
 mod agent;
 mod endpoint_tls;
 mod examples;
+mod limits;
 mod meaning;
 mod mutation;
 mod refusals;

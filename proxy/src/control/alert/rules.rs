@@ -208,6 +208,7 @@ mod tests {
     use crate::live::service::Ending;
     use crate::live::{EndpointView, Health};
     use crate::model::alert::Condition;
+    use crate::model::limits::LimitsSpec;
     use crate::model::outcome::BadReason;
     use crate::model::rollout::plan::RolloutSpec;
     use crate::model::spec::{Protocol, ServiceSpec, Timeouts, VerdictSpec};
@@ -245,6 +246,7 @@ mod tests {
             alerts,
             gates: vec![],
             told_flags: vec![],
+            limits: LimitsSpec::default(),
             autoscale: None,
         })
     }
@@ -288,6 +290,7 @@ mod tests {
                 scaling: None,
                 tls: None,
                 flags: None,
+                limits: None,
                 trial: None,
             };
             let snapshot = Snapshot::new(revision, vec![Arc::new(view)], Arc::default());

@@ -22,6 +22,7 @@ struct Moment {
     at: Instant,
     requests: u64,
     latency: HistogramSum,
+    waits: Option<HistogramSum>,
     in_flight: u64,
 }
 
@@ -38,6 +39,8 @@ pub(super) struct Load {
     in_flight: Option<f64>,
     /// The 95th percentile of the time to the response head, in seconds; none without an answer.
     p95: Option<f64>,
+    /// The 95th percentile of the time that requests waited for room, in seconds; none without a limit.
+    queue_wait: Option<f64>,
     /// Requests that are still with endpoints that drain.
     pub(super) draining: BTreeMap<String, u64>,
 }
@@ -55,7 +58,10 @@ impl Meter {
         let totals = service.live.totals(Arm::Stable);
         let in_flight = service.pools.stable.iter().map(|endpoint| endpoint.live.in_flight()).sum();
         let at = Instant::now();
-        self.moments.push_back(Moment { at, requests: totals.requests(), latency: totals.latency, in_flight });
+        let turnstile = service.limits.as_ref().and_then(|limits| limits.turnstile.as_ref());
+        let waits = turnstile.map(|turnstile| turnstile.waits());
+        let (requests, latency) = (totals.requests(), totals.latency);
+        self.moments.push_back(Moment { at, requests, latency, waits, in_flight });
         // The first that stays is the last one that is a window old.
         while self.moments.get(1).is_some_and(|moment| at - moment.at >= WINDOW) {
             self.moments.pop_front();
@@ -76,6 +82,9 @@ impl Meter {
             load.requests = Some(last.requests.saturating_sub(first.requests) as f64 / seconds);
             load.in_flight = Some(under_way as f64 / self.moments.len() as f64);
             load.p95 = last.latency.since(&first.latency).quantile(0.95);
+            // Where nobody asked nobody waited.
+            let waits = last.waits.as_ref().zip(first.waits.as_ref()).map(|(last, first)| last.since(first));
+            load.queue_wait = waits.map(|waits| waits.quantile(0.95).unwrap_or(0.0));
         }
         load
     }
@@ -118,6 +127,7 @@ impl Fleet {
             Metric::InFlight => sum(|load| load.in_flight).map(|sum| sum / f64::from(ready.max(1))),
             // The slowest proxy's: of percentiles there is no sum. Where nothing was asked nobody waits.
             Metric::P95 => Some(self.loads().filter_map(|load| load.p95).fold(0.0, f64::max)),
+            Metric::QueueWait => self.loads().filter_map(|load| load.queue_wait).reduce(f64::max),
         }
     }
 
@@ -141,7 +151,14 @@ mod tests {
     }
 
     fn load(number: u64, requests: f64) -> Load {
-        Load { number, revision: 5, requests: Some(requests), p95: Some(requests / 1e3), ..Load::default() }
+        Load {
+            number,
+            revision: 5,
+            requests: Some(requests),
+            p95: Some(requests / 1e3),
+            queue_wait: Some(requests / 1e3),
+            ..Load::default()
+        }
     }
 
     #[tokio::test(start_paused = true)]
@@ -151,6 +168,7 @@ mod tests {
         let gone = fleet.hear(&told(&[("a", load(1, 60.0)), ("b", load(1, 100.0))]));
         assert_eq!((gone, fleet.value(Metric::Requests, 2)), (vec![], Some(80.0)));
         assert_eq!(fleet.value(Metric::P95, 2), Some(0.1));
+        assert_eq!(fleet.value(Metric::QueueWait, 2), Some(0.1), "the longest of all");
         tokio::time::advance(SILENT + Duration::from_secs(1)).await;
         let gone = fleet.hear(&told(&[("a", load(2, 60.0)), ("b", load(1, 100.0))]));
         assert_eq!((gone, fleet.value(Metric::Requests, 2)), (vec!["b".to_owned()], Some(30.0)));

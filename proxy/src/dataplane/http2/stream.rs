@@ -17,9 +17,10 @@ use tokio::time::Instant;
 use super::Connection;
 use super::request::join_cookies;
 use crate::dataplane::body::Body;
-use crate::dataplane::clock::deadline;
+use crate::dataplane::clock::{deadline, earlier};
 use crate::dataplane::connection::{Downstream, TURN};
 use crate::dataplane::handle::handle;
+use crate::dataplane::pace::Pace;
 use crate::dataplane::upstream::BodyError;
 
 /// One request. Counted by its connection as long as it is under way.
@@ -29,6 +30,9 @@ pub(super) struct Stream {
     downstream: Rc<Downstream>,
     /// Since when the client has yet to take what it was given of the answer.
     given: Cell<Option<Instant>>,
+    /// How fast it takes that; and how much it was given last.
+    pace: Cell<Pace>,
+    piece: Cell<u64>,
 }
 
 impl Stream {
@@ -36,7 +40,10 @@ impl Stream {
     pub(super) fn begin(connection: &Rc<Connection>) -> Rc<Self> {
         connection.streams.set(connection.streams.get() + 1);
         let downstream = connection.downstream.stream();
-        let stream = Rc::new(Self { connection: Rc::clone(connection), downstream, given: Cell::new(None) });
+        let among = downstream.listener().http2.map_or(1, |http2| http2.max_streams);
+        let pace = Cell::new(Pace::new(downstream.listener().min_rate, among));
+        let (given, piece) = (Cell::new(None), Cell::new(0));
+        let stream = Rc::new(Self { connection: Rc::clone(connection), downstream, given, pace, piece });
         connection.next.replace(Some(Rc::clone(&stream)));
         stream
     }
@@ -49,6 +56,25 @@ impl Stream {
         join_cookies(request.headers_mut());
         let response = handle(Rc::clone(&self.downstream), request).await?;
         Ok(response.map(|body| Watched { body, stream: self }))
+    }
+
+    /// The client has yet to take so many bytes of the answer.
+    fn is_given(&self, bytes: usize) {
+        let now = self.downstream.core.clock.now();
+        let mut pace = self.pace.get();
+        pace.waits(now);
+        self.pace.set(pace);
+        self.piece.set(bytes as u64);
+        self.given.set(Some(now));
+    }
+
+    /// It has taken what it was given, and there is room for more.
+    fn has_taken(&self) {
+        if self.given.take().is_some() {
+            let mut pace = self.pace.get();
+            pace.moved(self.piece.get(), self.downstream.core.clock.now());
+            self.pace.set(pace);
+        }
     }
 
     /// Runs the task to its end, as long as the client takes the answer.
@@ -65,7 +91,11 @@ impl Stream {
             }
             if !alarm.has_rung() {
                 let until = self.given.get().and_then(|since| deadline(since, self.downstream.idle_timeout()));
-                return if alarm.passed(until, context) { Poll::Ready(()) } else { Poll::Pending };
+                return if alarm.passed(earlier(until, self.pace.get().until()), context) {
+                    Poll::Ready(())
+                } else {
+                    Poll::Pending
+                };
             }
         }
         context.waker().wake_by_ref();
@@ -118,10 +148,10 @@ impl http_body::Body for Watched {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        self.stream.given.set(None);
+        self.stream.has_taken();
         let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
-        if let Some(Ok(_)) = &frame {
-            self.stream.given.set(Some(self.stream.downstream.core.clock.now()));
+        if let Some(Ok(frame)) = &frame {
+            self.stream.is_given(frame.data_ref().map_or(0, Bytes::len));
         }
         Poll::Ready(frame)
     }

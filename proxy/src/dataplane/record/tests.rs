@@ -40,9 +40,14 @@ impl World {
     }
 
     fn begin_from(&self, address: IpAddr, met: &Met, path: &'static str, is_short: bool) -> Record {
+        self.begin_by(Pass::default(), address, met, path, is_short)
+    }
+
+    fn begin_by(&self, pass: Pass, address: IpAddr, met: &Met, path: &'static str, is_short: bool) -> Record {
         let request = Request {
             arm: Arm::Canary,
             drawn: Some(Drawn { unit: Unit(0xabc), weight: Weight::FULL, control: Weight::ZERO, returned: false }),
+            pass,
             address,
             met,
             request_id: "id".into(),
@@ -78,6 +83,25 @@ async fn a_request_is_bad_for_each_signal_at_most_once() {
     drop(record);
     assert_eq!(world.told(), [BadReason::Slow, BadReason::Reset]);
     assert_eq!((world.counted(BadReason::Reset), world.counted(BadReason::Timeout)), (1, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wait_for_the_endpoints_of_an_arm_is_the_arms_and_one_for_the_service_is_nobodys() {
+    let mut world = World::new();
+    for (for_arm, slow) in [(true, vec![BadReason::Slow]), (false, vec![])] {
+        let since = world.core.clock.refresh();
+        tokio::time::advance(SLOW * 2).await;
+        let mut pass = Pass::default();
+        if for_arm {
+            pass.waited_since(since);
+        }
+        let mut record = world.begin_by(pass, [203, 0, 113, 9].into(), &Met::default(), "/", true);
+        record.answered(200, world.core.clock.refresh());
+        drop(record);
+        assert_eq!(world.told(), slow);
+    }
+    let head = world.core.live.service("shop").totals(Arm::Canary).latency;
+    assert!(head.quantile(1.0) > Some(SLOW.as_secs_f64()) && head.quantile(0.5) < Some(SLOW.as_secs_f64()));
 }
 
 #[tokio::test(start_paused = true)]

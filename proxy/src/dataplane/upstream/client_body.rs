@@ -1,12 +1,17 @@
 //! The body of a request as its client delivers it, up to what the service takes.
 
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::Version;
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
+use tokio::time::Instant;
+
+use crate::dataplane::clock::Clock;
+use crate::dataplane::pace::Pace;
 
 /// Why a request couldn't be sent in full.
 #[derive(Debug, thiserror::Error)]
@@ -38,18 +43,32 @@ pub(crate) struct ClientBody {
     /// Whether it says itself that it is complete, as one of HTTP/2 does. hyper gives one that was broken off in a
     /// friendly way (RST_STREAM with NO_ERROR) as one that has ended.
     tells_end: bool,
+    /// How slowly it may come; none = as slowly as the idle limit lets it.
+    pace: Option<(Pace, Rc<Clock>)>,
 }
 
 impl ClientBody {
     /// A body of at most so many bytes that comes by this version of HTTP.
     pub(crate) fn new(incoming: Incoming, version: Version, allowed: u64) -> Self {
         let incoming = Some(incoming).filter(|incoming| !incoming.is_end_stream());
-        Self { incoming, allowed, tells_end: version == Version::HTTP_2 }
+        Self { incoming, allowed, tells_end: version == Version::HTTP_2, pace: None }
     }
 
     /// No body at all.
     pub(super) const fn none() -> Self {
-        Self { incoming: None, allowed: 0, tells_end: false }
+        Self { incoming: None, allowed: 0, tells_end: false, pace: None }
+    }
+
+    /// The same, which has to come at this pace. One that is there needs none.
+    #[must_use]
+    pub(crate) fn at(mut self, pace: Pace, clock: &Rc<Clock>) -> Self {
+        self.pace = self.incoming.is_some().then(|| (pace, Rc::clone(clock)));
+        self
+    }
+
+    /// When it comes too slowly, if it is waited for and nothing comes before.
+    pub(super) fn until(&self) -> Option<Instant> {
+        self.pace.as_ref().and_then(|(pace, _)| pace.until())
     }
 
     /// Whether nothing more will come, though that may not have been asked yet.
@@ -70,7 +89,15 @@ impl ClientBody {
     /// The next piece, or what stands behind the last; none at the end.
     pub(super) fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, SendError>>> {
         let Some(incoming) = &mut self.incoming else { return Poll::Ready(None) };
-        let frame = match ready!(Pin::new(&mut *incoming).poll_frame(context)) {
+        let polled = Pin::new(&mut *incoming).poll_frame(context);
+        if let Some((pace, clock)) = &mut self.pace {
+            match &polled {
+                Poll::Pending => pace.waits(clock.now()),
+                Poll::Ready(Some(Ok(frame))) => pace.moved(length(frame), clock.now()),
+                Poll::Ready(_) => {}
+            }
+        }
+        let frame = match ready!(polled) {
             Some(Ok(frame)) => frame,
             Some(Err(error)) if self.tells_end => return Poll::Ready(Some(Err(SendError::Abandoned(Some(error))))),
             Some(Err(error)) => return Poll::Ready(Some(Err(SendError::Client(error)))),
@@ -86,8 +113,7 @@ impl ClientBody {
             // Nothing stands behind them.
             self.incoming = None;
         }
-        let length = frame.data_ref().map_or(0, Bytes::len) as u64;
-        Poll::Ready(Some(match self.allowed.checked_sub(length) {
+        Poll::Ready(Some(match self.allowed.checked_sub(length(&frame)) {
             Some(left) => {
                 self.allowed = left;
                 Ok(frame)
@@ -95,4 +121,8 @@ impl ClientBody {
             None => Err(SendError::TooLarge),
         }))
     }
+}
+
+fn length(frame: &Frame<Bytes>) -> u64 {
+    frame.data_ref().map_or(0, Bytes::len) as u64
 }

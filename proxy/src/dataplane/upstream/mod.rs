@@ -19,6 +19,7 @@ mod secured;
 mod send;
 #[cfg(test)]
 mod tests;
+mod vigil;
 
 use std::future::poll_fn;
 use std::io;
@@ -230,8 +231,8 @@ impl Exchange {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(self.closed(None))),
                 Poll::Ready(Ok(_)) => {}
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(self.closed(Some(error)))),
-                Poll::Pending if alarm.passed(earlier(self.quiet_until, terms.total), context) => {
-                    return Poll::Ready(Err(self.overdue(sender)));
+                Poll::Pending if alarm.passed(self.until(sender, terms), context) => {
+                    return Poll::Ready(Err(self.overdue(sender, alarm.clock().now())));
                 }
                 Poll::Pending => return Poll::Pending,
             }
@@ -249,12 +250,18 @@ impl Exchange {
         ExchangeError::Closed { source: self.send_failure.take().or(source), reused: self.reused, answered }
     }
 
+    /// Until when something has to move.
+    fn until(&self, sender: &Sender, terms: &Terms) -> Option<Instant> {
+        let client = if self.sending { sender.client_until() } else { None };
+        earlier(earlier(self.quiet_until, terms.total), client)
+    }
+
     /// What it means that nothing moved for too long.
-    fn overdue(&mut self, sender: &Sender) -> ExchangeError {
+    fn overdue(&mut self, sender: &Sender, now: Instant) -> ExchangeError {
         if self.send_failure.is_some() {
             return self.closed(None);
         }
-        if self.sending && sender.waits_for_client() {
+        if self.sending && sender.is_kept_waiting(now) {
             return ExchangeError::Request(SendError::Slow);
         }
         ExchangeError::Timeout

@@ -18,8 +18,9 @@ use super::head::ResponseHead;
 use super::http2::Received;
 use super::pool::{Connection, Pool};
 use super::send::Sender;
+use super::vigil::Vigil;
 use super::{Alarm, Terms};
-use crate::dataplane::clock::{deadline, earlier};
+use crate::dataplane::clock::earlier;
 use crate::dataplane::splice::{self, Bypass};
 
 /// The most one read of a long body asks for.
@@ -37,6 +38,9 @@ pub(crate) enum BodyError {
     /// The coding of the body is broken.
     #[error("the endpoint's response body can't be understood")]
     Malformed(#[source] Malformed),
+    /// The whole took too long, by the client's doing.
+    #[error("the client didn't take the response in time")]
+    Untaken,
     /// The rest of the request couldn't be taken from the client.
     #[error(transparent)]
     Request(SendError),
@@ -82,9 +86,7 @@ struct Relay {
     unsent: Option<Sender>,
     home: Home,
     alarm: Rc<Alarm>,
-    idle: Duration,
-    quiet_until: Option<Instant>,
-    total: Option<Instant>,
+    vigil: Vigil,
 }
 
 /// Where the connection goes when the body is complete.
@@ -130,9 +132,7 @@ impl ResponseBody {
             return Self { state: State::Whole(whole) };
         }
         let (decoder, alarm) = (BodyDecoder::new(head.body), Rc::clone(alarm));
-        let (idle, total) = (terms.timeouts.idle, terms.total);
-        let quiet_until = deadline(now, idle);
-        let relay = Relay { connection, decoder, unsent, home, alarm, idle, quiet_until, total };
+        let relay = Relay { connection, decoder, unsent, home, alarm, vigil: Vigil::new(terms) };
         Self { state: State::Relay(Box::new(relay)) }
     }
 
@@ -250,9 +250,10 @@ impl Relay {
         if bypass.is_some_and(Bypass::is_busy) {
             return Poll::Pending;
         }
+        self.vigil.is_asked(self.alarm.clock().now());
         loop {
             if let Some(piece) = self.decoder.take(&mut self.connection.input).map_err(BodyError::Malformed)? {
-                self.quiet_until = deadline(self.alarm.clock().now(), self.idle);
+                self.vigil.hands_on(self.alarm.clock().now());
                 return Poll::Ready(Ok(Some(piece)));
             }
             if self.decoder.is_complete() {
@@ -266,18 +267,29 @@ impl Relay {
                 Poll::Ready(Ok(More::Read)) => {}
                 Poll::Ready(Ok(More::Passed(stand_in))) => {
                     self.decoder.pass(stand_in.len());
-                    self.quiet_until = deadline(self.alarm.clock().now(), self.idle);
+                    self.vigil.hands_on(self.alarm.clock().now());
                     return Poll::Ready(Ok(Some(stand_in)));
                 }
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(BodyError::Truncated(Some(error)))),
-                Poll::Pending if self.alarm.passed(earlier(self.quiet_until, self.total), context) => {
-                    let slow_client = self.unsent.as_ref().is_some_and(Sender::waits_for_client);
-                    let error = if slow_client { BodyError::Request(SendError::Slow) } else { BodyError::Timeout };
-                    return Poll::Ready(Err(error));
-                }
-                Poll::Pending => return Poll::Pending,
+                Poll::Pending => return self.poll_overdue(context).map(Err),
             }
         }
+    }
+
+    /// Nothing is there: pending until that has been so for too long.
+    fn poll_overdue(&mut self, context: &Context<'_>) -> Poll<BodyError> {
+        let now = self.alarm.clock().now();
+        let client = self.unsent.as_ref().and_then(Sender::client_until);
+        if !self.alarm.passed(earlier(self.vigil.until(now), client), context) {
+            return Poll::Pending;
+        }
+        Poll::Ready(if self.unsent.as_ref().is_some_and(|sender| sender.is_kept_waiting(now)) {
+            BodyError::Request(SendError::Slow)
+        } else if self.vigil.is_the_endpoints(now) {
+            BodyError::Timeout
+        } else {
+            BodyError::Untaken
+        })
     }
 
     /// Takes more off the connection: past serin's memory where there is a way and enough to come.
@@ -299,7 +311,7 @@ impl Relay {
         let Some(sender) = &mut self.unsent else { return Ok(()) };
         let sent = sender.poll_send(&mut self.connection, context);
         if sender.take_progress() {
-            self.quiet_until = deadline(self.alarm.clock().now(), self.idle);
+            self.vigil.goes_on();
         }
         match sent {
             Poll::Ready(Ok(())) => self.unsent = None,

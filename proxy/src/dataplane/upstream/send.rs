@@ -5,6 +5,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Buf as _, Bytes};
 use http::HeaderMap;
+use tokio::time::Instant;
 
 use super::client_body::{ClientBody, SendError};
 use super::head::RequestFraming;
@@ -76,9 +77,16 @@ impl Sender {
         matches!(self.framing, RequestFraming::None | RequestFraming::Length(0))
     }
 
-    /// Whether all that the client delivered is written, and more is to come from it.
-    pub(crate) fn waits_for_client(&self) -> bool {
-        !self.body.is_over() && self.pending() == 0
+    /// When the client is too slow with its body, if it is its turn and nothing comes before.
+    pub(super) fn client_until(&self) -> Option<Instant> {
+        self.body.until()
+    }
+
+    /// Whether it is the client that lets a wait go on for too long: all that it delivered is written and more is to
+    /// come, or it delivers too slowly.
+    pub(super) fn is_kept_waiting(&self, now: Instant) -> bool {
+        let waits = !self.body.is_over() && self.pending() == 0;
+        waits || self.client_until().is_some_and(|until| until <= now)
     }
 
     /// The buffer that held the head, to be used again.

@@ -19,6 +19,7 @@ use super::counters::Padded;
 use super::endpoint::{EndpointLive, Health};
 use super::endpoint_tls::EndpointTls;
 use super::gates::Gates;
+use super::limits::LimitCounts;
 use super::scaling::ScalingStatus;
 use super::seen::{EpisodeLive, StepLive};
 use super::verdict::VerdictStatus;
@@ -53,6 +54,8 @@ pub struct ServiceLive {
     /// What the rollout waits for, as this proxy sees it.
     rollout_waits: ArcSwap<String>,
     gates: Gates,
+    /// What is behind its limits.
+    pub(super) limits: LimitCounts,
     scaling: ArcSwap<ScalingStatus>,
     tls: EndpointTls,
 }
@@ -84,6 +87,7 @@ impl ServiceLive {
             learned_slow: AtomicU64::new(0),
             rollout_waits: ArcSwap::default(),
             gates: Gates::default(),
+            limits: LimitCounts::default(),
             scaling: ArcSwap::default(),
             tls: EndpointTls::default(),
         }

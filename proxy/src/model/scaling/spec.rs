@@ -156,11 +156,13 @@ pub enum Metric {
     Requests,
     /// The 95th percentile of the time to the response head, in seconds.
     P95,
+    /// The 95th percentile of the time that requests wait for room at the service, in seconds.
+    QueueWait,
 }
 
 impl Metric {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::InFlight, Self::Requests, Self::P95];
+    pub const ALL: [Self; 4] = [Self::InFlight, Self::Requests, Self::P95, Self::QueueWait];
 
     /// Its name in the configuration, in explanations and in labels.
     pub const fn name(self) -> &'static str {
@@ -168,7 +170,13 @@ impl Metric {
             Self::InFlight => "in_flight",
             Self::Requests => "requests",
             Self::P95 => "p95",
+            Self::QueueWait => "queue_wait",
         }
+    }
+
+    /// Whether it is a time: of that each instance has all, not its part.
+    pub const fn is_time(self) -> bool {
+        matches!(self, Self::P95 | Self::QueueWait)
     }
 }
 

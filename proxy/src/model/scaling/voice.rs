@@ -58,7 +58,7 @@ impl Ear {
             (Some(value), Want::Step(threshold)) => self.step(threshold, seen, value),
             // Of nobody there is no average.
             (Some(_), Want::Target { .. }) if seen.sizes.ready == 0 => Opinion::Missing,
-            (Some(value), Want::Target { value: target, .. }) if rule.measure == Measure::Own(Metric::P95) => {
+            (Some(value), Want::Target { value: target, .. }) if matches!(rule.measure, Measure::Own(metric) if metric.is_time()) => {
                 slow(value / target, band, seen.sizes)
             }
             (Some(value), Want::Target { value: target, forecast: ahead }) => {

@@ -141,7 +141,7 @@ impl Patience {
             }
         };
         self.until = Some((until, complete));
-        alarm.passed(earlier(until, terms.total), context)
+        alarm.passed(earlier(earlier(until, terms.total), upload.until()), context)
     }
 }
 

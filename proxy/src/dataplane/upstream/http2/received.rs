@@ -4,19 +4,18 @@ use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::Body as _;
 use hyper::body::Incoming;
-use tokio::time::Instant;
 
 use super::links::Lease;
 use super::upload::{Shared, without_untrailing};
 use super::{SendError, cause};
-use crate::dataplane::clock::{Alarm, deadline, earlier};
+use crate::dataplane::clock::{Alarm, earlier};
 use crate::dataplane::upstream::framing::Malformed;
+use crate::dataplane::upstream::vigil::Vigil;
 use crate::dataplane::upstream::{BodyError, Terms};
 
 /// The body of a response.
@@ -28,9 +27,7 @@ pub(in crate::dataplane::upstream) struct Received {
     /// The rest of the request: both may be on their way for as long as they like.
     upload: Rc<Shared>,
     alarm: Rc<Alarm>,
-    idle: Duration,
-    quiet_until: Option<Instant>,
-    total: Option<Instant>,
+    vigil: Vigil,
     lease: Rc<Lease>,
 }
 
@@ -49,9 +46,7 @@ impl Received {
             trailers: None,
             upload,
             alarm: Rc::clone(alarm),
-            idle: terms.timeouts.idle,
-            quiet_until: deadline(alarm.clock().now(), terms.timeouts.idle),
-            total: terms.total,
+            vigil: Vigil::new(terms),
             lease,
         }
     }
@@ -81,14 +76,16 @@ impl Received {
         &mut self,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Bytes, BodyError>>> {
+        self.vigil.is_asked(self.alarm.clock().now());
         while !self.over {
             match Pin::new(&mut self.incoming).poll_frame(context) {
                 Poll::Ready(Some(Ok(frame))) => {
-                    self.quiet_until = deadline(self.alarm.clock().now(), self.idle);
+                    self.vigil.goes_on();
                     match without_untrailing(frame).into_data() {
                         Ok(data) if data.is_empty() => {}
                         Ok(data) => {
                             self.over = self.incoming.is_end_stream();
+                            self.vigil.hands_on(self.alarm.clock().now());
                             return Poll::Ready(Some(Ok(data)));
                         }
                         Err(frame) => {
@@ -112,13 +109,19 @@ impl Received {
     fn poll_overdue(&mut self, context: &Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
         // Bytes of the request count as well: a call may speak for long before it is answered.
         if self.upload.take_progress() {
-            self.quiet_until = deadline(self.alarm.clock().now(), self.idle);
+            self.vigil.goes_on();
         }
-        if !self.alarm.passed(earlier(self.quiet_until, self.total), context) {
+        let now = self.alarm.clock().now();
+        if !self.alarm.passed(earlier(self.vigil.until(now), self.upload.until()), context) {
             return Poll::Pending;
         }
-        let slow_client = self.upload.waits_for_client();
-        self.end(Some(if slow_client { BodyError::Request(SendError::Slow) } else { BodyError::Timeout }))
+        self.end(Some(if self.upload.waits_for_client() {
+            BodyError::Request(SendError::Slow)
+        } else if self.vigil.is_the_endpoints(now) {
+            BodyError::Timeout
+        } else {
+            BodyError::Untaken
+        }))
     }
 
     fn end(&mut self, error: Option<BodyError>) -> Poll<Option<Result<Bytes, BodyError>>> {

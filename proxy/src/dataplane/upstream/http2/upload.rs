@@ -8,6 +8,7 @@ use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
+use tokio::time::Instant;
 
 use super::links::Lease;
 use crate::dataplane::trailers::permitted;
@@ -61,6 +62,11 @@ impl Shared {
     /// Whether the client has to deliver before it goes on.
     pub(super) fn waits_for_client(&self) -> bool {
         self.0.borrow().waits
+    }
+
+    /// When the client is too slow with it, if it is waited for and nothing comes before.
+    pub(super) fn until(&self) -> Option<Instant> {
+        self.0.borrow().body.until()
     }
 
     /// Why it can't be sent, if the client is to blame.

@@ -33,6 +33,8 @@ impl<'a> Own<'a> {
             Measure::Own(Metric::Requests) => Gauge::Requests.average(window),
             Measure::Own(Metric::InFlight) => mean(window, |second| second.in_flight),
             Measure::Own(Metric::P95) => mean(window, |second| second.latency),
+            // The service in there says nothing of how many requests it takes at once.
+            Measure::Own(Metric::QueueWait) => None,
             // Whatever is asked for, here it is what a processor's gauge shows.
             Measure::Query { .. } => Gauge::Cpu.average(window),
         }
