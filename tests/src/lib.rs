@@ -9,6 +9,7 @@
 //! are gone. [`wire`] is one end of a connection, byte by byte, and [`origin`] an endpoint made of it; [`frames`] is
 //! the same for HTTP/2.
 //! [`hosts`] are whole systems that playbooks provision; the tests that need them are in `fleet/`.
+//! [`soak`] changes everything under users who ask without a break.
 //! [`callgrind`] counts what a request costs the daemon.
 //! [`verdict_report`] needs none of these: it simulates what the verdict promises.
 //! The tests are in `suite/`. Harness code returns errors with all they need to be
@@ -33,6 +34,7 @@ pub mod redis;
 pub mod scene;
 pub mod serin;
 pub mod smtp;
+pub mod soak;
 pub mod standin;
 pub mod traffic;
 pub mod verdict_report;

@@ -14,6 +14,7 @@ pub mod endpoint;
 pub mod flags;
 pub mod gates;
 pub mod metrics;
+pub mod pulse;
 #[cfg(test)]
 pub(crate) mod sample;
 pub mod scaling;
@@ -45,6 +46,7 @@ pub use discovery::{DiscoveryStatus, Standings};
 pub use endpoint::{EndpointLive, Health};
 pub use flags::{FlagFacts, FlagUsage};
 pub use gates::{Gates, TurnedAway};
+pub use pulse::Pulse;
 pub use seen::{EpisodeLive, StepLive};
 pub use service::{Halt, ServiceLive};
 pub use service_flags::{AskedFlag, ServiceFlags, ToldFlag};
@@ -92,6 +94,7 @@ pub struct Live {
     flags: FlagsLive,
     discovery: ArcSwap<DiscoveryStatus>,
     draining: AtomicBool,
+    pulse: Pulse,
     connections: Box<[counters::Padded<AtomicU64>]>,
     failed_handshakes: Box<[counters::Padded<AtomicU64>]>,
     floods: Box<[counters::Padded<AtomicU64>]>,
@@ -117,6 +120,7 @@ impl Live {
             flags: FlagsLive::new(cores),
             discovery: ArcSwap::default(),
             draining: AtomicBool::new(false),
+            pulse: Pulse::new(cores),
             connections: (0..cores).map(|_| counters::Padded::default()).collect(),
             failed_handshakes: (0..cores).map(|_| counters::Padded::default()).collect(),
             floods: (0..cores).map(|_| counters::Padded::default()).collect(),
@@ -223,6 +227,11 @@ impl Live {
     /// Says that the daemon is on its way out.
     pub fn start_draining(&self) {
         self.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// Who of this process gets on.
+    pub const fn pulse(&self) -> &Pulse {
+        &self.pulse
     }
 
     /// A core's count of open downstream connections, for that core to keep.

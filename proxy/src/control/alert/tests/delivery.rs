@@ -63,8 +63,9 @@ impl Office {
         let script = Script { answers: Mutex::new(answers.into_iter().collect()), offered: tell };
         let outbox = Outbox::open(outbox.to_owned(), 4).expect("an outbox");
         let post = Post::new(alerts, composer(), outbox, script, PACE, metrics.clone());
-        let mailer = Mailer { inbox: Some(inbox), metrics };
-        Self { mailer, offered, task: tokio::spawn(post.run()), registry }
+        let (holder, hold) = hold::hold();
+        let mailer = Mailer { inbox: Some(inbox), holder, metrics };
+        Self { mailer, offered, task: tokio::spawn(post.run(hold)), registry }
     }
 
     /// The next mail that the server is offered.
