@@ -115,10 +115,9 @@ async fn depart(daemon: Daemon, end: End, supervisor: &Supervisor, signs_of_life
                 let replaced = Replaced { process: successor.process, version: successor.version.clone() };
                 let _nobody_waits_any_more = asked.send(Ok(replaced));
             }
-            tokio::select! {
-                () = successor.go(Arc::clone(daemon.live())) => pending().await,
-                () = daemon.make_way() => {}
-            }
+            let telling = tokio::spawn(successor.go(Arc::clone(daemon.live())));
+            daemon.make_way().await;
+            telling.abort();
         }
     }
 }

@@ -414,9 +414,11 @@ async fn talk(socket: Socket) -> State {
         service_fn(move |request| {
             // Before its first poll already: what was taken off the wire is never parked away.
             downstream.phase.set(Phase::Busy);
-            let answering = handle(Rc::clone(&downstream), request);
             let downstream = Rc::clone(&downstream);
-            async move { answering.await.map(|response| dismiss(&downstream.core, response)) }
+            async move {
+                let core = Rc::clone(&downstream.core);
+                handle(downstream, request).await.map(|response| dismiss(&core, response))
+            }
         })
     };
     let mut told = core.draining.get();

@@ -181,6 +181,7 @@ impl Store for EmbeddedStore {
     }
 
     async fn give_up(&self) -> Result<(), StoreError> {
+        self.audit.settle().await;
         self.kept.give_up().await
     }
 

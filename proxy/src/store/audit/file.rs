@@ -56,8 +56,15 @@ impl Shelf for File {
     async fn put(&self, entries: &[Entry]) -> Result<(), StoreError> {
         let lines: Vec<String> = entries.iter().filter_map(|entry| serde_json::to_string(entry).ok()).collect();
         let claim = Arc::clone(&self.claim);
-        // Where another process has the file: what is noted meanwhile is in this process' log.
-        self.work(move |file| claim.write(|| file.add(&lines)).unwrap_or_else(|| file.forget())).await
+        self.work(move |file| {
+            let added = claim.write(|| file.add(&lines));
+            added.unwrap_or_else(|| {
+                // How many lines it has is to be looked at again, should it be this process' once more.
+                file.count = None;
+                Err(io::Error::other("a new process writes it"))
+            })
+        })
+        .await
     }
 
     async fn newest(&self, most: usize) -> Result<Vec<Entry>, StoreError> {
@@ -77,13 +84,6 @@ impl Lines {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
             Err(error) => Err(error),
         }
-    }
-
-    /// Another process writes the file: how many lines it has is to be looked at again.
-    #[expect(clippy::unnecessary_wraps, reason = "stands in for an addition")]
-    fn forget(&mut self) -> io::Result<()> {
-        self.count = None;
-        Ok(())
     }
 
     fn add(&mut self, lines: &[String]) -> io::Result<()> {

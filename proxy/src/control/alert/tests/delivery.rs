@@ -125,6 +125,30 @@ async fn the_same_alert_is_mailed_once_also_after_a_restart() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn while_the_mailer_rests_nothing_is_sent_and_another_process_may_have_the_outbox() {
+    // given a mailer that rests while a mail waits for another attempt
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut office = Office::open(folder.path(), [down()]);
+    office.mailer.send(tripped(1));
+    office.next().await;
+    office.mailer.rest().await;
+    office.mailer.send(tripped(2));
+    // when another process sends what waits, and more
+    let other = Office::open(folder.path(), []);
+    other.mailer.send(tripped(3));
+    assert_eq!(other.close().await.len(), 2);
+    // then the mailer has sent nothing meanwhile, and goes on with what it was told itself
+    assert!(office.offered.try_recv().is_err(), "it doesn't rest");
+    office.mailer.go_on();
+    let subject = office.next().await.1.id;
+    let told = office.close().await;
+    assert!(told.is_empty(), "what the other sent is sent again: {told:?}");
+    let known = Outbox::open(folder.path().to_owned(), 4).expect("an outbox");
+    assert_eq!((known.len(), files(&folder.path().join("sent")).len()), (0, 3));
+    assert!(files(&folder.path().join("sent")).iter().any(|file| file.contains(&subject)));
+}
+
+#[tokio::test(start_paused = true)]
 async fn attempts_come_at_doubling_intervals_up_to_the_cap() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut office = Office::open(folder.path(), [down(), down(), down(), down(), answered(Step::Login, 535)]);
