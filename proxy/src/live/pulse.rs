@@ -34,8 +34,12 @@ impl Pulse {
     /// Answers for a data-plane core, in that core's own runtime, as often as it is asked. Goes on for ever.
     pub async fn answer_for(&self, core: usize) {
         let mut asked = self.asked.subscribe();
-        while asked.changed().await.is_ok() {
+        loop {
+            // The first time unasked: the question may have come before there was anybody to hear it.
             self.cores[core].0.store(true, Ordering::Relaxed);
+            if asked.changed().await.is_err() {
+                return;
+            }
         }
     }
 
@@ -67,15 +71,18 @@ mod tests {
         let pulse = Arc::new(Pulse::new(2));
         let answering = Arc::clone(&pulse);
         let core = tokio::spawn(async move { answering.answer_for(0).await });
-        while pulse.asked.receiver_count() == 0 {
-            tokio::task::yield_now().await;
+        let hear = async || {
+            while !pulse.cores[0].0.load(Ordering::Relaxed) {
+                tokio::task::yield_now().await;
+            }
+        };
+        // a question from before there was anybody, and the next one
+        for _ in 0..2 {
+            pulse.ask();
+            pulse.control_goes_on();
+            hear().await;
+            assert_eq!(pulse.silent().as_deref(), Some("core 1"));
         }
-        pulse.ask();
-        pulse.control_goes_on();
-        while !pulse.cores[0].0.load(Ordering::Relaxed) {
-            tokio::task::yield_now().await;
-        }
-        assert_eq!(pulse.silent().as_deref(), Some("core 1"));
         core.abort();
         let _it_was_told_to = core.await;
         pulse.ask();
