@@ -1,20 +1,24 @@
-//! Wiring: which rooms run on which threads, and how they start, reload, drain and end.
+//! Wiring: which rooms run on which threads, and how they start, reload, drain and end. `daemon/serve.rs` is the
+//! process around it, `daemon/handover/` how a new one takes over from it.
 //!
 //! The data plane has threads of its own; everything else shares one small runtime.
 //! May know all rooms.
 
+mod handover;
+mod serve;
+mod watchdog;
+
 use std::net::SocketAddr;
-use std::path::Path;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderValue;
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::sync::{mpsc, watch};
+use tokio::task::{AbortHandle, JoinHandle, JoinSet};
 use tokio::time::Instant;
 
-use crate::admin::{self, Access, AdminState};
+use crate::admin::{self, Access, AdminState, Replacing};
 use crate::config;
 use crate::control::alert::rules::watch_rules;
 use crate::control::alert::{Mailer, Metrics as MailMetrics};
@@ -24,20 +28,27 @@ use crate::control::rollout::Driver;
 use crate::control::slow;
 use crate::control::sync::Sync;
 use crate::control::verdict::Court;
-use crate::dataplane::DataPlane;
+use crate::dataplane::{DataPlane, Farewell, Given};
 use crate::live::metrics::LiveMetrics;
 use crate::live::{Health, Live};
 use crate::model::spec::{ListenerSpec, Spec};
 use crate::model::split::Arm;
-use crate::store;
+use crate::store::{self, Store, StoreError};
 use crate::telemetry::metrics::Registry;
-use crate::trust;
+pub use serve::serve;
 
 /// How long the start waits for the first health checks, so that the first requests find
 /// endpoints that are known to be healthy.
 const FIRST_CHECKS: Duration = Duration::from_secs(2);
-/// How often the files of certificates are read, to see whether they changed.
-const CERTIFICATE_LOOK: Duration = Duration::from_secs(5);
+/// How long a mail that is being sent may hold up a new process. One that takes longer may be sent twice.
+const LAST_MAIL: Duration = Duration::from_secs(3);
+
+/// Sockets that were opened for this process by another one.
+#[derive(Debug, Default)]
+struct Inheritance {
+    listeners: Vec<Given>,
+    admin: Option<admin::Inherited>,
+}
 
 /// A running serin.
 #[derive(Debug)]
@@ -45,10 +56,17 @@ pub struct Daemon {
     live: Arc<Live>,
     spec: watch::Sender<Arc<Spec>>,
     access: Arc<Access>,
+    store: Arc<dyn Store>,
+    mailer: Mailer,
     data_plane: DataPlane,
     admin_address: Option<SocketAddr>,
-    /// Dropped last: the admin API answers until the drain is over.
+    /// Its address as it was asked for, and its socket, for a process that takes over.
+    admin_socket: (String, OwnedFd),
+    /// What acts for the whole fleet, or tells people: never two processes of one proxy at a time.
+    acting: Vec<AbortHandle>,
+    /// The admin API answers until the drain is over.
     stop_admin: watch::Sender<bool>,
+    admin: JoinHandle<()>,
     tasks: JoinSet<()>,
 }
 
@@ -58,6 +76,11 @@ impl Daemon {
     /// # Errors
     /// When an address is taken, the state file or the outbox can't be used, or the tokens can't be read.
     pub async fn start(spec: Spec) -> anyhow::Result<Self> {
+        Ok(Self::start_with(spec, Inheritance::default()).await?.0)
+    }
+
+    /// As [`Daemon::start`], with sockets that are open already. Gives also the wishes for a process that takes over.
+    async fn start_with(spec: Spec, inheritance: Inheritance) -> anyhow::Result<(Self, mpsc::Receiver<Replacing>)> {
         let name = config::host_name();
         let spec = Arc::new(spec);
         let cores = match spec.threads {
@@ -68,8 +91,9 @@ impl Daemon {
         let (live, reports) = Live::new(cores);
         registry.register(LiveMetrics::new(Arc::clone(&live))?)?;
         let access = Arc::new(Access::load(spec.admin.tokens_file.as_deref())?);
-        let admin_socket = admin::bind(&spec.admin).await?;
-        let admin_address = admin_socket.tcp_address();
+        let admin_bound = admin::adopt(&spec.admin, inheritance.admin).await?;
+        let admin_address = admin_bound.tcp_address();
+        let admin_socket = (admin::address_of(&spec.admin), admin_bound.share()?);
         let store = store::open(&spec.store)?;
         let mail_metrics = MailMetrics::register(registry.inner())?;
         let (mailer, post) = Mailer::start(spec.email.clone(), spec.outbox.clone(), name.clone(), mail_metrics)?;
@@ -85,26 +109,45 @@ impl Daemon {
         tasks.spawn(sync.run());
         let driver = Driver::new(Arc::clone(&live), Arc::clone(&store), mailer.clone(), name.clone());
         let holder = driver.holder().to_owned();
-        tasks.spawn(Autoscaler::new(Arc::clone(&live), Arc::clone(&store), name.clone(), holder).run());
-        tasks.spawn(driver.run(published.clone()));
+        let acting = vec![
+            tasks.spawn(Autoscaler::new(Arc::clone(&live), Arc::clone(&store), name.clone(), holder).run()),
+            tasks.spawn(driver.run(published.clone())),
+            tasks.spawn(watch_rules(Arc::clone(&live), mailer.clone())),
+        ];
         tasks.spawn(health::run(Arc::clone(&live), published.clone()));
         tasks.spawn(slow::learn(Arc::clone(&live)));
-        tasks.spawn(watch_rules(Arc::clone(&live), mailer));
         first_checks(&live).await;
-        let data_plane = DataPlane::start(&spec, &live)?;
+        let data_plane = DataPlane::start(&spec, &live, inheritance.listeners)?;
 
         let (stop_admin, stopped) = watch::channel(false);
+        let (upgrades, wishes) = mpsc::channel(1);
         let state = AdminState {
             live: Arc::clone(&live),
-            store,
+            store: Arc::clone(&store),
             registry,
             proxy_name: name,
             access: Arc::clone(&access),
             published,
             ofrep_rate: spec.admin.ofrep_rate,
+            upgrades,
         };
-        tasks.spawn(serve_admin(admin_socket, state, stopped));
-        Ok(Self { live, spec: spec_sender, access, data_plane, admin_address, stop_admin, tasks })
+        let admin = tokio::spawn(serve_admin(admin_bound, state, stopped));
+        let spec = spec_sender;
+        let daemon = Self {
+            live,
+            spec,
+            access,
+            store,
+            mailer,
+            data_plane,
+            admin_address,
+            admin_socket,
+            acting,
+            stop_admin,
+            admin,
+            tasks,
+        };
+        Ok((daemon, wishes))
     }
 
     /// Where each listener listens, by name.
@@ -158,15 +201,50 @@ impl Daemon {
         Ok(())
     }
 
-    /// Fails readiness, takes no new connections, lets running requests finish, ends.
-    pub async fn drain(mut self) {
+    /// Lets a process that is to take over have the files. Until [`Daemon::take_back`] nothing is written and no mail
+    /// is sent; requests are served all the same.
+    ///
+    /// # Errors
+    /// When they can't be written to the end.
+    async fn give_up(&self) -> Result<(), StoreError> {
+        if tokio::time::timeout(LAST_MAIL, self.mailer.rest()).await.is_err() {
+            tracing::warn!("A mail is still being sent: it may be sent twice");
+        }
+        self.store.give_up().await
+    }
+
+    /// Has the files again, from a process that is gone.
+    async fn take_back(&self) {
+        match self.store.take_back().await {
+            Ok(()) => self.mailer.go_on(),
+            Err(error) => tracing::error!(%error, "The files can't be taken back: nothing is written any more"),
+        }
+    }
+
+    /// Fails readiness, asks clients to go, takes no new connections after the time of grace, lets running requests
+    /// finish, ends.
+    pub async fn drain(self) {
+        let grace = self.spec.borrow().drain_grace;
+        self.end(Farewell { grace, lingers: false }).await;
+    }
+
+    /// Ends what it has, while another process serves in its place.
+    async fn make_way(self) {
+        self.acting.iter().for_each(AbortHandle::abort);
+        // What comes now is the other's to answer.
+        self.stop_admin.send_replace(true);
+        self.end(Farewell { grace: Duration::ZERO, lingers: true }).await;
+    }
+
+    async fn end(mut self, farewell: Farewell) {
         self.live.start_draining();
         tracing::info!("Draining");
-        let data_plane = self.data_plane;
-        if tokio::task::spawn_blocking(move || data_plane.drain()).await.is_err() {
-            tracing::error!("The drain panicked");
-        }
+        self.data_plane.drain(farewell).await;
         self.stop_admin.send_replace(true);
+        // It lets its requests finish, and cuts what takes too long by itself.
+        if self.admin.await.is_err() {
+            tracing::error!("The admin API had panicked");
+        }
         self.tasks.shutdown().await;
         tracing::info!("Ended");
     }
@@ -213,62 +291,4 @@ fn without_certificates(spec: &Spec) -> Vec<(ListenerSpec, Option<Option<HeaderV
         (ListenerSpec { tls: None, ..listener.clone() }, hsts)
     };
     spec.listeners.iter().map(plain).collect()
-}
-
-/// Each connection is a file descriptor: takes as many as the system lets this process have.
-fn raise_file_limit() {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let limit = getrlimit(Resource::Nofile);
-    let wanted = Rlimit { current: limit.maximum, maximum: limit.maximum };
-    if limit.current != limit.maximum && setrlimit(Resource::Nofile, wanted).is_err() {
-        tracing::warn!(limit = limit.current, "The limit of open files can't be raised");
-    }
-}
-
-/// A configuration, and what is remarkable about it. What its services need for TLS with their endpoints can be used.
-fn load(path: &Path) -> anyhow::Result<(Spec, Vec<config::Note>)> {
-    let loaded = config::load(path)?;
-    trust::examine(&loaded.0)?;
-    Ok(loaded)
-}
-
-/// Runs the daemon until SIGTERM or SIGINT; SIGHUP reloads the configuration from `path`.
-///
-/// # Errors
-/// When the daemon can't start.
-pub async fn serve(path: &Path) -> anyhow::Result<()> {
-    let (spec, notes) = load(path)?;
-    for note in notes {
-        tracing::warn!("{}: {note}", path.display());
-    }
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut hang_up = signal(SignalKind::hangup())?;
-    raise_file_limit();
-    let daemon = Daemon::start(spec).await?;
-    for (name, address) in daemon.listeners() {
-        tracing::info!(listener = name, %address, "Listening");
-    }
-    let mut look = tokio::time::interval(CERTIFICATE_LOOK);
-    let mut readable = true;
-    loop {
-        tokio::select! {
-            _ = terminate.recv() => break,
-            _ = interrupt.recv() => break,
-            _ = look.tick() => {
-                let renewed = daemon.renew_certificates();
-                if let (true, Err(error)) = (readable, &renewed) {
-                    let error = error as &dyn std::error::Error;
-                    tracing::warn!(error, "Certificates can't be read again: those in use stay");
-                }
-                readable = renewed.is_ok();
-            }
-            _ = hang_up.recv() => match load(path) {
-                Ok((spec, _)) => daemon.reload(spec),
-                Err(error) => tracing::error!("The new configuration is refused, the old one stays:\n{error}"),
-            },
-        }
-    }
-    daemon.drain().await;
-    Ok(())
 }

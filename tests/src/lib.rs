@@ -10,6 +10,7 @@
 //! the same for HTTP/2.
 //! [`hosts`] are whole systems that playbooks provision; the tests that need them are in `fleet/`.
 //! [`nginx`] and [`haproxy`] are what stands behind serin, or before it, elsewhere.
+//! [`soak`] changes everything under users who ask without a break.
 //! [`callgrind`] counts what a request costs the daemon.
 //! [`verdict_report`] needs none of these: it simulates what the verdict promises.
 //! The tests are in `suite/`. Harness code returns errors with all they need to be
@@ -35,6 +36,7 @@ pub mod redis;
 pub mod scene;
 pub mod serin;
 pub mod smtp;
+pub mod soak;
 pub mod standin;
 pub mod traffic;
 pub mod verdict_report;

@@ -1,13 +1,15 @@
 //! A child process of a test: started, watched, signalled by its id, and gone when the test is.
 
 use std::fs::{self, File};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
-use rustix::process::{Pid, kill_process};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, kill_process, pidfd_open, pidfd_send_signal};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
@@ -84,6 +86,11 @@ impl Process {
         Ok(line.trim_end().to_owned())
     }
 
+    /// The child's id.
+    pub fn id(&self) -> u32 {
+        self.pid.as_raw_nonzero().get().cast_unsigned()
+    }
+
     /// The status with which the child ended, if it has.
     pub fn exited(&self) -> Option<ExitStatus> {
         self.child().try_wait().ok().flatten()
@@ -156,6 +163,49 @@ impl Drop for Process {
                 eprintln!("its files are kept in {}", dir.keep().display());
             }
         }
+    }
+}
+
+/// A process that a child of the test started, to outlive it. Killed when dropped.
+#[derive(Debug)]
+pub struct Heir {
+    pid: Pid,
+    /// What names this very process, also once its id is another's.
+    handle: OwnedFd,
+}
+
+impl Heir {
+    /// The process of this id, which must run.
+    ///
+    /// # Errors
+    /// When it doesn't.
+    pub fn of(id: u32) -> anyhow::Result<Self> {
+        let pid = Pid::from_raw(id.cast_signed()).context("no process has this id")?;
+        let handle = pidfd_open(pid, PidfdFlags::empty()).with_context(|| format!("process {id} doesn't run"))?;
+        Ok(Self { pid, handle })
+    }
+
+    /// Its id.
+    pub fn id(&self) -> u32 {
+        self.pid.as_raw_nonzero().get().cast_unsigned()
+    }
+
+    /// Sends a signal. Nothing happens if it has ended.
+    pub fn signal(&self, signal: Signal) {
+        let _ended = pidfd_send_signal(&self.handle, signal);
+    }
+
+    /// Whether it runs.
+    pub fn is_alive(&self) -> bool {
+        // Its handle is readable once it has ended.
+        let mut handle = [PollFd::new(&self.handle, PollFlags::IN)];
+        matches!(poll(&mut handle, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })), Ok(0))
+    }
+}
+
+impl Drop for Heir {
+    fn drop(&mut self) {
+        self.signal(Signal::KILL);
     }
 }
 

@@ -9,6 +9,7 @@ use std::fs;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Output};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -20,7 +21,7 @@ use tokio::time::{Instant, sleep};
 use toml::{Table, Value as Toml};
 
 use crate::client::{Client, Reply};
-use crate::process::{Build, Process, Signal, serin_binary};
+use crate::process::{Build, Heir, Process, Signal, serin_binary};
 
 /// How long the daemon may take to be ready.
 const READY: Duration = Duration::from_secs(60);
@@ -35,6 +36,8 @@ const TRIES: usize = 5;
 #[derive(Debug)]
 pub struct Serin {
     process: Process,
+    /// The processes that have taken over, the one that serves last.
+    heirs: Mutex<Vec<Heir>>,
     program: Program,
     place: Place,
 }
@@ -84,7 +87,8 @@ impl Serin {
             tries += 1;
             let place = Place::reserve()?;
             place.write(config)?;
-            let serin = Self { process: place.launch(&program)?, program: program.clone(), place };
+            let process = place.launch(&program)?;
+            let serin = Self { process, heirs: Mutex::default(), program: program.clone(), place };
             match serin.wait_ready().await {
                 Ok(()) => return Ok(serin),
                 Err(_) if tries < TRIES && serin.lost_its_port() => {}
@@ -200,12 +204,74 @@ impl Serin {
         self.place.write(config)
     }
 
-    /// Sends a signal: HUP reloads, USR2 upgrades.
+    /// Sends a signal to the process that the test started, also if another one has taken over.
     ///
     /// # Errors
     /// When the system refuses.
     pub fn signal(&self, signal: Signal) -> anyhow::Result<()> {
         self.process.signal(signal)
+    }
+
+    /// Has the program on disk take over. From then on signals go to the new process.
+    ///
+    /// # Errors
+    /// When none takes over: with the reason.
+    pub async fn upgrade(&self) -> anyhow::Result<u32> {
+        let reply = self.operator().deadline(READY).post_json("/v1/upgrade", &json!({})).await?;
+        accepted(&reply)?;
+        let id = reply.json()?["process"].as_u64().and_then(|id| u32::try_from(id).ok()).context("a process")?;
+        self.heirs().push(Heir::of(id)?);
+        Ok(id)
+    }
+
+    /// As [`Serin::upgrade`], by a signal.
+    ///
+    /// # Errors
+    /// When nobody has taken over after a while.
+    pub async fn upgrade_by_signal(&self) -> anyhow::Result<u32> {
+        let before = self.serving();
+        self.send_to_serving(Signal::USR2)?;
+        let end = Instant::now() + READY;
+        let id = loop {
+            let state: Option<Value> = match self.ask("/readyz").await {
+                Ok(reply) if reply.status == 200 => reply.json().ok(),
+                _ => None,
+            };
+            match state.and_then(|state| state["process"].as_u64()).and_then(|id| u32::try_from(id).ok()) {
+                Some(id) if id != before => break id,
+                _ if Instant::now() > end => bail!("nobody has taken over:\n{}", self.process.log_tail()),
+                _ => sleep(Duration::from_millis(5)).await,
+            }
+        };
+        self.heirs().push(Heir::of(id)?);
+        Ok(id)
+    }
+
+    /// The id of the process that serves.
+    pub fn serving(&self) -> u32 {
+        self.heirs().last().map_or_else(|| self.process.id(), Heir::id)
+    }
+
+    /// Sends a signal to the process that serves: HUP reloads, USR2 upgrades.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn send_to_serving(&self, signal: Signal) -> anyhow::Result<()> {
+        match self.heirs().last() {
+            Some(heir) => heir.signal(signal),
+            None => self.process.signal(signal)?,
+        }
+        Ok(())
+    }
+
+    /// How many processes of it run: the one that serves, and those that still end what they have.
+    pub fn processes(&self) -> usize {
+        let heirs = self.heirs().iter().filter(|heir| heir.is_alive()).count();
+        heirs + usize::from(self.process.exited().is_none())
+    }
+
+    fn heirs(&self) -> MutexGuard<'_, Vec<Heir>> {
+        self.heirs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Asks it to drain and end, and waits for that.
@@ -329,6 +395,8 @@ impl Place {
         let (http, admin) = (self.http.to_string(), self.admin.to_string());
         let text = config.replace("@http@", &http).replace("@admin@", &admin).replace("@dir@", &dir);
         let mut table: Table = text.parse().context("the test's configuration is no TOML")?;
+        // Nobody balances load before a test's daemon, unless it says so.
+        put(&mut table, "runtime", "drain_grace", "0s");
         put(&mut table, "admin", "listen", &admin);
         put(&mut table, "admin", "tokens_file", &self.tokens().display().to_string());
         put(&mut table, "store", "url", "embedded");

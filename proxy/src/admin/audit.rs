@@ -55,6 +55,12 @@ impl Audit {
         self.keep(caller, what, Entry { service, endpoint, from, to, why, ..Entry::default() });
     }
 
+    /// Notes that this process is to be replaced.
+    pub(super) fn note_upgrade(&self, caller: &Caller, from: String, why: Option<String>) {
+        let to = "the program on disk".to_owned();
+        self.keep(caller, "upgrade", Entry { from, to, why, ..Entry::default() });
+    }
+
     /// Notes a change of flags.
     pub(super) fn note_flag(&self, caller: &Caller, note: FlagNote<'_>) {
         let FlagNote { what, flag, from, to, why } = note;

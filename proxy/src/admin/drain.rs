@@ -33,6 +33,8 @@ const WAIT: Duration = Duration::from_secs(60);
 const LONGEST_WAIT: Duration = Duration::from_secs(3_600);
 /// How much longer a drain waits for the end of tunnels that it cut.
 const CUT: Duration = Duration::from_secs(2);
+/// Endpoints that are named as those on which another drain has to wait.
+const NAMED: usize = 5;
 /// How often a drain tries anew when others change the same service at the same time.
 const TRIES: u32 = 5;
 
@@ -141,11 +143,25 @@ fn keep_floor(service: &ServiceView, arm: Arm, min_ready: Option<usize>) -> Resu
         return Ok(());
     }
     let detail = format!(
-        "draining it would leave {left} ready in the {arm} pool of {}, and {floor} must stay (min_ready): wait until \
+        "draining it would leave {left} ready in the {arm} pool of {}, and {floor} must stay (min_ready){}: wait until \
          others are ready, or ask with a lower min_ready",
-        service.spec.name
+        service.spec.name,
+        holders(service, arm)
     );
     Err(Problem::new(StatusCode::CONFLICT, detail))
+}
+
+/// Who is out of work already, in words: because of these the floor would break.
+fn holders(service: &ServiceView, arm: Arm) -> String {
+    let out: Vec<String> = service
+        .pools
+        .get(arm)
+        .iter()
+        .filter(|endpoint| !endpoint.is_ready())
+        .map(|endpoint| format!("{} is {}", endpoint.id, endpoint.state()))
+        .take(NAMED)
+        .collect();
+    if out.is_empty() { String::new() } else { format!("; {}", out.join(", ")) }
 }
 
 /// Waits until no data-plane core may pick the endpoint any more and what it has is done.
@@ -172,7 +188,11 @@ async fn finish(
             deadline += CUT;
         } else if Instant::now() >= deadline {
             let mut body = EndpointJson::of(known);
-            let left = if taken_in { format!("{} still in flight", body.in_flight) } else { NOT_TAKEN_IN.to_owned() };
+            let left = match (taken_in, body.tunnels) {
+                (false, _) => NOT_TAKEN_IN.to_owned(),
+                (true, 0) => format!("{} still in flight", body.in_flight),
+                (true, tunnels) => format!("{} still in flight, {tunnels} of them tunnels", body.in_flight),
+            };
             if on_timeout != OnTimeout::Fail {
                 body.note = Some(left);
                 return Ok(Json(body));

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::sync::Arc;
@@ -29,7 +30,27 @@ enum Listening {
     Unix(UnixListener),
 }
 
+/// A listening socket that another process opened, and shares.
+#[derive(Debug)]
+pub struct Inherited {
+    /// The address that it was opened for, as [`address_of`] writes it.
+    pub address: String,
+    /// The socket.
+    pub socket: OwnedFd,
+}
+
 impl Bound {
+    /// The same socket once more, to be shared with another process.
+    ///
+    /// # Errors
+    /// When there are no file descriptors left.
+    pub fn share(&self) -> io::Result<OwnedFd> {
+        match &self.0 {
+            Listening::Tcp(listener) => listener.as_fd().try_clone_to_owned(),
+            Listening::Unix(listener) => listener.as_fd().try_clone_to_owned(),
+        }
+    }
+
     /// The address over TCP, with the port the system chose; none over a unix socket.
     pub fn tcp_address(&self) -> Option<SocketAddr> {
         match &self.0 {
@@ -57,6 +78,28 @@ pub async fn bind(spec: &AdminSpec) -> Result<Bound, AdminError> {
             std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660)).map_err(wrong)?;
             Ok(Bound(Listening::Unix(listener)))
         }
+    }
+}
+
+/// Goes on with a socket that another process opened, if it is for the address that is asked for; else as [`bind`].
+///
+/// # Errors
+/// As [`bind`].
+pub async fn adopt(spec: &AdminSpec, inherited: Option<Inherited>) -> Result<Bound, AdminError> {
+    let address = address_of(spec);
+    let Some(inherited) = inherited.filter(|inherited| inherited.address == address) else { return bind(spec).await };
+    let adopted = match spec.listen {
+        AdminAddress::Tcp(_) => TcpListener::from_std(inherited.socket.into()).map(Listening::Tcp),
+        AdminAddress::Unix(_) => UnixListener::from_std(inherited.socket.into()).map(Listening::Unix),
+    };
+    adopted.map(Bound).map_err(|source| AdminError::Bind { address, source })
+}
+
+/// The address that is asked for, as people write it.
+pub fn address_of(spec: &AdminSpec) -> String {
+    match &spec.listen {
+        AdminAddress::Tcp(address) => address.to_string(),
+        AdminAddress::Unix(path) => name(path),
     }
 }
 

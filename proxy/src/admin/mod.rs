@@ -30,6 +30,7 @@ pub mod rollout_view;
 mod router;
 mod services;
 mod target;
+pub mod upgrade;
 pub mod view;
 mod weight;
 
@@ -40,14 +41,15 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use crate::live::Live;
 use crate::store::Store;
 use crate::telemetry::metrics::Registry;
 
 pub use auth::Access;
-pub use listen::{Bound, bind, serve};
+pub use listen::{Bound, Inherited, address_of, adopt, bind, serve};
+pub use upgrade::{Replaced, Replacing};
 
 /// Why the admin API couldn't start, or its tokens couldn't be read.
 #[derive(Debug, thiserror::Error)]
@@ -105,6 +107,8 @@ pub struct AdminState {
     pub published: watch::Receiver<u64>,
     /// Evaluations a second that OFREP gives; none = without limit.
     pub ofrep_rate: Option<NonZeroU32>,
+    /// Where wishes for a new process go; closed where nobody grants them.
+    pub upgrades: mpsc::Sender<Replacing>,
 }
 
 /// What every handler is given.

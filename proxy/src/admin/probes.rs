@@ -22,6 +22,9 @@ pub(super) struct ReadyJson {
     /// `ready`, `starting` or `draining`.
     state: &'static str,
     proxy: String,
+    /// The process that answers: during an upgrade there are two.
+    process: u32,
+    version: &'static str,
     snapshot_revision: u64,
     store: StoreJson,
 }
@@ -37,7 +40,8 @@ pub(super) async fn readyz(State(admin): State<Admin>) -> Response {
         (false, _) => (StatusCode::OK, "ready"),
     };
     let proxy = admin.state.proxy_name.clone();
-    let body = ReadyJson { state, proxy, snapshot_revision, store: StoreJson::of(live) };
+    let (process, version) = (std::process::id(), env!("CARGO_PKG_VERSION"));
+    let body = ReadyJson { state, proxy, process, version, snapshot_revision, store: StoreJson::of(live) };
     (status, Json(body)).into_response()
 }
 

@@ -13,7 +13,7 @@ use super::auth::Role;
 use super::problem::{Problem, no_such_method, no_such_path};
 use super::{
     Admin, alerts, audit, autoscale, circuit, drain, endpoints, events, flags, guard, ofrep, page, probes, rollout,
-    services, weight,
+    services, upgrade, weight,
 };
 
 /// A path and method, and what answers there.
@@ -91,6 +91,7 @@ pub(super) fn routes() -> Vec<Route> {
         route(Get, "/v1/audit", Viewer, audit::list),
         route(Get, "/v1/events", Viewer, events::listen),
         route(Post, "/v1/alerts", Deployer, alerts::receive),
+        route(Post, "/v1/upgrade", Operator, upgrade::upgrade),
         route(Get, ENDPOINTS, Viewer, endpoints::list),
         route(Get, ENDPOINT, Viewer, endpoints::get),
         route(Put, ENDPOINT, Deployer, endpoints::put),

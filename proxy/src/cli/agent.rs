@@ -1,8 +1,6 @@
 //! `serin agent`: the agent, from its configuration to its farewell.
 
-use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::net::UnixDatagram;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -21,6 +19,7 @@ use crate::config;
 use crate::model::agent::AgentSpec;
 use crate::store::registry::{Entry, registry};
 use crate::telemetry::log;
+use crate::telemetry::supervisor::Supervisor;
 
 /// The exit code of a configuration that is refused; `serin check` has the same.
 const REFUSED: u8 = 2;
@@ -120,7 +119,7 @@ struct Machine {
     complained: AtomicBool,
     path: String,
     version_file: Option<PathBuf>,
-    supervisor: Option<(UnixDatagram, PathBuf)>,
+    supervisor: Supervisor,
 }
 
 impl Machine {
@@ -129,17 +128,12 @@ impl Machine {
             Ok(Client::new(url.parse::<AdminUrl>()?, spec.token_file.as_deref())?)
         };
         let path = format!("{}/pools/{}/endpoints/{}", service_path(&spec.service), spec.arm, segment(&spec.id));
-        let supervisor = config::notify_socket().and_then(|path| {
-            let socket = UnixDatagram::unbound().ok()?;
-            socket.set_nonblocking(true).ok()?;
-            Some((socket, path))
-        });
         Ok(Self {
             proxies: spec.admin.iter().map(client).collect::<anyhow::Result<_>>()?,
             complained: AtomicBool::new(false),
             path,
             version_file: spec.version_file.clone(),
-            supervisor,
+            supervisor: Supervisor::at(config::notify_socket().as_deref()),
         })
     }
 }
@@ -168,20 +162,7 @@ impl Host for Machine {
     }
 
     fn notify(&self, state: &str) {
-        let Some((socket, path)) = &self.supervisor else { return };
-        if let Err(error) = send(socket, path, state.as_bytes()) {
-            tracing::debug!(%error, "The supervisor can't be told");
-        }
-    }
-}
-
-/// A name that begins with `@` isn't in the file system.
-fn send(socket: &UnixDatagram, path: &Path, bytes: &[u8]) -> std::io::Result<usize> {
-    use std::os::linux::net::SocketAddrExt as _;
-    use std::os::unix::net::SocketAddr;
-    match path.as_os_str().as_bytes().strip_prefix(b"@") {
-        Some(name) => socket.send_to_addr(bytes, &SocketAddr::from_abstract_name(name)?),
-        None => socket.send_to(bytes, path),
+        self.supervisor.tell(state);
     }
 }
 

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use super::client::{Client, ClientError, PATIENCE, segment};
 use super::render::Page;
 use super::{ClientCommand, CommandError, Endpoint, Spot, autoscale, flag, rollout};
+use crate::admin::Replaced;
 use crate::admin::view::{AuditJson, EndpointJson, ServiceJson, ServicesJson};
 use crate::model::span;
 use crate::model::split::Arm;
@@ -26,6 +27,9 @@ impl From<String> for Said {
         Self { text, code: 0 }
     }
 }
+
+/// How long a new process may take to take over, and to be given up.
+const TAKEOVER: Duration = Duration::from_secs(75);
 
 /// Asks what the command asks for; what comes back is what to print.
 pub(super) async fn answer(client: &Client, command: ClientCommand, colour: bool) -> Result<Said, CommandError> {
@@ -51,8 +55,15 @@ pub(super) async fn answer(client: &Client, command: ClientCommand, colour: bool
             show(client, "/v1/audit", json, |log: AuditJson| page.audit(&log, last)).await
         }
         ClientCommand::Endpoint(command) => endpoint(client, &page, command).await,
+        ClientCommand::Upgrade { reason } => upgrade(client, reason.as_deref()).await,
     };
     Ok(text?.into())
+}
+
+async fn upgrade(client: &Client, reason: Option<&str>) -> Result<String, ClientError> {
+    let body = json!({ "reason": reason });
+    let Replaced { process, version } = client.call(Method::POST, "/v1/upgrade", Some(&body), TAKEOVER).await?;
+    Ok(format!("process {process} (serin {version}) has taken over\n"))
 }
 
 pub(super) async fn show<T: DeserializeOwned>(

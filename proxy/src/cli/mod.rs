@@ -60,7 +60,7 @@ struct Reach {
 enum Command {
     /// Runs the daemon
     #[command(after_help = "\
-SIGHUP reads the configuration again, SIGTERM and SIGINT drain and end.
+SIGHUP reads the configuration again, SIGUSR2 has the program on disk take over, SIGTERM and SIGINT drain and end.
 Exit codes: 0 = ended, 1 = could not start, 2 = the configuration is refused.
 Examples:
   serin serve --config /etc/serin/serin.toml
@@ -130,6 +130,18 @@ Examples:
         /// The API's JSON instead of text
         #[arg(long)]
         json: bool,
+    },
+    /// Has the program on disk take over from the daemon, without losing a request
+    #[command(after_help = "\
+Starts the program again as the daemon was started, and waits until the new process serves. If it can't, the old one
+serves on. SIGUSR2 to the daemon does the same.
+Exit codes: 0 = a new process has taken over, 1 = the old one serves on.
+Example:
+  serin upgrade --admin unix:/run/serin/admin.sock --reason '0.2.1'")]
+    Upgrade {
+        /// Why, for the audit log
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
     },
     /// Sets the percent of users that the canary gets
     #[command(after_help = "\

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -87,11 +87,6 @@ pub fn version_of(path: &Path) -> Option<String> {
     let text = std::fs::read_to_string(path).ok()?;
     let line = text.lines().next().unwrap_or_default().trim();
     (!line.is_empty()).then(|| line.to_owned())
-}
-
-/// Where systemd wants to hear how its service is doing, if it does.
-pub fn notify_socket() -> Option<PathBuf> {
-    std::env::var_os("NOTIFY_SOCKET").filter(|path| !path.is_empty()).map(PathBuf::from)
 }
 
 fn spec(raw: &RawFile, findings: &mut Findings<'_>) -> AgentSpec {

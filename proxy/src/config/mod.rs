@@ -15,6 +15,7 @@ mod redis_url;
 mod secrets;
 mod source;
 mod suggest;
+mod surroundings;
 #[cfg(test)]
 mod tests;
 mod units;
@@ -27,10 +28,11 @@ use std::sync::Arc;
 use crate::model::spec::{ServiceSpec, Spec};
 use crate::model::tls::FileContent;
 
-pub use agent::{load_agent, notify_socket, parse_agent, version_of};
+pub use agent::{load_agent, parse_agent, version_of};
 use findings::Findings;
 use raw::RawConfig;
 use source::Source;
+pub use surroundings::{HANDOVER, OF_THIS_PROCESS, notify_socket, socket_names, takes_over, watchdog};
 
 /// Why a configuration can't be used. Never holds a secret of the file.
 #[derive(Debug, thiserror::Error)]

@@ -53,6 +53,7 @@ pub(super) struct RawConfig {
 pub(super) struct RawRuntime {
     pub(super) threads: Value,
     pub(super) drain: Value,
+    pub(super) drain_grace: Value,
 }
 
 /// `[admin]`

@@ -105,6 +105,7 @@ impl Sync {
                 }
             };
             self.follow(&changed).await;
+            self.live.pulse().control_goes_on();
         }
     }
 

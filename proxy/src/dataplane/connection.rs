@@ -11,14 +11,15 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::Version;
-use http::header::HeaderMap;
+use http::header::{CONNECTION, HeaderMap, HeaderValue};
+use http::{Response, StatusCode, Version};
 use hyper::server::conn::http1::{self, Parts};
 use hyper::service::service_fn;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tokio_rustls::Accept;
 
+use super::body::Body;
 use super::clock::{Alarm, deadline};
 use super::core::Core;
 use super::handle::handle;
@@ -446,7 +447,11 @@ async fn talk(socket: Socket) -> State {
         service_fn(move |request| {
             // Before its first poll already: what was taken off the wire is never parked away.
             downstream.phase.set(Phase::Busy);
-            handle(Rc::clone(&downstream), request)
+            let downstream = Rc::clone(&downstream);
+            async move {
+                let core = Rc::clone(&downstream.core);
+                handle(downstream, request).await.map(|response| dismiss(&core, response))
+            }
         })
     };
     let mut told = core.draining.get();
@@ -494,6 +499,15 @@ async fn talk(socket: Socket) -> State {
             State::Ended
         }
     }
+}
+
+/// Has the client come back by another connection, if serin is leaving. Who isn't told so in the answer may send the
+/// next request while this end closes: so whoever is told is let go, and nobody else.
+fn dismiss(core: &Core, mut response: Response<Body>) -> Response<Body> {
+    if core.leaving.get() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
 }
 
 /// What came first, and what came next.

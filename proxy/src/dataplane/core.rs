@@ -32,7 +32,10 @@ pub(crate) struct Core {
     pub(crate) pool: Rc<Pool>,
     pub(crate) secured: Secured,
     pub(crate) clock: Rc<Clock>,
-    /// Whether connections shall end after the request at hand.
+    /// Whether answers ask clients to come back by another connection. Those that wait for a request stay open until
+    /// they had one, so that none is lost on its way.
+    pub(crate) leaving: Cell<bool>,
+    /// Whether connections shall end after the request at hand, and at once where there is none.
     pub(crate) draining: Cell<bool>,
     /// Where a write puts its parts together; nobody holds it for longer than that.
     pub(crate) scratch: RefCell<Vec<u8>>,
@@ -61,6 +64,7 @@ impl Core {
             pool: Rc::default(),
             secured: Secured::default(),
             clock: Clock::new(),
+            leaving: Cell::new(false),
             draining: Cell::new(false),
             scratch: RefCell::default(),
             first_bytes: RefCell::default(),

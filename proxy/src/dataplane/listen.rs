@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::connection::Serving;
@@ -35,6 +35,33 @@ pub struct ListenError {
     source: io::Error,
 }
 
+/// A listening socket that somebody else opened for this process.
+#[derive(Debug)]
+pub struct Given {
+    /// The name of the listener that it was opened for; none where nobody says.
+    pub name: Option<String>,
+    /// The address that was asked for, which may leave the port open.
+    pub address: SocketAddr,
+    /// The socket.
+    pub socket: std::net::TcpListener,
+}
+
+impl Given {
+    /// Whether it was opened for this listener: for its address, or under its name where an address doesn't decide.
+    fn is_for(&self, spec: &ListenerSpec) -> bool {
+        let has_its_name = self.name.as_ref().is_some_and(|name| *name == spec.name);
+        if spec.address.port() == 0 { has_its_name } else { self.address == spec.address }
+    }
+}
+
+/// A listener's sockets, with what all cores know of it.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    pub(crate) address: SocketAddr,
+    pub(crate) sockets: Vec<std::net::TcpListener>,
+    listener: Arc<Listener>,
+}
+
 /// A listener's socket for one core, not yet part of that core's runtime.
 #[derive(Debug)]
 pub(crate) struct BoundListener {
@@ -54,24 +81,50 @@ struct Listener {
     crowd: Option<Arc<Crowd>>,
 }
 
-/// Opens a listener once for each core. Port 0 is resolved by the first and shared by the rest.
+/// Opens a listener once for each core, or takes the sockets that it was given. Port 0 is resolved by the first and
+/// shared by the rest.
 pub(crate) fn bind(
     spec: &ListenerSpec,
     acceptor: Option<&Arc<Acceptor>>,
     cores: usize,
-) -> Result<(SocketAddr, Vec<BoundListener>), ListenError> {
+    given: &mut Vec<Given>,
+) -> Result<Opened, ListenError> {
     let failed = |source| ListenError { name: spec.name.clone(), address: spec.address, source };
-    let first = open(spec.address).map_err(failed)?;
-    let address = first.local_addr().map_err(failed)?;
-    let crowd = spec.max_connections_per_client.map(|limit| Crowd::new(limit, spec.max_connections));
-    let (spec_of_all, acceptor) = (Arc::new(spec.clone()), acceptor.cloned());
-    let listener = Arc::new(Listener { spec: spec_of_all, acceptor, open: Arc::default(), crowd });
-    let bound = |socket| BoundListener { listener: Arc::clone(&listener), socket };
-    let mut listeners = vec![bound(first)];
-    for _ in 1..cores {
-        listeners.push(bound(open(address).map_err(failed)?));
+    let mut sockets: Vec<_> = given.extract_if(.., |given| given.is_for(spec)).map(|given| given.socket).collect();
+    let was_given = !sockets.is_empty();
+    sockets.iter().try_for_each(prepare).map_err(failed)?;
+    if !was_given {
+        sockets.push(open(spec.address).map_err(failed)?);
     }
-    Ok((address, listeners))
+    let address = sockets[0].local_addr().map_err(failed)?;
+    if !was_given {
+        let more: io::Result<Vec<_>> = (1..cores).map(|_| open(address)).collect();
+        sockets.extend(more.map_err(failed)?);
+    }
+    let crowd = spec.max_connections_per_client.map(|limit| Crowd::new(limit, spec.max_connections));
+    let (spec, acceptor) = (Arc::new(spec.clone()), acceptor.cloned());
+    let listener = Arc::new(Listener { spec, acceptor, open: Arc::default(), crowd });
+    Ok(Opened { address, sockets, listener })
+}
+
+impl Opened {
+    /// Deals the sockets out: each is served by a core at least, and each core serves one at least. A queue that
+    /// nobody takes from would keep its clients waiting, so none is closed, and none is opened beside those that
+    /// another process shares.
+    pub(crate) fn deal(&self, cores: usize) -> io::Result<Vec<Vec<BoundListener>>> {
+        let mut dealt: Vec<Vec<BoundListener>> = (0..cores).map(|_| Vec::new()).collect();
+        for turn in 0..cores.max(self.sockets.len()) {
+            let socket = self.sockets[turn % self.sockets.len()].try_clone()?;
+            dealt[turn % cores].push(BoundListener { listener: Arc::clone(&self.listener), socket });
+        }
+        Ok(dealt)
+    }
+}
+
+/// Makes a socket that was given one like those that are opened here.
+fn prepare(socket: &std::net::TcpListener) -> io::Result<()> {
+    socket.set_nonblocking(true)?;
+    SockRef::from(socket).set_tcp_nodelay(true)
 }
 
 fn open(address: SocketAddr) -> io::Result<std::net::TcpListener> {

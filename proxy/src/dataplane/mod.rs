@@ -38,7 +38,7 @@ mod transport;
 mod tunnel;
 mod upstream;
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -53,21 +53,47 @@ use crate::live::Live;
 use crate::model::spec::{ListenerSpec, Spec};
 use crate::model::tls::TlsSpec;
 use crate::telemetry;
-use listen::BoundListener;
-pub use listen::ListenError;
+use listen::{BoundListener, Opened};
+pub use listen::{Given, ListenError};
 
 /// How often a draining core looks whether its connections have ended.
 const DRAIN_LOOK: Duration = Duration::from_millis(20);
 
+/// How far the data plane is on its way out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Stage {
+    /// Not at all.
+    Serving,
+    /// New connections are taken; answers ask clients to come back by another connection.
+    Leaving,
+    /// Nothing new is taken; connections that wait for a request may still have one.
+    Lingering,
+    /// Connections end with the request at hand.
+    Closing,
+}
+
+/// How the data plane ends.
+#[derive(Clone, Copy, Debug)]
+pub struct Farewell {
+    /// For how long new connections are taken while clients are asked to go: whoever balances load before serin needs
+    /// this time to notice.
+    pub grace: Duration,
+    /// Whether connections that wait for a request stay open for one more, as long as the drain lasts: where another
+    /// process serves at the same address, that costs nothing and loses no request that is under way to this one.
+    pub lingers: bool,
+}
+
 /// The running data plane.
 #[derive(Debug)]
 pub struct DataPlane {
+    /// By name, with the address that was asked for.
+    listeners: Vec<(String, SocketAddr, Opened)>,
     addresses: Vec<(String, SocketAddr)>,
     /// Of the listeners with TLS, by name.
     acceptors: Vec<(String, Arc<Acceptor>)>,
     live: Arc<Live>,
     threads: Vec<JoinHandle<()>>,
-    stop: watch::Sender<bool>,
+    stage: watch::Sender<Stage>,
 }
 
 /// Why the data plane can't start.
@@ -76,6 +102,9 @@ pub enum StartError {
     /// A listener can't be opened.
     #[error(transparent)]
     Listen(#[from] ListenError),
+    /// A listening socket can't be shared by several threads.
+    #[error("a listening socket can't be shared by threads: are there file descriptors left?")]
+    Share(#[source] std::io::Error),
     /// A listener's certificates can't be used.
     #[error("the TLS of listener `{listener}` can't be used: {source}")]
     Tls {
@@ -90,32 +119,42 @@ pub enum StartError {
 }
 
 impl DataPlane {
-    /// Opens the listeners and starts one thread for each core of `live`.
+    /// Opens the listeners, or takes the sockets that they were given, and starts one thread for each core of `live`.
     ///
     /// # Errors
     /// When a listener can't be opened or a thread can't be started.
-    pub fn start(spec: &Spec, live: &Arc<Live>) -> Result<Self, StartError> {
+    pub fn start(spec: &Spec, live: &Arc<Live>, mut given: Vec<Given>) -> Result<Self, StartError> {
         let cores = live.cores();
         let mut by_core: Vec<Vec<BoundListener>> = (0..cores).map(|_| Vec::new()).collect();
-        let (mut addresses, mut acceptors) = (Vec::new(), Vec::new());
+        let (mut listeners, mut acceptors) = (Vec::new(), Vec::new());
         for listener in &spec.listeners {
             let acceptor = listener.tls.as_ref().map(|tls| begin_tls(listener, tls, live)).transpose()?;
-            let (address, sockets) = listen::bind(listener, acceptor.as_ref(), cores)?;
-            acceptors.extend(acceptor.map(|acceptor| (listener.name.clone(), acceptor)));
-            addresses.push((listener.name.clone(), address));
-            for (own, socket) in by_core.iter_mut().zip(sockets) {
-                own.push(socket);
+            let opened = listen::bind(listener, acceptor.as_ref(), cores, &mut given)?;
+            for (own, sockets) in by_core.iter_mut().zip(opened.deal(cores).map_err(StartError::Share)?) {
+                own.extend(sockets);
             }
+            acceptors.extend(acceptor.map(|acceptor| (listener.name.clone(), acceptor)));
+            listeners.push((listener.name.clone(), listener.address, opened));
         }
-        let (stop, stopped) = watch::channel(false);
+        for unwanted in given {
+            tracing::warn!(address = %unwanted.address, "A socket was given that no listener asks for: it is not used");
+        }
+        let (stage, staged) = watch::channel(Stage::Serving);
         let mut threads = Vec::new();
         for (id, listeners) in by_core.into_iter().enumerate() {
-            let (live, stopped, drain) = (Arc::clone(live), stopped.clone(), spec.drain);
+            let (live, staged, drain) = (Arc::clone(live), staged.clone(), spec.drain);
             let thread = std::thread::Builder::new().name(format!("serin-core-{id}"));
-            let body = move || run_core(id, live, listeners, stopped, drain);
+            let body = move || run_core(id, live, listeners, staged, drain);
             threads.push(thread.spawn(body).map_err(StartError::Thread)?);
         }
-        Ok(Self { addresses, acceptors, live: Arc::clone(live), threads, stop })
+        let addresses = listeners.iter().map(|(name, _, opened)| (name.clone(), opened.address)).collect();
+        Ok(Self { listeners, addresses, acceptors, live: Arc::clone(live), threads, stage })
+    }
+
+    /// The listening sockets by the name of their listener and the address that was asked for: to be shared with
+    /// another process.
+    pub fn sockets(&self) -> impl Iterator<Item = (&str, SocketAddr, &[TcpListener])> {
+        self.listeners.iter().map(|(name, address, opened)| (name.as_str(), *address, &*opened.sockets))
     }
 
     /// From the next connection on, handshakes as this configuration wants them, on the listeners that have TLS
@@ -142,14 +181,18 @@ impl DataPlane {
         &self.addresses
     }
 
-    /// Takes no new connections, lets running requests finish (until the drain's time is
-    /// over), and ends. Blocks until then.
-    pub fn drain(self) {
-        let _no_core_is_left_to_hear = self.stop.send(true);
-        for thread in self.threads {
-            if thread.join().is_err() {
-                tracing::error!("A data-plane thread had panicked");
-            }
+    /// Asks clients to go, takes no new connections after the time of grace, lets running requests finish (until the
+    /// drain's time is over), and ends.
+    pub async fn drain(self, farewell: Farewell) {
+        self.stage.send_replace(Stage::Leaving);
+        tokio::time::sleep(farewell.grace).await;
+        // Before the cores take the last from their queues: who still held these would let clients queue for nobody.
+        drop(self.listeners);
+        self.stage.send_replace(if farewell.lingers { Stage::Lingering } else { Stage::Closing });
+        let threads = self.threads;
+        let joining = tokio::task::spawn_blocking(move || threads.into_iter().all(|thread| thread.join().is_ok()));
+        if !joining.await.unwrap_or(false) {
+            tracing::error!("A data-plane thread had panicked");
         }
     }
 }
@@ -167,7 +210,7 @@ fn begin_tls(listener: &ListenerSpec, spec: &TlsSpec, live: &Live) -> Result<Arc
 }
 
 /// One core's life.
-fn run_core(id: usize, live: Arc<Live>, listeners: Vec<BoundListener>, stop: watch::Receiver<bool>, drain: Duration) {
+fn run_core(id: usize, live: Arc<Live>, listeners: Vec<BoundListener>, stage: watch::Receiver<Stage>, drain: Duration) {
     let runtime = match Builder::new_current_thread().enable_all().build_local(LocalOptions::default()) {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -179,11 +222,11 @@ fn run_core(id: usize, live: Arc<Live>, listeners: Vec<BoundListener>, stop: wat
         let core = Core::new(id, live);
         let swept = Rc::clone(&core);
         tokio::task::spawn_local(Rc::clone(&core.clock).run(move |now| swept.sweep(now)));
+        let alive = Arc::clone(&core.live);
+        tokio::task::spawn_local(async move { alive.pulse().answer_for(id).await });
+        tokio::task::spawn_local(follow(Rc::clone(&core), stage.clone()));
         let accepting = listeners.into_iter().map(|listener| {
-            let mut stop = stop.clone();
-            let stopped = async move {
-                let _either_way_it_is_over = stop.wait_for(|stop| *stop).await;
-            };
+            let stopped = reached(stage.clone(), Stage::Lingering);
             tokio::task::spawn_local(listen::accept(Rc::clone(&core), listener, stopped))
         });
         for task in accepting.collect::<Vec<_>>() {
@@ -195,17 +238,39 @@ fn run_core(id: usize, live: Arc<Live>, listeners: Vec<BoundListener>, stop: wat
     });
 }
 
-/// Ends connections as their requests end; cuts what is left when the time is over.
-async fn drain_connections(core: &Core, drain: Duration) {
+/// Waits until the data plane is that far on its way out.
+async fn reached(mut stage: watch::Receiver<Stage>, wanted: Stage) {
+    let _either_way_it_is_over = stage.wait_for(|stage| *stage >= wanted).await;
+}
+
+/// Tells the core's connections how far the data plane is on its way out.
+async fn follow(core: Rc<Core>, stage: watch::Receiver<Stage>) {
+    reached(stage.clone(), Stage::Leaving).await;
+    core.leaving.set(true);
+    core.clock.wake_all();
+    reached(stage, Stage::Closing).await;
     core.draining.set(true);
     core.clock.wake_all();
+}
+
+/// Ends connections as their requests end; cuts what is left when the time is over.
+async fn drain_connections(core: &Core, drain: Duration) {
     let open = core.live.connections_of(core.id);
     let ended = async {
         while open.load(std::sync::atomic::Ordering::Relaxed) > 0 {
             tokio::time::sleep(DRAIN_LOOK).await;
         }
     };
-    if tokio::time::timeout(drain, ended).await.is_err() {
+    if tokio::time::timeout(drain, ended).await.is_ok() {
+        return;
+    }
+    // What waits for a request had its time; what runs is cut, and not the client's doing.
+    let waited = !core.draining.replace(true);
+    core.clock.wake_all();
+    if waited {
+        tokio::time::sleep(DRAIN_LOOK).await;
+    }
+    if open.load(std::sync::atomic::Ordering::Relaxed) > 0 {
         tracing::warn!(core = core.id, "The drain's time is over: open connections are cut");
     }
 }

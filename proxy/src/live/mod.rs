@@ -17,6 +17,7 @@ pub mod flags;
 pub mod gates;
 pub mod limits;
 pub mod metrics;
+pub mod pulse;
 pub mod rates;
 #[cfg(test)]
 pub(crate) mod sample;
@@ -52,6 +53,7 @@ pub use endpoint::{EndpointLive, Health};
 pub use flags::{FlagFacts, FlagUsage};
 pub use gates::{Gates, TurnedAway};
 pub use limits::{RateLive, ServiceLimits};
+pub use pulse::Pulse;
 pub use seen::{EpisodeLive, StepLive};
 pub use service::{Halt, ServiceLive};
 pub use service_flags::{AskedFlag, ServiceFlags, ToldFlag};
@@ -100,6 +102,7 @@ pub struct Live {
     flags: FlagsLive,
     discovery: ArcSwap<DiscoveryStatus>,
     draining: AtomicBool,
+    pulse: Pulse,
     connections: Box<[counters::Padded<AtomicU64>]>,
     failed_handshakes: Box<[counters::Padded<AtomicU64>]>,
     floods: Box<[counters::Padded<AtomicU64>]>,
@@ -126,6 +129,7 @@ impl Live {
             flags: FlagsLive::new(cores),
             discovery: ArcSwap::default(),
             draining: AtomicBool::new(false),
+            pulse: Pulse::new(cores),
             connections: (0..cores).map(|_| counters::Padded::default()).collect(),
             failed_handshakes: (0..cores).map(|_| counters::Padded::default()).collect(),
             floods: (0..cores).map(|_| counters::Padded::default()).collect(),
@@ -233,6 +237,11 @@ impl Live {
     /// Says that the daemon is on its way out.
     pub fn start_draining(&self) {
         self.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// Who of this process gets on.
+    pub const fn pulse(&self) -> &Pulse {
+        &self.pulse
     }
 
     /// A core's count of open downstream connections, for that core to keep.

@@ -150,6 +150,7 @@ pub(crate) fn spec() -> Spec {
         mass_expiry_share: 0.5,
         flag_file: None,
         drain: Duration::ZERO,
+        drain_grace: Duration::ZERO,
     }
 }
 

@@ -46,8 +46,10 @@ pub struct Spec {
     pub mass_expiry_share: f64,
     /// Flags that the store is given, as far as it never had them; none where no file is named.
     pub flag_file: Option<FlagFile>,
-    /// How long a drain on SIGTERM may take before what is left is cut.
+    /// How long a drain may take before what is left is cut.
     pub drain: Duration,
+    /// How long new connections are still taken on SIGTERM, once readiness fails.
+    pub drain_grace: Duration,
 }
 
 /// The admin API.

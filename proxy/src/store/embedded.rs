@@ -55,7 +55,8 @@ impl EmbeddedStore {
     }
 
     fn of(kept: Arc<Kept>, state_file: &Path) -> Self {
-        let journal = Journal::open(state_file, |episode| kept.peek(|saved| runs(&saved.services, episode)));
+        let journal =
+            Journal::open(state_file, kept.claim(), |episode| kept.peek(|saved| runs(&saved.services, episode)));
         let leases = Leases::default();
         let now = Instant::now();
         // Also after a clock that went back, nobody who led before is listened to.
@@ -63,13 +64,9 @@ impl EmbeddedStore {
         kept.peek(|saved| {
             let led = saved.services.values().map(|state| state.fence().0);
             fence = led.map(|before| before.saturating_add(1)).fold(fence, u64::max);
-            for (service, state) in &saved.services {
-                for (arm, id, ttl) in lease::leased(state) {
-                    leases.set(service, LeaseChange { arm, id, ttl: Some(ttl) }, now);
-                }
-            }
+            leases.count_anew(&saved.services, now);
         });
-        let audit = AuditLog::new(File::beside(state_file));
+        let audit = AuditLog::new(File::beside(state_file, kept.claim()));
         let (leases, bell, news) = (Arc::new(leases), Notify::new(), Mutex::default());
         Self { kept, journal, audit, leases, bell, news, fence: Fence(fence) }
     }
@@ -78,10 +75,15 @@ impl EmbeddedStore {
 #[async_trait]
 impl Store for EmbeddedStore {
     async fn load(&self, services: &[String]) -> Loaded {
+        self.kept.follow().await;
         let now = Instant::now();
+        let is_ours = self.kept.claim().is_held();
         let state = services.iter().map(|name| {
             let mut state = self.kept.peek(|saved| saved.services.get(name).cloned()).unwrap_or_default();
-            self.leases.prune(name, &mut state, now);
+            // Else who has the file hears the heartbeats.
+            if is_ours {
+                self.leases.prune(name, &mut state, now);
+            }
             (name.clone(), state)
         });
         let flags = self.kept.peek(|saved| Arc::clone(&saved.flags));
@@ -124,8 +126,8 @@ impl Store for EmbeddedStore {
     }
 
     async fn lead(&self, _: &str, _: Duration) -> Result<Option<Fence>, StoreError> {
-        // The state file is this process' alone, and so is what it decides.
-        Ok(Some(self.fence))
+        // The state file is this process' alone, and so is what it decides; until a new one has it.
+        Ok(self.kept.claim().is_held().then_some(self.fence))
     }
 
     async fn post(&self, _: &str, episode: EpisodeId, posts: &[Post]) -> Result<(), StoreError> {
@@ -162,7 +164,8 @@ impl Store for EmbeddedStore {
 
     async fn changed(&self) -> Changed {
         let look = Instant::now() + LOOK;
-        let wake = self.leases.next_end().map_or(look, |end| end.min(look));
+        let ends = self.kept.claim().is_held().then(|| self.leases.next_end()).flatten();
+        let wake = ends.map_or(look, |end| end.min(look));
         let was_rung = tokio::select! {
             () = self.bell.notified() => true,
             () = tokio::time::sleep_until(wake) => false,
@@ -174,6 +177,19 @@ impl Store for EmbeddedStore {
 
     async fn restore(&self, _: &State) -> Result<(), StoreError> {
         // What this store lost, the state file lost with it: there is nothing to restore into.
+        Ok(())
+    }
+
+    async fn give_up(&self) -> Result<(), StoreError> {
+        self.audit.settle().await;
+        self.kept.give_up().await
+    }
+
+    async fn take_back(&self) -> Result<(), StoreError> {
+        self.kept.take_back().await?;
+        self.journal.take_back().await;
+        self.kept.peek(|saved| self.leases.count_anew(&saved.services, Instant::now()));
+        self.bell.notify_one();
         Ok(())
     }
 }
@@ -190,6 +206,9 @@ impl EmbeddedStore {
     /// Takes members whose lease ran out off the disk too: else a restart would bring them back.
     async fn forget_the_dead(&self) {
         let now = Instant::now();
+        if !self.kept.claim().is_held() {
+            return;
+        }
         let services = self.leases.forget_ended(now);
         if services.is_empty() {
             return;
@@ -222,6 +241,15 @@ impl Leases {
             Some(ttl) => self.ends().insert(key, now + ttl),
             None => self.ends().remove(&key),
         };
+    }
+
+    /// Each lease from its beginning: after a restart nobody knows when it was beaten last.
+    fn count_anew(&self, services: &State, now: Instant) {
+        for (service, state) in services {
+            for (arm, id, ttl) in lease::leased(state) {
+                self.set(service, LeaseChange { arm, id, ttl: Some(ttl) }, now);
+            }
+        }
     }
 
     fn prune(&self, service: &str, state: &mut ServiceState, now: Instant) {

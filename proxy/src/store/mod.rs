@@ -6,6 +6,7 @@
 
 mod audit;
 mod checksum;
+mod claim;
 pub mod embedded;
 mod evidence;
 mod lease;
@@ -231,6 +232,19 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// # Errors
     /// When the store can't be reached.
     async fn restore(&self, state: &State) -> Result<(), StoreError>;
+
+    /// Writes what isn't on disk yet and lets another process, which is to replace this one, have the files. From then
+    /// on this one writes none, and follows what the other does; it leads nobody whose state is in the files.
+    ///
+    /// # Errors
+    /// When the files can't be written: then they are still this process'.
+    async fn give_up(&self) -> Result<(), StoreError>;
+
+    /// Takes the files back from a process that is gone and replaced nobody.
+    ///
+    /// # Errors
+    /// When it has them still, or what it wrote makes no sense.
+    async fn take_back(&self) -> Result<(), StoreError>;
 }
 
 /// Opens the store that the configuration asks for. Succeeds also while Redis can't be reached.

@@ -7,9 +7,8 @@
 
 mod seal;
 
-use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::fs::File;
 use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -19,6 +18,7 @@ use tempfile::NamedTempFile;
 use tokio::time::Instant;
 
 use super::StoreError;
+use super::claim::{Claim, folder_of};
 use crate::model::flag::Definitions;
 use crate::model::state::State;
 use crate::model::time::Timestamp;
@@ -76,6 +76,7 @@ pub(super) enum OnFailure {
 /// The state in memory and in the file. Only one process may have a file open.
 #[derive(Debug)]
 pub(super) struct Kept {
+    claim: Arc<Claim>,
     disk: Mutex<Disk>,
     memory: Mutex<Saved>,
     pace: Mutex<Pace>,
@@ -96,12 +97,9 @@ struct Disk {
     #[cfg(test)]
     simulated: Option<Arc<Mutex<Saved>>>,
     path: PathBuf,
-    folder: PathBuf,
+    claim: Arc<Claim>,
     /// Whether the file may lack what memory holds.
     behind: bool,
-    /// Held, not read: the lock ends when this is closed. It isn't on the state file
-    /// itself, because replacing that would leave the lock on a file that is gone.
-    _lock: Option<File>,
 }
 
 impl Kept {
@@ -111,30 +109,88 @@ impl Kept {
     /// When another serin uses it, when it can't be read, or when it holds something else.
     /// It is never overwritten then.
     pub(super) fn open(path: &Path) -> Result<Arc<Self>, StoreError> {
-        let folder = match path.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
-            _ => PathBuf::from("."),
-        };
-        let lock = lock_file(path, &folder)?;
+        let claim = Claim::take(path)?;
         let saved = read(path)?;
         let disk = Disk {
             #[cfg(test)]
             simulated: None,
             path: path.to_owned(),
-            folder,
+            claim: Arc::clone(&claim),
             behind: false,
-            _lock: Some(lock),
         };
-        Ok(Arc::new(Self { disk: Mutex::new(disk), memory: Mutex::new(saved), pace: Mutex::default() }))
+        Ok(Arc::new(Self { claim, disk: Mutex::new(disk), memory: Mutex::new(saved), pace: Mutex::default() }))
     }
 
     /// A file that is none, for simulated time: it outlives whoever writes it, and takes no time.
     #[cfg(test)]
     pub(super) fn simulated(file: Arc<Mutex<Saved>>) -> Arc<Self> {
         let memory = Mutex::new(lock(&file).clone());
-        let (path, folder) = (PathBuf::new(), PathBuf::new());
-        let disk = Disk { simulated: Some(file), path, folder, behind: false, _lock: None };
-        Arc::new(Self { disk: Mutex::new(disk), memory, pace: Mutex::default() })
+        let claim = Claim::undisputed();
+        let disk = Disk { simulated: Some(file), path: PathBuf::new(), claim: Arc::clone(&claim), behind: false };
+        Arc::new(Self { claim, disk: Mutex::new(disk), memory, pace: Mutex::default() })
+    }
+
+    /// The right to write this file and its neighbours.
+    pub(super) const fn claim(&self) -> &Arc<Claim> {
+        &self.claim
+    }
+
+    /// Writes what isn't written yet, and lets another process have the file. From then on nothing is written, a
+    /// change that can be undone is refused, and one that must hold holds in memory.
+    ///
+    /// # Errors
+    /// When the file can't be written: then it is still this process'.
+    pub(super) async fn give_up(self: &Arc<Self>) -> Result<(), StoreError> {
+        self.off_thread(|kept| {
+            let mut disk = lock(&kept.disk);
+            if disk.behind || std::mem::take(&mut lock(&kept.pace).is_due) {
+                let saved = lock(&kept.memory).clone();
+                disk.write(&saved)?;
+            }
+            kept.claim.give_up();
+            Ok(())
+        })
+        .await
+    }
+
+    /// Takes the file back, with what another process may have written meanwhile.
+    ///
+    /// # Errors
+    /// When the other has it still, or what it wrote makes no sense.
+    pub(super) async fn take_back(self: &Arc<Self>) -> Result<(), StoreError> {
+        self.off_thread(|kept| {
+            let disk = lock(&kept.disk);
+            kept.claim.take_back()?;
+            *lock(&kept.memory) = read(&disk.path)?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// While another process has the file: takes in what that wrote.
+    pub(super) async fn follow(self: &Arc<Self>) {
+        if self.claim.is_held() {
+            return;
+        }
+        let followed = self.off_thread(|kept| {
+            let disk = lock(&kept.disk);
+            if !kept.claim.is_held() {
+                *lock(&kept.memory) = read(&disk.path)?;
+            }
+            Ok(())
+        });
+        if let Err(error) = followed.await {
+            tracing::debug!(%error, "What the new process wrote can't be read");
+        }
+    }
+
+    async fn off_thread<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&Self) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let this = Arc::clone(self);
+        let work = tokio::task::spawn_blocking(move || work(&this));
+        work.await.map_err(|_| StoreError::StateFile("the state file isn't written any more: serin ends".into()))?
     }
 
     /// Looks at the state in memory.
@@ -161,9 +217,7 @@ impl Kept {
         if lock(&self.disk).simulated.is_some() {
             return self.change_now(on_failure, alter);
         }
-        let this = Arc::clone(self);
-        let work = tokio::task::spawn_blocking(move || this.change_now(on_failure, alter));
-        work.await.map_err(|_| StoreError::StateFile("the state file isn't written any more: serin ends".into()))?
+        self.off_thread(move |kept| kept.change_now(on_failure, alter)).await
     }
 
     /// As [`Kept::change`] with [`OnFailure::Hold`], for what may be lost with this process: memory has it when this
@@ -211,6 +265,9 @@ impl Kept {
 
     fn change_now<T>(&self, on_failure: OnFailure, alter: impl FnOnce(&mut Saved) -> T) -> Result<T, StoreError> {
         let mut disk = lock(&self.disk);
+        if on_failure == OnFailure::Undo && !self.claim.is_held() {
+            return Err(StoreError::Unavailable("a new process of serin is taking over: ask again in a moment".into()));
+        }
         let mut memory = lock(&self.memory);
         let mut after = memory.clone();
         let answer = alter(&mut after);
@@ -240,9 +297,12 @@ impl Drop for Kept {
 }
 
 impl Disk {
+    /// Writes the file, if it is this process' to write.
     fn write(&mut self, saved: &Saved) -> Result<(), StoreError> {
         self.behind = true;
-        self.replace(saved).map_err(|error| {
+        let claim = Arc::clone(&self.claim);
+        let Some(written) = claim.write(|| self.replace(saved)) else { return Ok(()) };
+        written.map_err(|error| {
             let path = self.path.display();
             StoreError::StateFile(format!(
                 "the state file {path} can't be written ({error}): make room on its disk and its folder writable for \
@@ -262,34 +322,12 @@ impl Disk {
         let mut text = serde_json::to_vec_pretty(saved)?;
         text.push(b'\n');
         // A temporary file is made with mode 0600, and keeps it when it takes the other's name.
-        let mut file = NamedTempFile::new_in(&self.folder)?;
+        let folder = folder_of(&self.path);
+        let mut file = NamedTempFile::new_in(folder)?;
         file.write_all(&seal::seal(&text))?;
         file.as_file().sync_all()?;
         file.persist(&self.path).map_err(|error| error.error)?;
-        File::open(&self.folder)?.sync_all()
-    }
-}
-
-fn lock_file(path: &Path, folder: &Path) -> Result<File, StoreError> {
-    let unusable = |error: io::Error| {
-        StoreError::StateFile(format!(
-            "the state file {} can't be used ({error}): make its folder writable for serin, or set store.state_file to \
-             another place",
-            path.display()
-        ))
-    };
-    DirBuilder::new().recursive(true).mode(0o750).create(folder).map_err(unusable)?;
-    let mut beside = path.as_os_str().to_owned();
-    beside.push(".lock");
-    let file =
-        OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(beside).map_err(unusable)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(StoreError::StateFile(format!(
-            "another serin uses the state file {}: stop it, or set store.state_file to a file of its own",
-            path.display()
-        ))),
-        Err(TryLockError::Error(error)) => Err(unusable(error)),
+        File::open(folder)?.sync_all()
     }
 }
 

@@ -1,9 +1,11 @@
-//! Logs, the metrics registry, and the one place that asks the wall clock.
+//! Logs, the metrics registry, what the supervisor is told, and the one place that asks the wall clock.
 //!
 //! May know: model. Never: the rooms that call it.
 
+pub mod child;
 pub mod log;
 pub mod metrics;
+pub mod supervisor;
 
 use crate::model::time::Timestamp;
 

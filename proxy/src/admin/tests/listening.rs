@@ -77,6 +77,7 @@ async fn a_long_drain_does_not_hold_up_the_end() {
         access: Arc::new(Access::load(None).expect("no tokens")),
         published,
         ofrep_rate: None,
+        upgrades: mpsc::channel(1).0,
     };
     let (shutdown, asked) = oneshot::channel::<()>();
     let server = tokio::spawn(serve(bound, state, async {

@@ -12,6 +12,7 @@ mod flags;
 mod listening;
 mod ofrep;
 mod reads;
+mod upgrade;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -25,12 +26,12 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use hyper_util::rt::TokioIo;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
-use tokio::sync::{Notify, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 
-use super::{Access, AdminState, bind, serve};
+use super::{Access, AdminState, Replaced, Replacing, bind, serve};
 use crate::live::metrics::LiveMetrics;
 use crate::live::{Live, StoreHealth, sample};
 use crate::model::audit::Entry;
@@ -129,6 +130,14 @@ impl Store for MemoryStore {
     async fn restore(&self, _: &State) -> Result<(), StoreError> {
         Ok(())
     }
+
+    async fn give_up(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    async fn take_back(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
 }
 
 impl MemoryStore {
@@ -157,6 +166,8 @@ pub(super) struct Setup<'a> {
     without_control: bool,
     /// Evaluations a second; none = without limit.
     ofrep_rate: Option<NonZeroU32>,
+    /// Who grants wishes for a new process; none = nobody.
+    upgrades: Option<mpsc::Sender<Replacing>>,
 }
 
 impl World {
@@ -203,6 +214,7 @@ impl World {
             access: Arc::clone(&access),
             published,
             ofrep_rate: setup.ofrep_rate,
+            upgrades: setup.upgrades.unwrap_or_else(|| mpsc::channel(1).0),
         };
         let (shutdown, asked) = oneshot::channel::<()>();
         tokio::spawn(serve(bound, state, async {

@@ -40,6 +40,8 @@ const MOST_OFREP: u64 = 1_000_000;
 /// Half of all endpoints rarely die in one moment; a store or a clock often fails.
 const MASS_EXPIRY_SHARE: f64 = 0.5;
 const DRAIN: Duration = Duration::from_secs(30);
+/// A balancer that looks once a second sees it in time; a person who waits for the end doesn't mind.
+const DRAIN_GRACE: Duration = Duration::from_secs(2);
 /// More threads than any machine has cores.
 const MOST_THREADS: u64 = 1024;
 
@@ -47,6 +49,7 @@ const MOST_THREADS: u64 = 1024;
 pub(super) fn spec(raw: RawConfig, state_directory: Option<&Path>, findings: &mut Findings<'_>) -> Spec {
     let threads = findings.read_or(raw.runtime.threads.as_ref(), 0, |value| units::count(value, 0, MOST_THREADS));
     let drain = findings.read_or(raw.runtime.drain.as_ref(), DRAIN, units::duration);
+    let drain_grace = findings.read_or(raw.runtime.drain_grace.as_ref(), DRAIN_GRACE, units::duration);
     let share = raw.discovery.mass_expiry_share.as_ref();
     let mass_expiry_share = findings.read_or(share, MASS_EXPIRY_SHARE, units::share);
     let store = store::store(&raw.store, state_directory, findings);
@@ -62,7 +65,7 @@ pub(super) fn spec(raw: RawConfig, state_directory: Option<&Path>, findings: &mu
     // What is in it is read with the secrets.
     let flag_file = file(&raw.flags.file, findings).map(|file| FlagFile { file, definitions: Arc::default() });
     let threads = usize::try_from(threads).unwrap_or(0);
-    Spec { threads, admin, store, listeners, services, email, outbox, mass_expiry_share, flag_file, drain }
+    Spec { threads, admin, store, listeners, services, email, outbox, mass_expiry_share, flag_file, drain, drain_grace }
 }
 
 fn note_silence(services: &[Arc<ServiceSpec>], findings: &mut Findings<'_>) {

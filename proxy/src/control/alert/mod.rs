@@ -10,6 +10,7 @@
 
 mod compose;
 mod disk;
+mod hold;
 mod html;
 mod letter;
 mod metrics;
@@ -26,6 +27,7 @@ use std::path::PathBuf;
 
 use tokio::sync::mpsc;
 
+use self::hold::{Hold, Holder};
 use crate::model::alert::{RuleNews, RuleSpec};
 use crate::model::circuit::Trip;
 use crate::model::rollout::Rollout;
@@ -157,6 +159,7 @@ pub enum AlertError {
 pub struct Mailer {
     /// None where no mail is configured.
     inbox: Option<mpsc::UnboundedSender<Alert>>,
+    holder: Holder,
     metrics: Metrics,
 }
 
@@ -175,6 +178,7 @@ impl Mailer {
         host_name: String,
         metrics: Metrics,
     ) -> Result<(Self, impl Future<Output = ()> + Send + 'static), AlertError> {
+        let (holder, hold) = hold::hold();
         let (inbox, post) = match email {
             Some(email) => {
                 let (inbox, alerts) = mpsc::unbounded_channel();
@@ -188,14 +192,30 @@ impl Mailer {
         };
         let run = async {
             if let Some(post) = post {
-                post.run().await;
+                post.run(hold).await;
             }
         };
-        Ok((Self { inbox, metrics }, run))
+        Ok((Self { inbox, holder, metrics }, run))
+    }
+
+    /// Sends nothing any more, and returns when nothing is being sent: another process may have the outbox then.
+    /// Alerts wait, for [`Mailer::go_on`] or for nobody.
+    pub async fn rest(&self) {
+        if self.inbox.is_some() {
+            self.holder.begin().await;
+        }
+    }
+
+    /// Goes on after [`Mailer::rest`], also with the alerts that waited.
+    pub fn go_on(&self) {
+        self.holder.end();
     }
 
     /// Has an alert mailed. Never waits, never fails: what goes wrong is logged and counted.
     pub fn send(&self, alert: Alert) {
+        if self.holder.is_on() {
+            tracing::debug!(subject = alert.subject(), "An alert waits: another process may be the one to tell of it");
+        }
         let Some(inbox) = &self.inbox else {
             tracing::warn!(subject = alert.subject(), "Nobody is told: no mail is configured");
             return;

@@ -152,6 +152,12 @@ impl Outbox {
         Ok(outbox)
     }
 
+    /// Forgets what it knows, and opens the folder anew: another process may have worked on it.
+    pub(super) fn look_again(&mut self) -> Result<(), AlertError> {
+        *self = Self::open(self.folder.clone(), self.capacity)?;
+        Ok(())
+    }
+
     fn take_up(&mut self, place: Place) {
         let path = self.folder.join(place.file());
         let read = std::fs::read(&path).and_then(|bytes| Ok(serde_json::from_slice::<Mail>(&bytes)?));

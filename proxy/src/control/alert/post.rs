@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::compose::Composer;
 use super::outbox::{Kind, Mail, Next, Outbox, Place, Put};
 use super::smtp::{Carry, CarryError, Refusal};
-use super::{Alert, Metrics};
+use super::{Alert, Hold, Metrics};
 
 /// How long what is due may still take when serin ends.
 const GRACE: Duration = Duration::from_secs(5);
@@ -71,8 +71,11 @@ impl<C: Carry> Post<C> {
     }
 
     /// Works until all mailers are gone, then for a short while on what is due.
-    pub(super) async fn run(mut self) {
-        while self.turn().await {}
+    pub(super) async fn run(mut self, mut hold: Hold) {
+        while hold.passes(&mut self.outbox).await && self.turn(&mut hold).await {}
+        if hold.is_on() {
+            return;
+        }
         let finish = async {
             while let Next::Send(place) = self.outbox.next(Instant::now()) {
                 self.send(&place).await;
@@ -84,7 +87,7 @@ impl<C: Carry> Post<C> {
     }
 
     /// Takes in an alert, sends a mail, or waits for either. False when no more alerts can come.
-    async fn turn(&mut self) -> bool {
+    async fn turn(&mut self, hold: &mut Hold) -> bool {
         let due = match self.outbox.next(Instant::now()) {
             Next::Send(place) => return self.send_while_listening(&place).await,
             Next::At(due) => Some(due),
@@ -103,6 +106,7 @@ impl<C: Carry> Post<C> {
                 None => false,
             },
             () = wake => true,
+            () = hold.begins() => true,
         }
     }
 

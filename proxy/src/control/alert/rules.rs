@@ -267,7 +267,10 @@ mod tests {
             let (live, _) = Live::new(1);
             let world = Self { live, told, registry, begin: Instant::now() };
             world.publish(1, alerts);
-            tokio::spawn(watch_rules(Arc::clone(&world.live), Mailer { inbox: Some(inbox), metrics }));
+            tokio::spawn(watch_rules(
+                Arc::clone(&world.live),
+                Mailer { inbox: Some(inbox), holder: crate::control::alert::hold::hold().0, metrics },
+            ));
             world
         }
 

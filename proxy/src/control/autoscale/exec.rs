@@ -1,14 +1,11 @@
 //! The driver that is a command: the wish as JSON on its standard input, its answer as JSON on its standard output.
 //!
-//! It runs in a process group of its own: at its timeout, and when serin ends, the group is killed. It is not one of
-//! tokio's processes: with these, every thread of the data plane would look for orphans, in a list that all share,
-//! whenever it has nothing to do.
+//! It runs in a process group of its own: at its timeout, and when serin ends, the group is killed.
 
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::time::Duration;
 
 use async_trait::async_trait;
 use rustix::process::{Pid, Signal, kill_process_group};
@@ -18,11 +15,10 @@ use tokio::net::unix::pipe::{Receiver, Sender};
 
 use super::driver::{Driver, DriverError, Wish};
 use crate::model::scaling::DriverSpec;
+use crate::telemetry::child;
 
 /// The most of an answer, and of what is written beside it, that is read.
 const MOST: u64 = 64 * 1024;
-/// How often is looked whether a command has ended that says nothing more.
-const LOOK: Duration = Duration::from_millis(20);
 /// The most of a failure's reason that is told.
 const REASON: usize = 300;
 
@@ -106,15 +102,9 @@ impl Group {
     }
 
     async fn wait(&mut self) -> io::Result<ExitStatus> {
-        loop {
-            let child = self.0.as_mut().ok_or(io::ErrorKind::NotFound)?;
-            if let Some(status) = child.try_wait()? {
-                self.0 = None;
-                return Ok(status);
-            }
-            // Whoever closed both its outputs is about to end.
-            tokio::time::sleep(LOOK).await;
-        }
+        let status = child::ended(self.0.as_mut().ok_or(io::ErrorKind::NotFound)?).await?;
+        self.0 = None;
+        Ok(status)
     }
 
     fn pid(&self) -> Option<Pid> {
@@ -148,6 +138,8 @@ async fn read(from: Option<impl Into<OwnedFd>>) -> io::Result<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::super::driver::Task;
     use super::*;
 

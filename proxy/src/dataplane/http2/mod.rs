@@ -91,7 +91,7 @@ pub(crate) async fn serve(socket: Socket) {
     let frames = Frames::new(socket, Rc::clone(&connection));
     let mut serving = configure(&connection, spec).serve_connection(frames, service);
     let ended = poll_fn(|context| {
-        if downstream.core.draining.get() && connection.dismiss() {
+        if downstream.core.leaving.get() && connection.dismiss() {
             Pin::new(&mut serving).graceful_shutdown();
         }
         loop {

@@ -90,6 +90,18 @@ impl ServiceLive {
         circuit.clone()
     }
 
+    /// Takes in a circuit from another process of this very proxy, and rings for the store to hear of it. Where it
+    /// opens here by that and `tells`, people hear of the trip from this process.
+    pub fn adopt_circuit(&self, other: &Circuit, tells: bool) {
+        let was_closed = !self.is_open();
+        if self.merge_circuit(other).is_open() && was_closed {
+            if tells {
+                self.untold.store(true, Ordering::SeqCst);
+            }
+            self.latched.notify_one();
+        }
+    }
+
     /// Stops the canary here and now because its rollout is aborted, and rings for the store to be told.
     pub fn halt(&self, halt: Halt) {
         let mut known = self.halts();

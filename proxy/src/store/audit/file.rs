@@ -13,10 +13,14 @@ use tempfile::NamedTempFile;
 use super::{KEPT, Shelf};
 use crate::model::audit::Entry;
 use crate::store::StoreError;
+use crate::store::claim::Claim;
 
-/// The file. The state file's lock guards it too.
+/// The file. The claim on the state file is one on this file too.
 #[derive(Debug)]
-pub(in crate::store) struct File(Arc<Mutex<Lines>>);
+pub(in crate::store) struct File {
+    lines: Arc<Mutex<Lines>>,
+    claim: Arc<Claim>,
+}
 
 #[derive(Debug)]
 struct Lines {
@@ -27,17 +31,18 @@ struct Lines {
 
 impl File {
     /// The file beside this state file.
-    pub(in crate::store) fn beside(state_file: &Path) -> Self {
+    pub(in crate::store) fn beside(state_file: &Path, claim: &Arc<Claim>) -> Self {
         let mut path = state_file.as_os_str().to_owned();
         path.push(".audit");
-        Self(Arc::new(Mutex::new(Lines { path: path.into(), count: None })))
+        let lines = Arc::new(Mutex::new(Lines { path: path.into(), count: None }));
+        Self { lines, claim: Arc::clone(claim) }
     }
 
     async fn work<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut Lines) -> io::Result<T> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let lines = Arc::clone(&self.0);
+        let lines = Arc::clone(&self.lines);
         let done = tokio::task::spawn_blocking(move || {
             let mut lines = lines.lock().unwrap_or_else(PoisonError::into_inner);
             let path = lines.path.display().to_string();
@@ -50,7 +55,16 @@ impl File {
 impl Shelf for File {
     async fn put(&self, entries: &[Entry]) -> Result<(), StoreError> {
         let lines: Vec<String> = entries.iter().filter_map(|entry| serde_json::to_string(entry).ok()).collect();
-        self.work(move |file| file.add(&lines)).await
+        let claim = Arc::clone(&self.claim);
+        self.work(move |file| {
+            let added = claim.write(|| file.add(&lines));
+            added.unwrap_or_else(|| {
+                // How many lines it has is to be looked at again, should it be this process' once more.
+                file.count = None;
+                Err(io::Error::other("a new process writes it"))
+            })
+        })
+        .await
     }
 
     async fn newest(&self, most: usize) -> Result<Vec<Entry>, StoreError> {
@@ -117,12 +131,12 @@ mod tests {
     async fn entries_outlive_the_process_also_behind_a_torn_line() {
         let directory = tempfile::tempdir().expect("a directory");
         let state_file = directory.path().join("state.json");
-        assert_eq!(File::beside(&state_file).newest(5).await.expect("no file is no entry"), []);
-        File::beside(&state_file).put(&entries(0..3)).await.expect("written");
+        assert_eq!(File::beside(&state_file, &Claim::undisputed()).newest(5).await.expect("no file is no entry"), []);
+        File::beside(&state_file, &Claim::undisputed()).put(&entries(0..3)).await.expect("written");
         let path = directory.path().join("state.json.audit");
         let text = fs::read_to_string(&path).expect("a file");
         fs::write(&path, format!("{text}{{\"at\":")).expect("torn");
-        let file = File::beside(&state_file);
+        let file = File::beside(&state_file, &Claim::undisputed());
         file.put(&entries(3..5)).await.expect("written");
         assert_eq!(ids(&file.newest(4).await.expect("read")), ["4", "3", "2", "1"]);
     }
@@ -130,7 +144,7 @@ mod tests {
     #[tokio::test]
     async fn the_file_is_cut_to_its_newest_entries() {
         let directory = tempfile::tempdir().expect("a directory");
-        let file = File::beside(&directory.path().join("state.json"));
+        let file = File::beside(&directory.path().join("state.json"), &Claim::undisputed());
         file.put(&entries(0..2 * KEPT)).await.expect("written");
         file.put(&entries(2 * KEPT..2 * KEPT + 1)).await.expect("written");
         let newest = file.newest(usize::MAX).await.expect("read");

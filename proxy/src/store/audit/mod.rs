@@ -10,6 +10,8 @@ use std::collections::{HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::{StoreError, random};
 use crate::model::audit::Entry;
 use crate::telemetry;
@@ -23,6 +25,8 @@ pub(super) const KEPT: usize = 10_000;
 const IN_MEMORY: usize = 1_000;
 /// How long to wait before a shelf that wasn't reached is tried again.
 const AGAIN: Duration = Duration::from_secs(1);
+/// How often somebody who waits for that looks.
+const LOOK: Duration = Duration::from_millis(2);
 
 /// The newest entries.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -96,6 +100,14 @@ impl<S: Shelf> AuditLog<S> {
         entries.retain(|entry| known.insert(entry.id.clone()));
         entries.truncate(most);
         Noted { entries, because }
+    }
+
+    /// Waits until all is on the shelf, but not for long.
+    pub(super) async fn settle(&self) {
+        let end = Instant::now() + AGAIN;
+        while !self.memory().waiting.is_empty() && Instant::now() < end {
+            tokio::time::sleep(LOOK).await;
+        }
     }
 
     /// Puts what waits on the shelf, until nothing does.

@@ -18,6 +18,7 @@ use super::codec::{decode, encode};
 use crate::model::split::EpisodeId;
 use crate::model::verdict::Post;
 use crate::store::checksum::checksum;
+use crate::store::claim::{Claim, folder_of};
 
 /// Posts kept of one episode. The verdict thins what comes to less; this is for what it doesn't know.
 const POSTS: usize = 262_144;
@@ -29,6 +30,7 @@ pub(in crate::store) struct Journal(Mutex<Pages>);
 #[derive(Debug)]
 struct Pages {
     path: PathBuf,
+    claim: Arc<Claim>,
     episodes: HashMap<EpisodeId, Page>,
     /// Whether the file can't be written, as people were told.
     is_broken: bool,
@@ -54,16 +56,30 @@ impl Page {
 
 impl Journal {
     /// The journal beside this state file, with what it holds of the episodes that run. What makes
-    /// no sense in it is passed over. The state file's lock guards it too.
-    pub(in crate::store) fn open(state_file: &Path, runs: impl Fn(EpisodeId) -> bool) -> Arc<Self> {
+    /// no sense in it is passed over. The claim on the state file is one on this file too.
+    pub(in crate::store) fn open(state_file: &Path, claim: &Arc<Claim>, runs: impl Fn(EpisodeId) -> bool) -> Arc<Self> {
         let mut path = state_file.as_os_str().to_owned();
         path.push(".evidence");
-        let mut pages = Pages { path: path.into(), episodes: HashMap::new(), is_broken: false };
+        let claim = Arc::clone(claim);
+        let mut pages = Pages { path: path.into(), claim, episodes: HashMap::new(), is_broken: false };
         pages.read();
         pages.keep(runs);
         // Also where all was kept: a torn last line must not swallow the next one.
         pages.rewrite();
         Arc::new(Self(Mutex::new(pages)))
+    }
+
+    /// Takes in what another process added while this one had given up its claim, and writes what that couldn't know.
+    pub(in crate::store) async fn take_back(self: &Arc<Self>) {
+        let this = Arc::clone(self);
+        let work = tokio::task::spawn_blocking(move || {
+            let mut pages = this.lock();
+            pages.read();
+            pages.rewrite();
+        });
+        if work.await.is_err() {
+            tracing::debug!("The evidence isn't written any more: serin ends");
+        }
     }
 
     /// The posts of an episode after the first so many.
@@ -151,31 +167,29 @@ impl Pages {
         if text.is_empty() {
             return;
         }
-        let written = OpenOptions::new()
-            .append(true)
-            .create(true)
-            .mode(0o600)
-            .open(&self.path)
-            .and_then(|mut file| file.write_all(text.as_bytes()));
-        match written {
-            Ok(()) => self.is_broken = false,
-            Err(error) => self.complain(&error),
-        }
+        let open = || OpenOptions::new().append(true).create(true).mode(0o600).open(&self.path);
+        let written = self.claim.write(|| open()?.write_all(text.as_bytes()));
+        self.mind(written);
     }
 
     /// Makes the file what memory holds; without any evidence there is none.
     fn rewrite(&mut self) {
-        let written = if self.episodes.is_empty() { remove(&self.path) } else { self.replace() };
+        let written = self.claim.write(|| if self.episodes.is_empty() { remove(&self.path) } else { self.replace() });
+        self.mind(written);
+    }
+
+    /// Minds how a write went, if there was one.
+    fn mind(&mut self, written: Option<io::Result<()>>) {
         match written {
-            Ok(()) => self.is_broken = false,
-            Err(error) => self.complain(&error),
+            Some(Ok(())) => self.is_broken = false,
+            Some(Err(error)) => self.complain(&error),
+            None => {}
         }
     }
 
     fn replace(&self) -> io::Result<()> {
-        let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         // A temporary file is made with mode 0600, and keeps it when it takes the other's name.
-        let mut file = io::BufWriter::new(NamedTempFile::new_in(folder)?);
+        let mut file = io::BufWriter::new(NamedTempFile::new_in(folder_of(&self.path))?);
         for (episode, page) in &self.episodes {
             for post in &page.posts {
                 file.write_all(journal_line(*episode, &encode(post)).as_bytes())?;
@@ -229,7 +243,7 @@ mod tests {
     }
 
     fn journal(folder: &Path) -> (Arc<Journal>, PathBuf) {
-        (Journal::open(&folder.join("state.json"), |_| true), folder.join("state.json.evidence"))
+        (Journal::open(&folder.join("state.json"), &Claim::undisputed(), |_| true), folder.join("state.json.evidence"))
     }
 
     #[tokio::test]
@@ -277,7 +291,7 @@ mod tests {
         assert_eq!((journal.posts(ONE, 0), journal.posts(OTHER, 0)), (vec![], vec![post(2)]));
         assert!(!fs::read_to_string(&path).expect("the file").contains(&ONE.to_string()));
         drop(journal);
-        Journal::open(&folder.path().join("state.json"), |_| false);
+        Journal::open(&folder.path().join("state.json"), &Claim::undisputed(), |_| false);
         assert!(!path.exists(), "an episode that ended while serin was stopped left its evidence");
     }
 }

@@ -84,7 +84,8 @@ impl RedisStore {
         let keys = Keys::of(namespace)?;
         dial::check_all_files(spec)?;
         let kept = Kept::open(state_file)?;
-        let journal = Journal::open(state_file, |episode| kept.peek(|saved| runs(&saved.services, episode)));
+        let journal =
+            Journal::open(state_file, kept.claim(), |episode| kept.peek(|saved| runs(&saved.services, episode)));
         let bell = Arc::new(Bell::default());
         let remote = Redis::connect(spec, &keys, journal, Arc::clone(&bell));
         Ok(Self::of(remote, kept, bell))
@@ -183,6 +184,19 @@ impl<R: Remote> Store for RedisStore<R> {
                     evidence.tell_again(service, episode.id).await?;
                 }
             }
+        }
+        self.bell.ring();
+        Ok(())
+    }
+
+    async fn give_up(&self) -> Result<(), StoreError> {
+        self.kept.give_up().await
+    }
+
+    async fn take_back(&self) -> Result<(), StoreError> {
+        self.kept.take_back().await?;
+        if let Some(evidence) = self.remote.evidence() {
+            evidence.journal.take_back().await;
         }
         self.bell.ring();
         Ok(())

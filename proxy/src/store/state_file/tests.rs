@@ -164,3 +164,36 @@ async fn what_may_be_lost_is_written_soon_and_what_waits_is_written_at_last() {
     drop(kept);
     assert!(on_disk().contains("last"));
 }
+
+#[tokio::test]
+async fn files_that_were_given_up_are_anothers_to_write_until_they_are_taken_back() {
+    // given a process that has words which aren't on disk yet, and gives its files up
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("state.json");
+    let (old, add) = (Kept::open(&path).expect("opens"), |saved: &mut Saved, name: &str| {
+        saved.services.insert(name.to_owned(), ServiceState { revision: 1, ..ServiceState::default() });
+    });
+    old.change_soon(|saved| add(saved, "last words"));
+    old.give_up().await.expect("writes");
+    // then they are there for another process, and what the old one is told is refused or in memory alone
+    let new = Kept::open(&path).expect("nobody has it");
+    assert_eq!(names(&new), ["last words"]);
+    remember(&new, "news", OnFailure::Undo).expect("writes");
+    assert!(matches!(remember(&old, "refused", OnFailure::Undo), Err(StoreError::Unavailable(_))));
+    remember(&old, "held", OnFailure::Hold).expect("holds");
+    assert_eq!(names(&old), ["held", "last words"]);
+    // and it follows the other, or stays as it is where that can't be read
+    old.follow().await;
+    assert_eq!(names(&old), ["last words", "news"]);
+    let text = std::fs::read(&path).expect("a file");
+    std::fs::write(&path, "half").expect("writes");
+    old.follow().await;
+    assert_eq!(names(&old), ["last words", "news"]);
+    std::fs::write(&path, text).expect("writes");
+    // when the other is gone, then the old one goes on from what that left
+    drop(new);
+    old.take_back().await.expect("nobody has it");
+    remember(&old, "again", OnFailure::Undo).expect("writes");
+    drop(old);
+    assert_eq!(names(&Kept::open(&path).expect("opens")), ["again", "last words", "news"]);
+}

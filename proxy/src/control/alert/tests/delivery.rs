@@ -63,8 +63,9 @@ impl Office {
         let script = Script { answers: Mutex::new(answers.into_iter().collect()), offered: tell };
         let outbox = Outbox::open(outbox.to_owned(), 4).expect("an outbox");
         let post = Post::new(alerts, composer(), outbox, script, PACE, metrics.clone());
-        let mailer = Mailer { inbox: Some(inbox), metrics };
-        Self { mailer, offered, task: tokio::spawn(post.run()), registry }
+        let (holder, hold) = hold::hold();
+        let mailer = Mailer { inbox: Some(inbox), holder, metrics };
+        Self { mailer, offered, task: tokio::spawn(post.run(hold)), registry }
     }
 
     /// The next mail that the server is offered.
@@ -121,6 +122,30 @@ async fn the_same_alert_is_mailed_once_also_after_a_restart() {
     }
     let file = outbox.join("sent").join(&files(&outbox.join("sent"))[0]);
     assert_eq!(std::fs::metadata(file).expect("there").permissions().mode() & 0o777, 0o600);
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_the_mailer_rests_nothing_is_sent_and_another_process_may_have_the_outbox() {
+    // given a mailer that rests while a mail waits for another attempt
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut office = Office::open(folder.path(), [down()]);
+    office.mailer.send(tripped(1));
+    office.next().await;
+    office.mailer.rest().await;
+    office.mailer.send(tripped(2));
+    // when another process sends what waits, and more
+    let other = Office::open(folder.path(), []);
+    other.mailer.send(tripped(3));
+    assert_eq!(other.close().await.len(), 2);
+    // then the mailer has sent nothing meanwhile, and goes on with what it was told itself
+    assert!(office.offered.try_recv().is_err(), "it doesn't rest");
+    office.mailer.go_on();
+    let subject = office.next().await.1.id;
+    let told = office.close().await;
+    assert!(told.is_empty(), "what the other sent is sent again: {told:?}");
+    let known = Outbox::open(folder.path().to_owned(), 4).expect("an outbox");
+    assert_eq!((known.len(), files(&folder.path().join("sent")).len()), (0, 3));
+    assert!(files(&folder.path().join("sent")).iter().any(|file| file.contains(&subject)));
 }
 
 #[tokio::test(start_paused = true)]
