@@ -16,12 +16,13 @@ use super::body::Body;
 use super::connection::Downstream;
 use super::core::ServiceRef;
 use super::flags::{self, Asker, Said};
-use super::forward::{Outgoing, forward, framing, relay};
+use super::forward::{Outgoing, Repeats, forward, framing, relay};
 use super::head::{self, Forwarded, client_address};
 use super::http2;
 use super::matcher;
 use super::record::{self, Record};
 use super::respond::{self, ProxyError};
+use super::route::{self, Routed};
 use super::sticky::{self, Draw};
 use super::tunnel;
 use super::upstream::{Call, ClientBody, Outbound, Sender};
@@ -40,11 +41,12 @@ pub(crate) async fn handle(
     downstream: Rc<Downstream>,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, Infallible> {
-    let (parts, body) = request.into_parts();
+    let (mut parts, body) = request.into_parts();
     downstream.request_began(!body.is_end_stream());
     let request_id = request_id(&downstream, &parts.headers);
-    let service = match route(&downstream, &parts).and_then(|service| admit(&service, &body).map(|()| service)) {
-        Ok(service) => service,
+    let routed = route(&downstream, &mut parts).and_then(|routed| admit(&routed.service, &body).map(|()| routed));
+    let Routed { service, rewritten } = match routed {
+        Ok(routed) => routed,
         Err(error) => return Ok(protect(&downstream, respond::error(&downstream, &request_id, &error))),
     };
     if let Some(port) = downstream.listener().redirect_to_https
@@ -52,11 +54,19 @@ pub(crate) async fn handle(
     {
         return Ok(respond::to_https(&downstream, &parts, port, !body.is_end_stream()));
     }
+    if let Some(redirect) = service.policy().and_then(|policy| policy.redirect.as_ref()) {
+        let location = route::location(redirect, &parts, rewritten.as_ref());
+        let response = respond::redirect(&downstream, redirect.status, location, !body.is_end_stream());
+        return Ok(protect(&downstream, response));
+    }
     let client = client_address(downstream.peer, &parts.headers, |hop| downstream.trusts(hop));
     let Draw { arm, drawn, new_key } = sticky::draw(&downstream.core, &service, &parts.headers, client);
     let arm = serving_arm(&service, arm);
     let said = match service.flags_of(arm) {
-        Some(flags) => flags::ask(&downstream.core, &service, flags, &Asker { parts: &parts, client, new_key }),
+        Some(flags) => {
+            let asker = Asker { parts: &parts, client, new_key, rewritten: rewritten.as_ref() };
+            flags::ask(&downstream.core, &service, flags, &asker)
+        }
         None => Said::Open(None),
     };
     let drawn = drawn.filter(|_| match said {
@@ -86,7 +96,16 @@ pub(crate) async fn handle(
     let mut response = match said {
         Said::Closed(gate) => turn_away(&downstream, record, &request_id, gate),
         Said::Open(told) => {
-            let mut outgoing = outgoing(&downstream, &record, &parts, body, &request_id, members, told.as_deref());
+            let forwarded = Forwarded {
+                for_: &downstream.peer_text,
+                trusted: downstream.trusted,
+                secure: downstream.is_secure(&parts.headers),
+                request_id: &request_id,
+                flags: told.as_deref(),
+                target: rewritten.as_ref(),
+                changes: None,
+            };
+            let mut outgoing = outgoing(&downstream, &record, &parts, body, members, forwarded);
             match forward(&downstream, &mut record, arm, &mut outgoing).await {
                 Ok(answer) if answer.status == StatusCode::SWITCHING_PROTOCOLS => {
                     tunnel::open(&downstream, record, &parts, answer)
@@ -135,17 +154,17 @@ fn hex(bits: [u8; 16], text: &mut [u8; 32]) -> &str {
     std::str::from_utf8(text).unwrap_or_default()
 }
 
-/// The service that a request is for, in the one snapshot that this request will ever see.
-fn route(downstream: &Downstream, parts: &Parts) -> Result<ServiceRef, ProxyError> {
+/// The service that a request is for, in the one snapshot that this request will ever see. The path is brought into
+/// its one form on the way.
+fn route(downstream: &Downstream, parts: &mut Parts) -> Result<Routed, ProxyError> {
     if parts.method == Method::CONNECT {
         return Err(ProxyError::BadRequest("CONNECT is not for this server"));
     }
     http2::check(parts).map_err(ProxyError::BadRequest)?;
     check_framing(&parts.headers)?;
+    let is_plain = route::settle(parts)?;
     let host = authority::host(&parts.uri, &parts.headers, parts.version).map_err(ProxyError::BadRequest)?;
-    let snapshot = downstream.core.snapshot();
-    let index = snapshot.route(&host).ok_or(ProxyError::NoService)?;
-    Ok(ServiceRef::new(snapshot, index))
+    Routed::find(downstream.core.snapshot(), &host, parts, is_plain)
 }
 
 /// Refuses what the HTTP reader in front of us takes though it has two readings.
@@ -164,7 +183,7 @@ fn check_framing(headers: &HeaderMap) -> Result<(), ProxyError> {
 /// Whether the service takes the request at all.
 fn admit(service: &ServiceRef, body: &Incoming) -> Result<(), ProxyError> {
     match body.size_hint().exact() {
-        Some(length) if length > service.spec.max_body_bytes => Err(ProxyError::BodyTooLarge),
+        Some(length) if length > service.max_body_bytes() => Err(ProxyError::BodyTooLarge),
         _ => Ok(()),
     }
 }
@@ -208,21 +227,17 @@ fn outgoing(
     record: &Record,
     parts: &Parts,
     body: Incoming,
-    request_id: &str,
     members: Range<usize>,
-    told: Option<&str>,
+    forwarded: Forwarded<'_>,
 ) -> Outgoing {
     let framing = framing(parts, &body);
-    let forwarded = Forwarded {
-        for_: &downstream.peer_text,
-        trusted: downstream.trusted,
-        secure: downstream.is_secure(&parts.headers),
-        request_id,
-        flags: told,
-    };
+    let policy = record.service().policy();
+    let changes = policy.map(|policy| &policy.request_headers).filter(|changes| !changes.is_empty());
+    let forwarded = Forwarded { changes, ..forwarded };
+    let max_body_bytes = record.service().max_body_bytes();
     let service = &record.service().spec;
     let offer = tunnel::offered(parts, !body.is_end_stream()).filter(|_| service.protocol == Protocol::Http1);
-    let body = ClientBody::new(body, parts.version, service.max_body_bytes);
+    let body = ClientBody::new(body, parts.version, max_body_bytes);
     let sender = match service.protocol {
         Protocol::Http1 => {
             let head = head::write(&downstream.core, parts, framing, &forwarded, offer.as_ref());
@@ -230,8 +245,8 @@ fn outgoing(
         }
         Protocol::H2c => Outbound::H2c(Box::new(Call::new(head::request(parts, framing, &forwarded), body))),
     };
-    let (idempotent, to_head) = (parts.method.is_idempotent(), parts.method == Method::HEAD);
-    Outgoing { sender, members, idempotent, to_head, offer }
+    let repeats = Repeats::of(&parts.method, policy.map(|policy| policy.retries).unwrap_or_default());
+    Outgoing { sender, members, repeats, to_head: parts.method == Method::HEAD, offer }
 }
 
 #[cfg(test)]

@@ -12,6 +12,8 @@ use super::core::Core;
 use super::sticky;
 use super::upstream::Offer;
 use super::upstream::head::{self as wire, RequestFraming};
+use crate::model::fields::folded;
+use crate::model::policy::HeaderChanges;
 
 /// What an application is told of flags. Nobody but serin may say it, no trusted peer either.
 const FLAGS: &str = "x-serin-flags";
@@ -32,6 +34,10 @@ pub(crate) struct Forwarded<'a> {
     pub(crate) request_id: &'a str,
     /// What the application is told of flags, if it is.
     pub(crate) flags: Option<&'a str>,
+    /// What the endpoint is asked for, where that isn't what the client asked for.
+    pub(crate) target: Option<&'a PathAndQuery>,
+    /// What its route changes of the header; none where that is nothing.
+    pub(crate) changes: Option<&'a HeaderChanges>,
 }
 
 /// Where the fields of a request go.
@@ -74,7 +80,7 @@ pub(crate) fn write(
     offer: Option<&Offer>,
 ) -> Vec<u8> {
     let mut out = core.head_buffer();
-    let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
+    let target = forwarded.target.or(parts.uri.path_and_query()).map_or("/", |target| target.as_str());
     wire::write_request_line(&mut out, &parts.method, target);
     let host = host(parts);
     wire::write_field(&mut out, "host", host);
@@ -99,11 +105,12 @@ pub(crate) fn request(parts: &Parts, framing: RequestFraming, forwarded: &Forwar
     if let RequestFraming::Length(length) = framing {
         headers.insert(header::CONTENT_LENGTH, length.into());
     }
+    let target = forwarded.target.or(parts.uri.path_and_query());
     let mut uri = uri::Parts::default();
     uri.scheme = Some(Scheme::HTTP);
     // Only HTTP/1.0 may come without a host.
     uri.authority = Authority::try_from(host).ok().or_else(|| Some(Authority::from_static("localhost")));
-    uri.path_and_query = parts.uri.path_and_query().cloned().or_else(|| Some(PathAndQuery::from_static("/")));
+    uri.path_and_query = target.cloned().or_else(|| Some(PathAndQuery::from_static("/")));
     let mut request = Request::new(());
     *request.method_mut() = parts.method.clone();
     *request.version_mut() = Version::HTTP_2;
@@ -116,11 +123,16 @@ pub(crate) fn request(parts: &Parts, framing: RequestFraming, forwarded: &Forwar
 fn put_fields(out: &mut impl Fields, parts: &Parts, host: &[u8], forwarded: &Forwarded<'_>) {
     let named = wire::named_by_connection(&parts.headers);
     for (name, value) in &parts.headers {
-        if is_passed_on(name, forwarded.trusted) && !named.contains(name) {
+        let is_replaced = || forwarded.changes.is_some_and(|changes| changes.replace(name));
+        if is_passed_on(name, forwarded.trusted) && !named.contains(name) && !is_replaced() {
             out.pass(name, value);
         }
     }
     put_forwarded(out, host, &parts.headers, forwarded);
+    // Whatever the client says of its connection, these arrive.
+    for (name, value) in forwarded.changes.into_iter().flat_map(|changes| &changes.set) {
+        out.pass(name, value);
+    }
 }
 
 /// Whether a field may stand behind a body: one that says nothing of framing, of the client or of one connection.
@@ -160,7 +172,7 @@ fn is_alias(name: &str) -> bool {
     if !name.bytes().any(|byte| matches!(byte, b'_' | b'.')) {
         return false;
     }
-    let folded = name.replace(['_', '.'], "-");
+    let folded = folded(name);
     OURS.contains(&&*folded) || speaks_of_client(&folded) || matches!(&*folded, "content-length" | "transfer-encoding")
 }
 
@@ -213,7 +225,15 @@ mod tests {
     fn written_with(request: http::request::Builder, trusted: bool, flags: Option<&str>) -> String {
         let (parts, ()) = request.body(()).expect("a request").into_parts();
         let (live, _reports) = Live::new(1);
-        let forwarded = Forwarded { for_: "203.0.113.9", trusted, secure: false, request_id: "id", flags };
+        let forwarded = Forwarded {
+            for_: "203.0.113.9",
+            trusted,
+            secure: false,
+            request_id: "id",
+            flags,
+            target: None,
+            changes: None,
+        };
         let head = write(&Core::new(0, live), &parts, RequestFraming::Length(3), &forwarded, None);
         String::from_utf8(head).expect("text")
     }
@@ -253,7 +273,15 @@ mod tests {
         let request = request.header("upgrade", "websocket").header("x-private", "1").header("te", "trailers");
         let (parts, ()) = request.body(()).expect("a request").into_parts();
         let (live, _reports) = Live::new(1);
-        let forwarded = Forwarded { for_: "::1", trusted: false, secure: false, request_id: "id", flags: None };
+        let forwarded = Forwarded {
+            for_: "::1",
+            trusted: false,
+            secure: false,
+            request_id: "id",
+            flags: None,
+            target: None,
+            changes: None,
+        };
         let offer = Offer::of("websocket").expect("an offer");
         let head = write(&Core::new(0, live), &parts, RequestFraming::None, &forwarded, Some(&offer));
         let head = String::from_utf8(head).expect("text");

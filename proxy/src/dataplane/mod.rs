@@ -2,7 +2,7 @@
 //! sockets and upstream connections of its own.
 //!
 //! May know: model, live, telemetry. Never: store, control, admin. A request reads
-//! top to bottom in `handle.rs`: route, admit, draw (`sticky.rs`), flags (`flags.rs`), pick (`pick.rs`),
+//! top to bottom in `handle.rs`: route (`route.rs`), admit, draw (`sticky.rs`), flags (`flags.rs`), pick (`pick.rs`),
 //! forward (`forward.rs` over `upstream/`), record (`record.rs`). `respond.rs` is
 //! the one place where an error becomes a response. A connection that switches to another protocol goes on in
 //! `tunnel/`.
@@ -25,6 +25,7 @@ mod plain;
 mod preface;
 mod record;
 mod respond;
+mod route;
 mod session;
 mod socket;
 mod splice;

@@ -14,6 +14,7 @@ pub mod endpoint;
 pub mod flags;
 pub mod gates;
 pub mod metrics;
+pub mod routes;
 #[cfg(test)]
 pub(crate) mod sample;
 pub mod scaling;

@@ -4,10 +4,12 @@
 //! default, so that the rest is still looked at; the spec is then thrown away.
 
 mod autoscale;
+mod claims;
 mod gate;
 mod listener;
 mod mail;
 mod rollout;
+mod route;
 mod service;
 mod store;
 mod tls;

@@ -5,6 +5,7 @@ mod examples;
 mod meaning;
 mod mutation;
 mod refusals;
+mod routes;
 
 use std::path::Path;
 
