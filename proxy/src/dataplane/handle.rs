@@ -7,6 +7,7 @@ use std::rc::Rc;
 
 use http::header::{self, HeaderMap};
 use http::request::Parts;
+use http::uri::PathAndQuery;
 use http::{Method, Request, Response, StatusCode};
 use http_body::Body as _;
 use hyper::body::Incoming;
@@ -96,16 +97,8 @@ pub(crate) async fn handle(
     let mut response = match said {
         Said::Closed(gate) => turn_away(&downstream, record, &request_id, gate),
         Said::Open(told) => {
-            let forwarded = Forwarded {
-                for_: &downstream.peer_text,
-                trusted: downstream.trusted,
-                secure: downstream.is_secure(&parts.headers),
-                request_id: &request_id,
-                flags: told.as_deref(),
-                target: rewritten.as_ref(),
-                changes: None,
-            };
-            let mut outgoing = outgoing(&downstream, &record, &parts, body, members, forwarded);
+            let asked = Asked { request_id: &request_id, told: told.as_deref(), target: rewritten.as_ref() };
+            let mut outgoing = outgoing(&downstream, &record, &parts, body, members, &asked);
             match forward(&downstream, &mut record, arm, &mut outgoing).await {
                 Ok(answer) if answer.status == StatusCode::SWITCHING_PROTOCOLS => {
                     tunnel::open(&downstream, record, &parts, answer)
@@ -222,18 +215,34 @@ fn turn_away(downstream: &Rc<Downstream>, mut record: Record, request_id: &str, 
     response
 }
 
+/// What an endpoint is asked beside what the client says.
+struct Asked<'a> {
+    request_id: &'a str,
+    /// What it is told of flags.
+    told: Option<&'a str>,
+    /// The target, where it isn't the client's.
+    target: Option<&'a PathAndQuery>,
+}
+
 fn outgoing(
     downstream: &Downstream,
     record: &Record,
     parts: &Parts,
     body: Incoming,
     members: Range<usize>,
-    forwarded: Forwarded<'_>,
+    asked: &Asked<'_>,
 ) -> Outgoing {
     let framing = framing(parts, &body);
     let policy = record.service().policy();
-    let changes = policy.map(|policy| &policy.request_headers).filter(|changes| !changes.is_empty());
-    let forwarded = Forwarded { changes, ..forwarded };
+    let forwarded = Forwarded {
+        for_: &downstream.peer_text,
+        trusted: downstream.trusted,
+        secure: downstream.is_secure(&parts.headers),
+        request_id: asked.request_id,
+        flags: asked.told,
+        target: asked.target,
+        changes: policy.map(|policy| &policy.request_headers).filter(|changes| !changes.is_empty()),
+    };
     let max_body_bytes = record.service().max_body_bytes();
     let service = &record.service().spec;
     let offer = tunnel::offered(parts, !body.is_end_stream()).filter(|_| service.protocol == Protocol::Http1);

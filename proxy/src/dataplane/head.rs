@@ -342,6 +342,33 @@ mod tests {
     }
 
     #[test]
+    fn what_a_route_changes_goes_upstream_by_either_protocol_whatever_the_client_says() {
+        let request = Request::get("/a?q").header("host", "a").header("connection", "x-user, x-kept");
+        let request =
+            request.header("X-User", "root").header("x_user", "root").header("cookie", "a=b").header("y", "1");
+        let (parts, ()) = request.body(()).expect("a request").into_parts();
+        let target = PathAndQuery::from_static("/b?q");
+        let name = HeaderName::from_static;
+        let changes = HeaderChanges {
+            set: vec![(name("x-user"), HeaderValue::from_static("nobody"))],
+            remove: vec![name("cookie")],
+        };
+        let (target, changes) = (Some(&target), Some(&changes));
+        let forwarded =
+            Forwarded { for_: "::1", trusted: true, secure: false, request_id: "id", flags: None, target, changes };
+        let (live, _reports) = Live::new(1);
+        let head = write(&Core::new(0, live), &parts, RequestFraming::None, &forwarded, None);
+        let head = String::from_utf8(head).expect("text");
+        assert!(head.starts_with("GET /b?q HTTP/1.1\r\nhost: a\r\ny: 1\r\n"), "{head}");
+        assert!(head.contains("x-user: nobody\r\n") && !head.contains("root") && !head.contains("cookie"), "{head}");
+        let request = super::request(&parts, RequestFraming::None, &forwarded);
+        assert_eq!(request.uri(), "http://a/b?q");
+        let users: Vec<_> = request.headers().get_all("x-user").iter().collect();
+        assert!(users == ["nobody"] && !request.headers().contains_key("x_user"), "{users:?}");
+        assert!(!request.headers().contains_key("cookie") && request.headers()["y"] == "1");
+    }
+
+    #[test]
     fn the_client_is_the_last_hop_that_nobody_vouches_for() {
         let local = |address: IpAddr| address.is_loopback();
         let peer = |text: &str| text.parse::<IpAddr>().expect(text);

@@ -68,7 +68,7 @@ impl RouteSpec {
 }
 
 /// The paths that a route takes, in the form of [`Matched`](super::path::Matched).
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PathRule {
     /// All.
     Any,
@@ -113,6 +113,9 @@ pub struct PathRegex {
 }
 
 impl PathRegex {
+    /// Ways to say "any path".
+    pub const OF_ANY: [&str; 6] = [".*", "/.*", "^.*", "^/.*", "^.*$", "^/.*$"];
+
     /// Compiles an expression. It holds for whole paths, as if it stood between `^` and `$`.
     ///
     /// # Errors
@@ -172,11 +175,6 @@ impl PathRegex {
         let last = self.pattern[..end].chars().next_back().map_or(0, char::len_utf8);
         &self.pattern[..end - if repeated { last } else { 0 }]
     }
-
-    /// Whether it is one of the ways to say "any path".
-    pub fn is_any(&self) -> bool {
-        matches!(&*self.pattern, ".*" | "/.*" | "^.*$" | "^/.*$" | "^/.*" | "^.*")
-    }
 }
 
 impl PartialEq for PathRegex {
@@ -186,12 +184,6 @@ impl PartialEq for PathRegex {
 }
 
 impl Eq for PathRegex {}
-
-impl std::hash::Hash for PathRegex {
-    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
-        self.pattern.hash(state);
-    }
-}
 
 /// Methods; empty = all.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
 
 use crate::config::findings::Findings;
-use crate::model::route::{PathRule, RouteSpec};
+use crate::model::route::{PathRegex, PathRule, RouteSpec};
 
 /// Routes of one path of a host: a request to it may have to be held against each.
 const MOST_OF_A_PATH: usize = 100;
@@ -60,12 +60,12 @@ pub(super) type Claims<'s> = BTreeMap<&'s str, Vec<Claim<'s>>>;
 pub(super) fn examine(claims: &Claims<'_>, findings: &mut Findings<'_>) {
     let mut told = BTreeSet::new();
     for (host, claims) in claims {
-        let by_rule = by_rule(claims);
-        for group in by_rule.values() {
+        let by_paths = by_paths(claims);
+        for group in by_paths.values() {
             compare(host, group, &mut told, findings);
         }
         for claim in claims {
-            if let Some(first) = hidden_by(claim, &by_rule)
+            if let Some(first) = hidden_by(claim, &by_paths)
                 && told.insert(claim.at.start)
             {
                 note_hidden(host, claim, first, findings);
@@ -74,22 +74,42 @@ pub(super) fn examine(claims: &Claims<'_>, findings: &mut Findings<'_>) {
     }
 }
 
-type ByRule<'c, 's> = HashMap<&'c PathRule, Vec<&'c Claim<'s>>>;
+/// The paths of a claim.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum Paths<'c> {
+    Any,
+    Exact(&'c str),
+    Prefix(&'c str),
+    Like(&'c str),
+}
+
+impl<'c> Paths<'c> {
+    fn of(rule: &'c PathRule) -> Self {
+        match rule {
+            PathRule::Any => Self::Any,
+            PathRule::Exact(path) => Self::Exact(path),
+            PathRule::Prefix(path) => Self::Prefix(path),
+            PathRule::Regex(regex) => Self::Like(regex.pattern()),
+        }
+    }
+}
+
+type ByPaths<'c, 's> = HashMap<Paths<'c>, Vec<&'c Claim<'s>>>;
 
 /// Claims by their paths, each list in the order in which they are asked.
-fn by_rule<'c, 's>(claims: &'c [Claim<'s>]) -> ByRule<'c, 's> {
-    let mut by_rule: ByRule<'c, 's> = HashMap::new();
+fn by_paths<'c, 's>(claims: &'c [Claim<'s>]) -> ByPaths<'c, 's> {
+    let mut by_paths: ByPaths<'c, 's> = HashMap::new();
     for claim in claims {
-        by_rule.entry(claim.rule()).or_default().push(claim);
+        by_paths.entry(Paths::of(claim.rule())).or_default().push(claim);
     }
-    for (rule, list) in &mut by_rule {
-        match rule {
-            PathRule::Regex(_) => list.sort_by_key(|claim| claim.at.start),
+    for (paths, list) in &mut by_paths {
+        match paths {
+            Paths::Like(_) => list.sort_by_key(|claim| claim.at.start),
             _ => list
                 .sort_by_cached_key(|claim| (claim.route.is_none(), claim.route.map(RouteSpec::rank), claim.at.start)),
         }
     }
-    by_rule
+    by_paths
 }
 
 /// Compares the claims on one path with each other.
@@ -128,19 +148,16 @@ fn note_hidden(host: &str, hidden: &Claim<'_>, by: &Claim<'_>, findings: &mut Fi
 }
 
 /// What takes all requests of a claim before it is asked, among claims on other paths.
-fn hidden_by<'c, 's>(claim: &Claim<'s>, by_rule: &ByRule<'c, 's>) -> Option<&'c Claim<'s>> {
-    let covering = |rule: &PathRule| by_rule.get(rule)?.iter().copied().find(|first| first.covers(claim));
+fn hidden_by<'c, 's>(claim: &Claim<'s>, by_paths: &ByPaths<'c, 's>) -> Option<&'c Claim<'s>> {
+    let covering = |paths: &Paths<'_>| by_paths.get(paths)?.iter().copied().find(|first| first.covers(claim));
     match claim.rule() {
         PathRule::Exact(_) | PathRule::Prefix(_) => None,
         // Prefixes come before it, and may leave it nothing.
         PathRule::Regex(regex) => {
             let head = regex.head();
-            let ends = head.match_indices('/').map(|(at, _)| &head[..at]).filter(|prefix| !prefix.is_empty());
-            ends.filter_map(|prefix| covering(&PathRule::Prefix(prefix.into()))).next()
+            let prefixes = head.match_indices('/').map(|(at, _)| &head[..at]).filter(|prefix| !prefix.is_empty());
+            prefixes.filter_map(|prefix| covering(&Paths::Prefix(prefix))).next()
         }
-        PathRule::Any => {
-            let any = by_rule.keys().filter(|rule| matches!(rule, PathRule::Regex(regex) if regex.is_any()));
-            any.filter_map(|rule| covering(rule)).next()
-        }
+        PathRule::Any => PathRegex::OF_ANY.iter().filter_map(|pattern| covering(&Paths::Like(pattern))).next(),
     }
 }
