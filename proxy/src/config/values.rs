@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use http::header::HeaderName;
 
+use crate::model::path;
 use crate::model::proxy_protocol::Version;
 use crate::model::spec::{AdminAddress, Cidr, HeaderMatch, SmtpServer, SmtpTls, Sticky};
 
@@ -177,6 +178,13 @@ pub(super) fn request_path(text: &str) -> Result<String, Reason> {
         Ok(_) if text.starts_with('/') && !text.contains('#') => Ok(text.to_owned()),
         _ => Err("a path begins with `/` and holds no blanks, such as \"/api\"".to_owned()),
     }
+}
+
+/// The same, in the form in which requests have it.
+pub(super) fn settled_path(text: &str) -> Result<String, Reason> {
+    let path = request_path(text)?;
+    let settled = path::settle(&path).map_err(|why| format!("no request can have it: {why}"))?;
+    Ok(settled.normal.unwrap_or(path))
 }
 
 /// Text to look for; the empty one is everywhere.

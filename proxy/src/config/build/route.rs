@@ -11,7 +11,7 @@ use crate::config::raw::{RawHeaderChanges, RawHeaderRule, RawRedirect, RawRewrit
 use crate::config::units::{self, Reason};
 use crate::config::values;
 use crate::model::fields;
-use crate::model::path::{self, Matched};
+use crate::model::path::Matched;
 use crate::model::policy::{HeaderChanges, Redirect, Retries, Rewrite, RoutePolicy};
 use crate::model::route::{HeaderRule, Methods, PathRegex, PathRule, RouteSpec, ValueRule};
 use crate::model::spec::Timeouts;
@@ -94,12 +94,10 @@ fn path_regex(text: &str) -> Result<PathRegex, Reason> {
 
 /// A path without a query, in its normal form.
 fn normal_path(text: &str) -> Result<String, Reason> {
-    let path = values::request_path(text)?;
-    if path.contains('?') {
+    if text.contains('?') {
         return Err("a route is found by the path alone: leave out what is behind the `?`".to_owned());
     }
-    let settled = path::settle(&path).map_err(|why| format!("no request can have it: {why}"))?;
-    Ok(settled.normal.unwrap_or(path))
+    values::settled_path(text)
 }
 
 /// The same as it is matched.

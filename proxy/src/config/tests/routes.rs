@@ -89,6 +89,15 @@ fn a_route_rewrites_and_redirects() {
 }
 
 #[test]
+fn excluded_paths_are_read_as_requests_have_them() {
+    let text = "verdict.errors.exclude_paths = [\"/%61//b/\"]\nverdict.errors.session_exclude_paths = [\"/c%2fd\"]\n";
+    let (spec, _) = parsed(&format!("{BASE}{text}"));
+    let errors = &spec.services[0].verdict.errors;
+    assert_eq!((&*errors.exclude_paths[0], &*errors.session_exclude_paths[0]), ("/a/b/", "/c%2Fd"));
+    refuses(&format!("{BASE}verdict.errors.exclude_paths = [\"/..\"]\n"), "\"/..\"", "no request can have it");
+}
+
+#[test]
 fn a_service_that_only_redirects_needs_no_endpoint() {
     let text =
         "[service.old]\nhosts = [\"old.example\"]\n[[service.old.route]]\nredirect = { to = \"https://a.example\" }\n";
