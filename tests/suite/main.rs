@@ -25,6 +25,7 @@ mod pull;
 mod query_of_death;
 mod redis_outage;
 mod rollout;
+mod routing;
 mod sentinel;
 mod signals;
 mod split;

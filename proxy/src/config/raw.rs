@@ -13,9 +13,11 @@ use toml::Spanned;
 
 mod autoscale;
 mod limits;
+mod route;
 
 pub(super) use autoscale::{RawAutoscale, RawDriver, RawScalingRule, RawSchedule};
 pub(super) use limits::{RawLimits, RawQueue, RawRate};
+pub(super) use route::{RawHeaderChanges, RawHeaderRule, RawRedirect, RawRewrite, RawRoute};
 
 /// Text, with its place.
 pub(super) type Text = Option<Spanned<String>>;
@@ -163,6 +165,7 @@ pub(super) struct RawCertificate {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct RawService {
     pub(super) hosts: Texts,
+    pub(super) route: Vec<Spanned<RawRoute>>,
     pub(super) stable: Texts,
     pub(super) canary: Texts,
     pub(super) control: Texts,

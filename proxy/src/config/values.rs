@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use http::header::HeaderName;
 
+use crate::model::path;
 use crate::model::proxy_protocol::Version;
 use crate::model::spec::{AdminAddress, Cidr, HeaderMatch, SmtpServer, SmtpTls, Sticky};
 
@@ -86,7 +87,7 @@ pub(super) fn proxy_protocol(text: &str) -> Result<Version, Reason> {
     }
 }
 
-/// A host to answer for, in lower case, without port or final dot; `*` = any.
+/// A host to answer for, in lower case, without port or final dot; `*.` in front = all below it, `*` = any.
 pub(super) fn host(text: &str) -> Result<String, Reason> {
     if text == "*" {
         return Ok("*".to_owned());
@@ -94,15 +95,19 @@ pub(super) fn host(text: &str) -> Result<String, Reason> {
     if text.contains('/') {
         return Err("give the host alone, without scheme or path, such as \"checkbox.io\"".to_owned());
     }
-    if text.contains('*') {
-        return Err("a wildcard stands alone: name each host, or give \"*\" for any other".to_owned());
+    let (wildcard, rest) = text.strip_prefix("*.").map_or(("", text), |rest| ("*.", rest));
+    if rest.contains('*') {
+        return Err("a wildcard is the first label, such as \"*.example.org\", or \"*\" for any other host".to_owned());
     }
-    let (name, _port) = host_and_port(text)?;
+    let (name, _port) = host_and_port(rest)?;
     let name = name.strip_suffix('.').unwrap_or(name);
     if name.is_empty() || name.len() > 253 {
         return Err("a host has 1 to 253 letters".to_owned());
     }
-    Ok(name.to_ascii_lowercase())
+    if !wildcard.is_empty() && (name.starts_with('[') || name.starts_with('.')) {
+        return Err("a wildcard stands before a name, such as \"*.example.org\"".to_owned());
+    }
+    Ok(format!("{wildcard}{}", name.to_ascii_lowercase()))
 }
 
 /// A host name or address, in brackets where it is IPv6, and the port behind it.
@@ -173,6 +178,13 @@ pub(super) fn request_path(text: &str) -> Result<String, Reason> {
         Ok(_) if text.starts_with('/') && !text.contains('#') => Ok(text.to_owned()),
         _ => Err("a path begins with `/` and holds no blanks, such as \"/api\"".to_owned()),
     }
+}
+
+/// The same, in the form in which requests have it.
+pub(super) fn settled_path(text: &str) -> Result<String, Reason> {
+    let path = request_path(text)?;
+    let settled = path::settle(&path).map_err(|why| format!("no request can have it: {why}"))?;
+    Ok(settled.normal.unwrap_or(path))
 }
 
 /// Text to look for; the empty one is everywhere.

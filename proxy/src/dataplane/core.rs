@@ -18,6 +18,9 @@ use super::limits::Lines;
 use super::splice::Pipes;
 use super::upstream::{Pool, Secured};
 use crate::live::{Live, ServiceView, Snapshot};
+use crate::model::policy::RoutePolicy;
+use crate::model::route::RouteSpec;
+use crate::model::spec::Timeouts;
 
 /// Head buffers kept for the next request.
 const SPARE_HEADS: usize = 64;
@@ -178,19 +181,54 @@ impl std::fmt::Debug for SnapshotReader {
 pub(crate) struct ServiceRef {
     snapshot: Rc<Held>,
     index: usize,
+    /// The route by which a request came to it.
+    route: Option<usize>,
+    /// What it was when the request came, where the snapshot changed while it waited: its route is the one that it came by.
+    former: Option<Rc<Self>>,
 }
 
 impl ServiceRef {
     /// The service at `index` of the snapshot, which has one there.
     pub(crate) const fn new(snapshot: Rc<Held>, index: usize) -> Self {
-        Self { snapshot, index }
+        Self { snapshot, index, route: None, former: None }
+    }
+
+    /// The same, for a request that came by this of its routes.
+    #[must_use]
+    pub(crate) fn by(self, route: Option<usize>) -> Self {
+        Self { route, ..self }
+    }
+
+    /// The route by which the request came; none where its service has it without one.
+    pub(crate) fn route(&self) -> Option<&RouteSpec> {
+        match &self.former {
+            Some(former) => former.route(),
+            None => self.route.map(|route| &*self.spec.routes[route]),
+        }
+    }
+
+    /// What the route asks for.
+    pub(crate) fn policy(&self) -> Option<&RoutePolicy> {
+        self.route().map(|route| &route.policy)
+    }
+
+    /// How long things may take.
+    pub(crate) fn timeouts(&self) -> &Timeouts {
+        self.policy().map_or(&self.spec.timeouts, |policy| &policy.timeouts)
+    }
+
+    /// The largest request body, in bytes.
+    pub(crate) fn max_body_bytes(&self) -> u64 {
+        self.policy().map_or(self.spec.max_body_bytes, |policy| policy.max_body_bytes)
     }
 
     /// The same service in the snapshot in force now; none where there is none of its name any more.
     pub(crate) fn renewed(&self, core: &Core) -> Option<Self> {
         let snapshot = core.snapshot();
         let index = snapshot.place(&self.spec.name)?;
-        Some(Self { snapshot, index })
+        let routed = || self.route.is_some().then(|| Rc::new(self.clone()));
+        let former = self.former.clone().or_else(routed);
+        Some(Self { snapshot, index, route: None, former })
     }
 
     /// Whether it is one of a snapshot's.

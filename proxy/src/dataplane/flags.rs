@@ -5,6 +5,7 @@
 use std::net::IpAddr;
 
 use http::request::Parts;
+use http::uri::PathAndQuery;
 use serde_json::{Map, Value};
 
 use super::authority;
@@ -34,12 +35,18 @@ pub(crate) struct Asker<'r> {
     pub(crate) client: IpAddr,
     /// The key that is given to a new client.
     pub(crate) new_key: Option<[u8; 16]>,
+    /// What the endpoint is asked for, if that is another target.
+    pub(crate) rewritten: Option<&'r PathAndQuery>,
 }
 
 /// Asks the flags of a service about a request.
 pub(crate) fn ask(core: &Core, service: &ServiceRef, flags: &ServiceFlags, asker: &Asker<'_>) -> Said {
-    let path = NormalPath::of(asker.parts.uri.path());
-    let stands = |place: &usize| service.spec.gates[*place].stands_before(&asker.parts.method, &path);
+    // A gate holds for what is asked for, and for what becomes of it.
+    let paths = [Some(asker.parts.uri.path()), asker.rewritten.map(PathAndQuery::path)].map(|p| p.map(NormalPath::of));
+    let stands = |place: &usize| {
+        let gate = &service.spec.gates[*place];
+        paths.iter().flatten().any(|path| gate.stands_before(&asker.parts.method, path))
+    };
     let met: Vec<usize> = (0..flags.gates.len()).filter(stands).collect();
     if met.is_empty() && service.spec.told_flags.is_empty() {
         return Said::Open(None);

@@ -22,6 +22,7 @@ use super::session;
 use super::upstream::head::RequestFraming;
 use super::upstream::{Answer, ExchangeError, Offer, Outbound, Terms};
 use crate::model::outcome::BadReason;
+use crate::model::policy::Retries;
 use crate::model::spec::ErrorMatchers;
 use crate::model::split::Arm;
 
@@ -32,12 +33,27 @@ pub(crate) struct Outgoing {
     pub(crate) sender: Outbound,
     /// The members of the pool that shall serve it, as long as one of them is ready.
     pub(crate) members: Range<usize>,
-    /// Whether the request may be sent again though an endpoint may have acted on it.
-    pub(crate) idempotent: bool,
+    /// What may be tried once more.
+    pub(crate) repeats: Repeats,
     /// Whether it is a `HEAD`.
     pub(crate) to_head: bool,
     /// The protocols to which its connection may switch.
     pub(crate) offer: Option<Offer>,
+}
+
+/// What may be tried once more of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Repeats {
+    retries: Retries,
+    /// Whether it may be sent again though an endpoint may have acted on it.
+    acted_on: bool,
+}
+
+impl Repeats {
+    /// Of a request with this method, by what its route says.
+    pub(crate) fn of(method: &Method, retries: Retries) -> Self {
+        Self { retries, acted_on: retries == Retries::Any || (retries != Retries::None && method.is_idempotent()) }
+    }
 }
 
 /// How a failed attempt is followed up.
@@ -55,7 +71,8 @@ enum Next {
 ///
 /// A reused connection that turns out stale is replaced once, on the same endpoint. An
 /// endpoint that can't be reached is replaced once, for idempotent requests, within the
-/// budget. What an endpoint says it left alone is sent once more. Nothing else is tried again: a request that killed one endpoint must not walk on.
+/// budget. What an endpoint says it left alone is sent once more. Nothing else is tried again, unless the route
+/// says so: a request that killed one endpoint must not walk on.
 pub(crate) async fn forward(
     downstream: &Rc<Downstream>,
     record: &mut Record,
@@ -65,10 +82,10 @@ pub(crate) async fn forward(
     let core = &downstream.core;
     let service = record.service().clone();
     let pool = service.serving(arm);
-    let Outgoing { sender, members, idempotent, to_head, offer } = outgoing;
-    let (members, idempotent, to_head, offer) = (members.clone(), *idempotent, *to_head, offer.take());
+    let Outgoing { sender, members, repeats, to_head, offer } = outgoing;
+    let (members, repeats, to_head, offer) = (members.clone(), *repeats, *to_head, offer.take());
     let mut index = record.pick(&members, None).ok_or(ProxyError::NoEndpoint)?;
-    let timeouts = service.spec.timeouts;
+    let timeouts = *service.timeouts();
     let total = deadline(core.clock.now(), timeouts.total);
     let mut terms =
         Terms { endpoint: pool[index].address, timeouts, total, to_head, reuse: true, offer, introduction: None };
@@ -109,7 +126,7 @@ pub(crate) async fn forward(
         };
         tries += 1;
         let untouched = !sender.has_sent();
-        let next = if tries > 1 { Next::GiveUp } else { follow_up(&error, sender, idempotent) };
+        let next = if tries > 1 { Next::GiveUp } else { follow_up(&error, sender, repeats) };
         if !(next == Next::Fresh && untouched)
             && let Some(reason) = bad_reason(&error)
         {
@@ -139,17 +156,21 @@ pub(crate) async fn forward(
     }
 }
 
-fn follow_up(error: &ExchangeError, sender: &mut Outbound, idempotent: bool) -> Next {
+fn follow_up(error: &ExchangeError, sender: &mut Outbound, repeats: Repeats) -> Next {
+    let Repeats { retries, acted_on } = repeats;
     match error {
         ExchangeError::Closed { reused: true, answered: false, .. }
-            if (idempotent || !sender.has_sent()) && sender.rewind() =>
+            if (acted_on || !sender.has_sent()) && sender.rewind() =>
         {
             Next::Fresh
         }
-        ExchangeError::Unprocessed if sender.rewind() => Next::Fresh,
+        ExchangeError::Unprocessed if retries != Retries::None && sender.rewind() => Next::Fresh,
         ExchangeError::Refused(_) | ExchangeError::ConnectTimeout | ExchangeError::Tls(_)
-            if idempotent && sender.rewind() =>
+            if acted_on && sender.rewind() =>
         {
+            Next::Elsewhere
+        }
+        ExchangeError::Closed { reused: false, answered: false, .. } if retries == Retries::Any && sender.rewind() => {
             Next::Elsewhere
         }
         _ => Next::GiveUp,
@@ -219,6 +240,9 @@ pub(crate) fn relay(
     let mut response = Response::new(body);
     *response.status_mut() = answer.status;
     *response.headers_mut() = headers;
+    if let Some(policy) = service.policy() {
+        policy.response_headers.apply(response.headers_mut());
+    }
     if matches!(status, 204 | 304) {
         // Neither has a body, so the length speaks of another response.
         response.headers_mut().remove(header::CONTENT_LENGTH);

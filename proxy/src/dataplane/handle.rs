@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use http::header::{self, HeaderMap};
 use http::request::Parts;
-use http::uri::Scheme;
+use http::uri::{PathAndQuery, Scheme};
 use http::{Method, Request, Response, StatusCode};
 use http_body::Body as _;
 use hyper::body::Incoming;
@@ -17,13 +17,14 @@ use super::body::Body;
 use super::connection::Downstream;
 use super::core::ServiceRef;
 use super::flags::Said;
-use super::forward::{Outgoing, forward, framing, relay};
+use super::forward::{Outgoing, Repeats, forward, framing, relay};
 use super::head::{self, Forwarded, client_address};
 use super::http2;
 use super::lot::{self, Lot};
 use super::matcher;
 use super::record::{self, Record};
 use super::respond::{self, ProxyError};
+use super::route::{self, Routed};
 use super::sticky;
 use super::tunnel;
 use super::upstream::{Call, ClientBody, Outbound, Sender};
@@ -41,11 +42,12 @@ pub(crate) async fn handle(
     downstream: Rc<Downstream>,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, Infallible> {
-    let (parts, body) = request.into_parts();
+    let (mut parts, body) = request.into_parts();
     downstream.request_began(!body.is_end_stream());
     let request_id = request_id(&downstream, &parts.headers);
-    let service = match route(&downstream, &parts).and_then(|service| admit(&service, &body).map(|()| service)) {
-        Ok(service) => service,
+    let routed = route(&downstream, &mut parts).and_then(|routed| admit(&routed.service, &body).map(|()| routed));
+    let Routed { service, rewritten } = match routed {
+        Ok(routed) => routed,
         Err(error) => return Ok(protect(&downstream, respond::error(&downstream, &request_id, &error))),
     };
     if let Some(port) = downstream.listener().redirect_to_https
@@ -53,8 +55,13 @@ pub(crate) async fn handle(
     {
         return Ok(respond::to_https(&downstream, &parts, port, !body.is_end_stream()));
     }
+    if let Some(redirect) = service.policy().and_then(|policy| policy.redirect.as_ref()) {
+        let location = route::location(redirect, &parts, rewritten.as_ref());
+        let response = respond::redirect(&downstream, redirect.status, location, !body.is_end_stream());
+        return Ok(protect(&downstream, response));
+    }
     let client = client_address(downstream.peer, &parts.headers, |hop| downstream.trusts(hop));
-    let (lot, pass) = match lot::draw(&downstream, service, &parts, client).await {
+    let (lot, pass) = match lot::draw(&downstream, service, &parts, client, rewritten.as_ref()).await {
         Ok(let_in) => let_in,
         Err(error) => return Ok(protect(&downstream, respond::error(&downstream, &request_id, &error))),
     };
@@ -78,7 +85,8 @@ pub(crate) async fn handle(
     let mut response = match said {
         Said::Closed(gate) => turn_away(&downstream, record, &request_id, gate),
         Said::Open(told) => {
-            let mut outgoing = outgoing(&downstream, &record, &parts, body, &request_id, members, told.as_deref());
+            let asked = Asked { request_id: &request_id, told: told.as_deref(), target: rewritten.as_ref() };
+            let mut outgoing = outgoing(&downstream, &record, &parts, body, members, &asked);
             match forward(&downstream, &mut record, arm, &mut outgoing).await {
                 Ok(answer) if answer.status == StatusCode::SWITCHING_PROTOCOLS => {
                     tunnel::open(&downstream, record, &parts, answer, recalls)
@@ -128,17 +136,17 @@ fn hex(bits: [u8; 16], text: &mut [u8; 32]) -> &str {
     std::str::from_utf8(text).unwrap_or_default()
 }
 
-/// The service that a request is for, in the one snapshot that this request will ever see.
-fn route(downstream: &Downstream, parts: &Parts) -> Result<ServiceRef, ProxyError> {
+/// The service that a request is for, in the one snapshot that this request will ever see. The path is brought into
+/// its one form on the way.
+fn route(downstream: &Downstream, parts: &mut Parts) -> Result<Routed, ProxyError> {
     if parts.method == Method::CONNECT {
         return Err(ProxyError::BadRequest("CONNECT is not for this server"));
     }
     http2::check(parts).map_err(ProxyError::BadRequest)?;
     check_framing(&parts.headers)?;
+    let is_plain = route::settle(parts)?;
     let host = authority::host(&parts.uri, &parts.headers, parts.version).map_err(ProxyError::BadRequest)?;
-    let snapshot = downstream.core.snapshot();
-    let index = snapshot.route(&host).ok_or(ProxyError::NoService)?;
-    Ok(ServiceRef::new(snapshot, index))
+    Routed::find(downstream.core.snapshot(), &host, parts, is_plain)
 }
 
 /// Refuses what the HTTP reader in front of us takes though it has two readings.
@@ -157,7 +165,7 @@ fn check_framing(headers: &HeaderMap) -> Result<(), ProxyError> {
 /// Whether the service takes the request at all.
 fn admit(service: &ServiceRef, body: &Incoming) -> Result<(), ProxyError> {
     match body.size_hint().exact() {
-        Some(length) if length > service.spec.max_body_bytes => Err(ProxyError::BodyTooLarge),
+        Some(length) if length > service.max_body_bytes() => Err(ProxyError::BodyTooLarge),
         _ => Ok(()),
     }
 }
@@ -184,26 +192,38 @@ fn turn_away(downstream: &Rc<Downstream>, mut record: Record, request_id: &str, 
     response
 }
 
+/// What an endpoint is asked beside what the client says.
+struct Asked<'a> {
+    request_id: &'a str,
+    /// What it is told of flags.
+    told: Option<&'a str>,
+    /// The target, where it isn't the client's.
+    target: Option<&'a PathAndQuery>,
+}
+
 fn outgoing(
     downstream: &Downstream,
     record: &Record,
     parts: &Parts,
     body: Incoming,
-    request_id: &str,
     members: Range<usize>,
-    told: Option<&str>,
+    asked: &Asked<'_>,
 ) -> Outgoing {
     let framing = framing(parts, &body);
+    let policy = record.service().policy();
     let forwarded = Forwarded {
         for_: &downstream.peer_text,
         trusted: downstream.trusted,
         secure: downstream.is_secure(&parts.headers),
-        request_id,
-        flags: told,
+        request_id: asked.request_id,
+        flags: asked.told,
+        target: asked.target,
+        changes: policy.map(|policy| &policy.request_headers).filter(|changes| !changes.is_empty()),
     };
+    let max_body_bytes = record.service().max_body_bytes();
     let service = &record.service().spec;
     let has_body = !body.is_end_stream();
-    let body = ClientBody::new(body, parts.version, service.max_body_bytes);
+    let body = ClientBody::new(body, parts.version, max_body_bytes);
     let mut offer = None;
     let sender = match service.protocol {
         Protocol::Http1 => {
@@ -218,8 +238,8 @@ fn outgoing(
             Outbound::Http2(Box::new(Call::new(head::request(parts, framing, &forwarded, scheme), body)))
         }
     };
-    let (idempotent, to_head) = (parts.method.is_idempotent(), parts.method == Method::HEAD);
-    Outgoing { sender, members, idempotent, to_head, offer }
+    let repeats = Repeats::of(&parts.method, policy.map(|policy| policy.retries).unwrap_or_default());
+    Outgoing { sender, members, repeats, to_head: parts.method == Method::HEAD, offer }
 }
 
 #[cfg(test)]

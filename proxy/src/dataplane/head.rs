@@ -12,6 +12,8 @@ use super::core::Core;
 use super::upstream::Offer;
 use super::upstream::head::{self as wire, RequestFraming};
 use super::{sticky, trailers};
+use crate::model::fields::folded;
+use crate::model::policy::HeaderChanges;
 
 /// What an application is told of flags. Nobody but serin may say it, no trusted peer either.
 const FLAGS: &str = "x-serin-flags";
@@ -32,6 +34,10 @@ pub(crate) struct Forwarded<'a> {
     pub(crate) request_id: &'a str,
     /// What the application is told of flags, if it is.
     pub(crate) flags: Option<&'a str>,
+    /// What the endpoint is asked for, where that isn't what the client asked for.
+    pub(crate) target: Option<&'a PathAndQuery>,
+    /// What its route changes of the header; none where that is nothing.
+    pub(crate) changes: Option<&'a HeaderChanges>,
 }
 
 /// Where the fields of a request go.
@@ -74,7 +80,7 @@ pub(crate) fn write(
     offer: Option<&Offer>,
 ) -> Vec<u8> {
     let mut out = core.head_buffer();
-    let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
+    let target = forwarded.target.or(parts.uri.path_and_query()).map_or("/", |target| target.as_str());
     wire::write_request_line(&mut out, &parts.method, target);
     let host = host(parts);
     wire::write_field(&mut out, "host", host);
@@ -108,11 +114,12 @@ pub(crate) fn request(
     if let RequestFraming::Length(length) = framing {
         headers.insert(header::CONTENT_LENGTH, length.into());
     }
+    let target = forwarded.target.or(parts.uri.path_and_query());
     let mut uri = uri::Parts::default();
     uri.scheme = Some(scheme);
     // Only HTTP/1.0 may come without a host.
     uri.authority = Authority::try_from(host).ok().or_else(|| Some(Authority::from_static("localhost")));
-    uri.path_and_query = parts.uri.path_and_query().cloned().or_else(|| Some(PathAndQuery::from_static("/")));
+    uri.path_and_query = target.cloned().or_else(|| Some(PathAndQuery::from_static("/")));
     let mut request = Request::new(());
     *request.method_mut() = parts.method.clone();
     *request.version_mut() = Version::HTTP_2;
@@ -125,11 +132,16 @@ pub(crate) fn request(
 fn put_fields(out: &mut impl Fields, parts: &Parts, host: &[u8], forwarded: &Forwarded<'_>) {
     let named = wire::named_by_connection(&parts.headers);
     for (name, value) in &parts.headers {
-        if is_passed_on(name, forwarded.trusted) && !named.contains(name) {
+        let is_replaced = || forwarded.changes.is_some_and(|changes| changes.replace(name));
+        if is_passed_on(name, forwarded.trusted) && !named.contains(name) && !is_replaced() {
             out.pass(name, value);
         }
     }
     put_forwarded(out, host, &parts.headers, forwarded);
+    // Whatever the client says of its connection, these arrive.
+    for (name, value) in forwarded.changes.into_iter().flat_map(|changes| &changes.set) {
+        out.pass(name, value);
+    }
 }
 
 /// The host by which the request was routed: of the target, where it names one, or of the field.
@@ -166,7 +178,7 @@ fn is_alias(name: &str) -> bool {
     if !name.bytes().any(|byte| matches!(byte, b'_' | b'.')) {
         return false;
     }
-    let folded = name.replace(['_', '.'], "-");
+    let folded = folded(name);
     OURS.contains(&&*folded) || speaks_of_client(&folded) || matches!(&*folded, "content-length" | "transfer-encoding")
 }
 
@@ -219,7 +231,15 @@ mod tests {
     fn written_with(request: http::request::Builder, trusted: bool, flags: Option<&str>) -> String {
         let (parts, ()) = request.body(()).expect("a request").into_parts();
         let (live, _reports) = Live::new(1);
-        let forwarded = Forwarded { for_: "203.0.113.9", trusted, secure: false, request_id: "id", flags };
+        let forwarded = Forwarded {
+            for_: "203.0.113.9",
+            trusted,
+            secure: false,
+            request_id: "id",
+            flags,
+            target: None,
+            changes: None,
+        };
         let head = write(&Core::new(0, live), &parts, RequestFraming::Length(3), &forwarded, None);
         String::from_utf8(head).expect("text")
     }
@@ -265,7 +285,15 @@ mod tests {
         let request = request.header("upgrade", "websocket").header("x-private", "1").header("te", "trailers");
         let (parts, ()) = request.body(()).expect("a request").into_parts();
         let (live, _reports) = Live::new(1);
-        let forwarded = Forwarded { for_: "::1", trusted: false, secure: false, request_id: "id", flags: None };
+        let forwarded = Forwarded {
+            for_: "::1",
+            trusted: false,
+            secure: false,
+            request_id: "id",
+            flags: None,
+            target: None,
+            changes: None,
+        };
         let offer = Offer::of("websocket").expect("an offer");
         let head = write(&Core::new(0, live), &parts, RequestFraming::None, &forwarded, Some(&offer));
         let head = String::from_utf8(head).expect("text");
@@ -323,6 +351,33 @@ mod tests {
                 assert_eq!(told, wanted, "{head}");
             }
         }
+    }
+
+    #[test]
+    fn what_a_route_changes_goes_upstream_by_either_protocol_whatever_the_client_says() {
+        let request = Request::get("/a?q").header("host", "a").header("connection", "x-user, x-kept");
+        let request =
+            request.header("X-User", "root").header("x_user", "root").header("cookie", "a=b").header("y", "1");
+        let (parts, ()) = request.body(()).expect("a request").into_parts();
+        let target = PathAndQuery::from_static("/b?q");
+        let name = HeaderName::from_static;
+        let changes = HeaderChanges {
+            set: vec![(name("x-user"), HeaderValue::from_static("nobody"))],
+            remove: vec![name("cookie")],
+        };
+        let (target, changes) = (Some(&target), Some(&changes));
+        let forwarded =
+            Forwarded { for_: "::1", trusted: true, secure: false, request_id: "id", flags: None, target, changes };
+        let (live, _reports) = Live::new(1);
+        let head = write(&Core::new(0, live), &parts, RequestFraming::None, &forwarded, None);
+        let head = String::from_utf8(head).expect("text");
+        assert!(head.starts_with("GET /b?q HTTP/1.1\r\nhost: a\r\ny: 1\r\n"), "{head}");
+        assert!(head.contains("x-user: nobody\r\n") && !head.contains("root") && !head.contains("cookie"), "{head}");
+        let request = super::request(&parts, RequestFraming::None, &forwarded, Scheme::HTTP);
+        assert_eq!(request.uri(), "http://a/b?q");
+        let users: Vec<_> = request.headers().get_all("x-user").iter().collect();
+        assert!(users == ["nobody"] && !request.headers().contains_key("x_user"), "{users:?}");
+        assert!(!request.headers().contains_key("cookie") && request.headers()["y"] == "1");
     }
 
     #[test]

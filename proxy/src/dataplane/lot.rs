@@ -6,6 +6,7 @@ use std::ops::Range;
 use std::rc::Rc;
 
 use http::request::Parts;
+use http::uri::PathAndQuery;
 
 use super::connection::Downstream;
 use super::core::ServiceRef;
@@ -35,13 +36,22 @@ pub(crate) struct Lot {
     drawn_arm: Arm,
 }
 
+/// What decides what a request draws.
+struct Asked<'a> {
+    parts: &'a Parts,
+    client: IpAddr,
+    /// What the endpoint is asked for, where that isn't what the client asked for.
+    rewritten: Option<&'a PathAndQuery>,
+}
+
 impl Lot {
-    fn draw(downstream: &Downstream, service: ServiceRef, parts: &Parts, client: IpAddr) -> Self {
+    fn draw(downstream: &Downstream, service: ServiceRef, asked: &Asked<'_>) -> Self {
+        let Asked { parts, client, rewritten } = *asked;
         let recalls = service.live.recalls();
         let Draw { arm: drawn_arm, drawn, new_key } = sticky::draw(&downstream.core, &service, &parts.headers, client);
         let arm = serving_arm(&service, drawn_arm);
         let said = match service.flags_of(arm) {
-            Some(flags) => flags::ask(&downstream.core, &service, flags, &Asker { parts, client, new_key }),
+            Some(flags) => flags::ask(&downstream.core, &service, flags, &Asker { parts, client, new_key, rewritten }),
             None => Said::Open(None),
         };
         let drawn = drawn.filter(|_| match said {
@@ -67,14 +77,16 @@ pub(crate) async fn draw(
     service: ServiceRef,
     parts: &Parts,
     client: IpAddr,
+    rewritten: Option<&PathAndQuery>,
 ) -> Result<(Lot, Pass), ProxyError> {
     let core = &downstream.core;
+    let asked = Asked { parts, client, rewritten };
     let Some(limits) = &service.limits else {
-        return Ok((Lot::draw(downstream, service, parts, client), Pass::default()));
+        return Ok((Lot::draw(downstream, service, &asked), Pass::default()));
     };
     limits::check_rates(core, limits, parts, client)?;
     let mut turn = Turn::default();
-    let mut lot = Lot::draw(downstream, service, parts, client);
+    let mut lot = Lot::draw(downstream, service, &asked);
     loop {
         if let Said::Closed(_) = lot.said {
             return Ok((lot, Pass::default()));
@@ -85,7 +97,7 @@ pub(crate) async fn draw(
             Err(Denied::Refused(refusal)) => return Err(ProxyError::NoRoom(refusal)),
             Err(Denied::Outdated) => {
                 let newest = lot.service.renewed(core).ok_or(ProxyError::NoService)?;
-                lot = Lot::draw(downstream, newest, parts, client);
+                lot = Lot::draw(downstream, newest, &asked);
             }
         }
     }

@@ -2,7 +2,8 @@
 //! sockets and upstream connections of its own.
 //!
 //! May know: model, live, telemetry. Never: store, control, admin. A request reads
-//! top to bottom in `handle.rs`: route, admit, draw (`lot.rs`, `sticky.rs`), flags (`flags.rs`), limits (`limits/`), pick (`pick.rs`),
+//! top to bottom in `handle.rs`: route (`route.rs`), admit, draw (`lot.rs`, `sticky.rs`), flags (`flags.rs`), limits
+//! (`limits/`), pick (`pick.rs`),
 //! forward (`forward.rs` over `upstream/`), record (`record.rs`). `respond.rs` is
 //! the one place where an error becomes a response. A connection that switches to another protocol goes on in
 //! `tunnel/`.
@@ -28,6 +29,7 @@ mod plain;
 mod preface;
 mod record;
 mod respond;
+mod route;
 mod session;
 mod socket;
 mod splice;

@@ -283,6 +283,7 @@ impl Record {
             // The query may hold secrets: it is never logged.
             path = self.target.as_ref().map_or("*", |target| target.path()),
             status = self.status.unwrap_or(499),
+            route = self.service.route().and_then(|route| route.name.as_deref()),
             endpoint = self.first_endpoint_id().unwrap_or("-"),
             head_seconds = head,
             seconds = self.asked_at.elapsed().as_secs_f64(),

@@ -32,6 +32,9 @@ pub(crate) enum ProxyError {
     /// No service answers for the host.
     #[error("no service answers for this host")]
     NoService,
+    /// A service answers for the host, but no route takes the request.
+    #[error("no route of this host takes the request")]
+    NoRoute,
     /// The body is larger than the service takes.
     #[error("the request body is larger than this service takes")]
     BodyTooLarge,
@@ -54,7 +57,7 @@ impl ProxyError {
     pub(crate) const fn status(&self) -> StatusCode {
         match self {
             Self::BadRequest(_) => StatusCode::BAD_REQUEST,
-            Self::NoService => StatusCode::NOT_FOUND,
+            Self::NoService | Self::NoRoute => StatusCode::NOT_FOUND,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::NoEndpoint | Self::NoRoom(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::TooEarly(_) => StatusCode::TOO_MANY_REQUESTS,
@@ -77,6 +80,7 @@ impl ProxyError {
         match self {
             Self::BadRequest(_) => "bad_request",
             Self::NoService => "no_service",
+            Self::NoRoute => "no_route",
             Self::BodyTooLarge => "body_too_large",
             Self::NoEndpoint => "no_endpoint",
             Self::NoRoom(refusal) => refusal.name(),
@@ -138,11 +142,21 @@ pub(crate) fn to_https(downstream: &Rc<Downstream>, request: &Parts, port: u16, 
     let host = authority::host(&request.uri, &request.headers, request.version).unwrap_or_default();
     let port = if port == 443 { String::new() } else { format!(":{port}") };
     let target = request.uri.path_and_query().map_or("/", |target| target.as_str());
-    let mut response = Response::new(Body::whole(downstream, Bytes::new()));
     // It keeps the method, unlike 301.
-    *response.status_mut() = StatusCode::PERMANENT_REDIRECT;
+    redirect(downstream, StatusCode::PERMANENT_REDIRECT, format!("https://{host}{port}{target}"), has_body)
+}
+
+/// Sends a client on to another place.
+pub(crate) fn redirect(
+    downstream: &Rc<Downstream>,
+    status: StatusCode,
+    location: String,
+    has_body: bool,
+) -> Response<Body> {
+    let mut response = Response::new(Body::whole(downstream, Bytes::new()));
+    *response.status_mut() = status;
     let headers = response.headers_mut();
-    if let Ok(location) = HeaderValue::try_from(format!("https://{host}{port}{target}")) {
+    if let Ok(location) = HeaderValue::try_from(location) {
         headers.insert(header::LOCATION, location);
     }
     if has_body {

@@ -19,6 +19,7 @@ pub mod limits;
 pub mod metrics;
 pub mod pulse;
 pub mod rates;
+pub mod routes;
 #[cfg(test)]
 pub(crate) mod sample;
 pub mod scaling;

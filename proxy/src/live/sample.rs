@@ -14,6 +14,7 @@ use crate::model::flag::Definitions;
 use crate::model::gate::{GateAnswer, GatePath, GateSpec, NormalPath};
 use crate::model::limits::{LimitsSpec, QueueSpec, RateKey, RateSpec};
 use crate::model::rollout::plan::RolloutSpec;
+use crate::model::route::Methods;
 use crate::model::scaling::{DriverSpec, InRollout, Measure, Metric, Pace, RuleSpec, ScalingSpec, Want};
 use crate::model::spec::{
     AdminAddress, AdminSpec, Protocol, ServiceSpec, Spec, SplitSpec, Sticky, StoreKind, StoreSpec, Timeouts,
@@ -30,6 +31,7 @@ pub(crate) fn service(name: &str) -> ServiceSpec {
     ServiceSpec {
         name: name.to_owned(),
         hosts: vec![format!("{name}.example")],
+        routes: vec![],
         seeds: PerArm { stable: vec![seed(3001), seed(3002)], canary: vec![seed(4001)] },
         control: vec![],
         split: Some(SplitSpec {
@@ -109,7 +111,7 @@ pub(crate) fn scaling() -> ScalingSpec {
 pub(crate) fn gate(flag: &str, path: &str) -> GateSpec {
     GateSpec {
         flag: flag.to_owned(),
-        methods: vec![Method::POST],
+        methods: Methods::of(vec![Method::POST]),
         path: GatePath::Exact(NormalPath::of(path).text().into()),
         default: true,
         answer: GateAnswer {

@@ -1,12 +1,12 @@
 //! The snapshot: immutable compiled state with a revision. What requests read.
 
-use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::ops::Range;
 use std::sync::Arc;
 
 use super::endpoint::{EndpointLive, Health};
 use super::limits::ServiceLimits;
+use super::routes::{Answer, Places};
 use super::seen::{EpisodeLive, StepLive};
 use super::service::ServiceLive;
 use super::service_flags::ServiceFlags;
@@ -32,36 +32,11 @@ pub struct Snapshot {
     flags: Arc<FlagSet>,
 }
 
-/// Where services stand in a snapshot. It follows from the configuration alone, so snapshots share it.
-#[derive(Debug, Default)]
-struct Places {
-    by_name: HashMap<String, usize>,
-    by_host: HashMap<String, usize>,
-    any_host: Option<usize>,
-}
-
-impl Places {
-    fn of(services: &[Arc<ServiceView>]) -> Self {
-        let mut places = Self::default();
-        for (index, service) in services.iter().enumerate() {
-            places.by_name.entry(service.spec.name.clone()).or_insert(index);
-            for host in &service.spec.hosts {
-                if host == "*" {
-                    places.any_host.get_or_insert(index);
-                } else {
-                    places.by_host.entry(host.clone()).or_insert(index);
-                }
-            }
-        }
-        places
-    }
-}
-
 impl Snapshot {
-    /// Compiles the services; of two that claim a host, the first has it (the
+    /// Compiles the services; of two that claim the same requests, the first has them (the
     /// configuration refuses such a pair).
     pub fn new(revision: u64, services: Vec<Arc<ServiceView>>, flags: Arc<FlagSet>) -> Self {
-        Self { revision, places: Arc::new(Places::of(&services)), services, flags }
+        Self { revision, places: Arc::new(Places::of(services.iter().map(|service| &*service.spec))), services, flags }
     }
 
     /// The next snapshot of the same configuration: as this one but for some services, each in the place that it has
@@ -76,16 +51,14 @@ impl Snapshot {
         Self { revision: self.revision + 1, places, services, flags }
     }
 
-    /// Which of [`Self::services`] answers for a host: in lower case, without port.
-    pub fn route(&self, host: &str) -> Option<usize> {
-        let Places { by_host, any_host, .. } = &*self.places;
-        let named = if by_host.is_empty() { None } else { by_host.get(host).copied() };
-        named.or(*any_host)
+    /// Who of [`Self::services`] answers for a host: in lower case, without port.
+    pub fn answer(&self, host: &str) -> Option<&Answer> {
+        self.places.answer(host)
     }
 
     /// Where a service stands among [`Self::services`].
     pub fn place(&self, name: &str) -> Option<usize> {
-        self.places.by_name.get(name).copied()
+        self.places.of_service(name)
     }
 
     /// A service by name.

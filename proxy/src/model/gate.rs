@@ -9,13 +9,16 @@ use std::sync::Arc;
 use http::header::HeaderValue;
 use http::{Method, StatusCode};
 
+use super::path::{hex, is_below};
+use super::route::Methods;
+
 /// A gate.
 #[derive(Clone, Debug)]
 pub struct GateSpec {
     /// The flag that must be on.
     pub flag: String,
-    /// The methods that it stands before; empty = all. `GET` includes `HEAD`.
-    pub methods: Vec<Method>,
+    /// The methods that it stands before.
+    pub methods: Methods,
     /// The paths that it stands before.
     pub path: GatePath,
     /// Whether it is open while the flag has no boolean to say: unknown, disabled, in error.
@@ -49,10 +52,7 @@ pub struct GateAnswer {
 impl GateSpec {
     /// Whether a request has to pass this gate.
     pub fn stands_before(&self, method: &Method, path: &NormalPath<'_>) -> bool {
-        let is_listed = |method: &Method| self.methods.contains(method);
-        let method =
-            self.methods.is_empty() || is_listed(method) || (*method == Method::HEAD && is_listed(&Method::GET));
-        method && self.path.holds(path)
+        self.methods.hold(method) && self.path.holds(path)
     }
 }
 
@@ -63,14 +63,9 @@ impl GatePath {
         path.climbs
             || match self {
                 Self::Exact(own) => *path.text == **own,
-                Self::Prefix(own) => below(&path.text, own),
+                Self::Prefix(own) => is_below(&path.text, own),
             }
     }
-}
-
-/// Whether a path is another one or lies below it.
-fn below(path: &[u8], above: &[u8]) -> bool {
-    above == b"/" || path.strip_prefix(above).is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
 }
 
 /// A path as gates compare it: every `%XX` decoded, as often as there is one; ASCII letters in lower case,
@@ -142,15 +137,6 @@ fn decode(path: &[u8]) -> Vec<u8> {
     out
 }
 
-const fn hex(digit: u8) -> Option<u8> {
-    match digit {
-        b'0'..=b'9' => Some(digit - b'0'),
-        b'a'..=b'f' => Some(digit - b'a' + 10),
-        b'A'..=b'F' => Some(digit - b'A' + 10),
-        _ => None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -162,7 +148,7 @@ mod tests {
             body: None,
             location: None,
         };
-        GateSpec { flag: "study.create".into(), methods: methods.to_vec(), path, default: true, answer }
+        GateSpec { flag: "study.create".into(), methods: Methods::of(methods.to_vec()), path, default: true, answer }
     }
 
     fn exact(path: &str) -> GatePath {

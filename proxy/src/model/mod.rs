@@ -1,22 +1,26 @@
 //! The words of serin as types, and the pure rules over them.
 //!
 //! Time, randomness and the outside world are passed in: nothing here knows a
-//! socket, a clock, a store or a runtime. May know: std, serde, http.
+//! socket, a clock, a store or a runtime. May know: std, serde, http, regex.
 
 pub mod agent;
 pub mod alert;
 pub mod audit;
 pub mod circuit;
 pub mod discovery;
+pub mod fields;
 pub mod flag;
 pub mod gate;
 pub mod health;
 pub mod limits;
 pub mod member;
 pub mod outcome;
+pub mod path;
+pub mod policy;
 pub mod proxy_protocol;
 pub mod redis;
 pub mod rollout;
+pub mod route;
 pub mod scaling;
 pub mod secret;
 pub mod span;

@@ -19,6 +19,7 @@ use super::outcome::PerSignal;
 use super::proxy_protocol;
 use super::redis::RedisSpec;
 use super::rollout::plan::RolloutSpec;
+use super::route::RouteSpec;
 use super::scaling::ScalingSpec;
 use super::secret::OverrideSecret;
 use super::split::PerArm;
@@ -171,8 +172,10 @@ impl Cidr {
 pub struct ServiceSpec {
     /// Its name.
     pub name: String,
-    /// Hosts it answers for, in lower case and without port; `*` = any other.
+    /// Hosts it answers for, in lower case and without port; `*.` in front = all below; `*` = any other.
     pub hosts: Vec<String>,
+    /// The requests of its hosts that it takes; none = all, but what routes of other services take.
+    pub routes: Vec<Arc<RouteSpec>>,
     /// The file's members of each pool.
     pub seeds: PerArm<Vec<SocketAddr>>,
     /// The stable seeds that serve the control.
@@ -205,6 +208,17 @@ pub struct ServiceSpec {
     pub told_flags: Vec<String>,
     /// How the size of the stable pool follows its load; none = it is what others make it.
     pub autoscale: Option<Arc<ScalingSpec>>,
+}
+
+impl ServiceSpec {
+    /// The longest that any of its requests may wait for the head of an answer; zero = without limit.
+    pub fn longest_header_timeout(&self) -> Duration {
+        let routes = self.routes.iter().map(|route| route.policy.timeouts.header);
+        let of_all = routes.chain([self.timeouts.header]);
+        of_all
+            .reduce(|one, other| if one.is_zero() || other.is_zero() { Duration::ZERO } else { one.max(other) })
+            .unwrap_or_default()
+    }
 }
 
 /// What the endpoints of a service speak.

@@ -18,9 +18,9 @@ impl<'s> Group<'s> {
     /// Of whom the context describes.
     pub(super) fn of(snapshot: &'s Snapshot, context: &Context<'_>) -> Self {
         let host = context.text("host").map(str::to_ascii_lowercase);
-        let route = host.as_deref().map(|host| snapshot.route(host));
-        // Who says at which host the user is speaks of one service only.
-        let is_meant = |nth: usize| route.is_none_or(|service| service == Some(nth));
+        let answer = host.as_deref().map(|host| snapshot.answer(host));
+        // Who says at which host the user is speaks of the services of that host only.
+        let is_meant = |nth: usize| answer.is_none_or(|answer| answer.is_some_and(|answer| answer.may_be(nth)));
         let tried = |service: &'s ServiceView| service.tried_by(context.targeting_key()?);
         let services = snapshot.services().iter().enumerate().filter(|(nth, _)| is_meant(*nth));
         Self(services.filter_map(|(_, service)| tried(service)).collect())

@@ -12,6 +12,7 @@ use crate::config::units::{self, Reason};
 use crate::config::values;
 use crate::model::flag;
 use crate::model::gate::{GateAnswer, GatePath, GateSpec, NormalPath};
+use crate::model::route::Methods;
 
 /// The longest body of a closed gate, in bytes.
 const MOST_BYTES: usize = 64 * 1024;
@@ -41,6 +42,7 @@ fn gate(raw: &Spanned<RawGate>, findings: &mut Findings<'_>) -> Option<GateSpec>
     let (at, raw) = (raw.span(), raw.get_ref());
     let flag = findings.read(&raw.flag, |text| flag(text));
     let methods = findings.read_distinct(&raw.methods, method).into_iter().map(|(_, method)| method).collect();
+    let methods = Methods::of(methods);
     let path = match (&raw.path, &raw.path_prefix) {
         (Some(path), None) => findings.read(path, |text| normal_path(text)).map(GatePath::Exact),
         (None, Some(prefix)) => findings.read(prefix, |text| normal_path(text)).map(GatePath::Prefix),
@@ -94,6 +96,7 @@ fn flag(text: &str) -> Result<String, Reason> {
     }
 }
 
+/// A method of HTTP.
 pub(super) fn method(text: &str) -> Result<Method, Reason> {
     match Method::from_bytes(text.as_bytes()) {
         Ok(method) if !text.bytes().any(|byte| byte.is_ascii_lowercase()) => Ok(method),
@@ -110,7 +113,8 @@ pub(super) fn normal_path(text: &str) -> Result<Box<[u8]>, Reason> {
     if normal.climbs() { Err("write this path without `..`".to_owned()) } else { Ok(normal.text().into()) }
 }
 
-fn status(code: Result<u64, Reason>, is_redirect: bool) -> Result<StatusCode, Reason> {
+/// The status of a redirect or of a closed gate.
+pub(super) fn status(code: Result<u64, Reason>, is_redirect: bool) -> Result<StatusCode, Reason> {
     let code = code.ok().and_then(|code| u16::try_from(code).ok());
     match (code, is_redirect) {
         (Some(301 | 302 | 303 | 307 | 308), true) | (Some(200..=203 | 400..=599), false) => {
@@ -138,7 +142,7 @@ fn body(text: &str) -> Result<Arc<str>, Reason> {
 }
 
 /// A URL, or a path of the same host.
-fn location(text: &str) -> Result<HeaderValue, Reason> {
+pub(super) fn location(text: &str) -> Result<HeaderValue, Reason> {
     const HELP: &str =
         "a redirect leads to a URL, such as \"https://status.example.com/\", or to a path such as \"/closed.html\"";
     let is_path = text.starts_with('/') && !text.starts_with("//") && !text.starts_with("/\\");

@@ -4,11 +4,13 @@
 //! default, so that the rest is still looked at; the spec is then thrown away.
 
 mod autoscale;
+mod claims;
 mod gate;
 mod limits;
 mod listener;
 mod mail;
 mod rollout;
+mod route;
 mod service;
 mod service_tls;
 mod store;

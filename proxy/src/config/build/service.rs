@@ -1,6 +1,6 @@
 //! `[service.NAME]`: hosts, pools, split, health, timeouts and alert rules.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::ops::Range;
 use std::sync::Arc;
@@ -13,11 +13,14 @@ use crate::config::raw::{RawHealth, RawRule, RawService, RawSplit, RawTimeouts, 
 use crate::config::units::{self, Reason};
 use crate::config::values;
 use crate::model::alert::{AlertMetric, Condition, RuleSpec};
+use crate::model::route::RouteSpec;
 use crate::model::secret::OverrideSecret;
 use crate::model::spec::{HealthSpec, Protocol, ServiceSpec, SplitSpec, StatusSet, Sticky, Timeouts};
 use crate::model::split::PerArm;
 use crate::model::weight::Weight;
 
+use super::claims::{self, Claim, Claims};
+use super::route::{self, Usual};
 use super::{autoscale, gate, limits, rollout, service_tls, verdict};
 
 const MAX_BODY_BYTES: u64 = 64 << 20;
@@ -37,7 +40,7 @@ const TIMEOUTS: Timeouts = Timeouts {
     tunnel_idle: Duration::from_secs(3_600),
 };
 
-/// Every service, by name; no host belongs to two.
+/// Every service, by name; no request belongs to two.
 pub(super) fn services(
     raw: &BTreeMap<Spanned<String>, RawService>,
     findings: &mut Findings<'_>,
@@ -45,31 +48,50 @@ pub(super) fn services(
     if raw.is_empty() {
         findings.note("there is no [service.NAME]: every request gets 404");
     }
-    // In the order of the text, so that of two claims on a host the later one is at fault.
+    // In the order of the text.
     let mut in_order: Vec<_> = raw.iter().collect();
     in_order.sort_by_key(|(name, _)| name.span().start);
-    let mut owners: BTreeMap<String, (String, Range<usize>)> = BTreeMap::new();
     let mut services: Vec<Arc<ServiceSpec>> = Vec::with_capacity(raw.len());
+    let mut host_places: Vec<Vec<Range<usize>>> = Vec::with_capacity(raw.len());
     for (name, raw) in in_order {
         findings.read(name, |text| values::name(text));
         let hosts = findings.read_distinct(&raw.hosts, values::host);
-        for (at, host) in &hosts {
-            if let Some((owner, first)) = owners.get(host) {
-                let line = findings.line(first);
-                findings
-                    .problem(at.clone(), format!("service `{owner}` answers for this host already, on line {line}"));
-            } else {
-                owners.insert(host.clone(), (name.get_ref().clone(), at.clone()));
-            }
-        }
         if raw.hosts.is_empty() {
             let text = format!("service `{}` has no `hosts`: no request reaches it", name.get_ref());
             findings.note_at(&name.span(), text);
         }
-        services.push(Arc::new(service(name, hosts.into_iter().map(|(_, host)| host).collect(), raw, findings)));
+        let (at, hosts) = hosts.into_iter().unzip();
+        host_places.push(at);
+        services.push(Arc::new(service(name, hosts, raw, findings)));
     }
+    examine_claims(&services, &host_places, raw, findings);
     services.sort_by(|one, other| one.name.cmp(&other.name));
     services
+}
+
+/// Finds out whether two services want the same requests. `host_places` is where each service names its hosts.
+fn examine_claims(
+    services: &[Arc<ServiceSpec>],
+    host_places: &[Vec<Range<usize>>],
+    raw: &BTreeMap<Spanned<String>, RawService>,
+    findings: &mut Findings<'_>,
+) {
+    let route_places: HashMap<usize, Range<usize>> =
+        raw.values().flat_map(|raw| &raw.route).map(|route| (route.span().start, route.span())).collect();
+    let mut claims = Claims::new();
+    for (service, places) in services.iter().zip(host_places) {
+        let name = service.name.as_str();
+        for (host, at) in service.hosts.iter().zip(places) {
+            let claims = claims.entry(host).or_default();
+            if raw[name].route.is_empty() {
+                claims.push(Claim { service: name, route: None, at });
+            }
+            let at = |route: &RouteSpec| route_places.get(&route.place);
+            let routes = service.routes.iter().filter_map(|route| Some((&**route, at(route)?)));
+            claims.extend(routes.map(|(route, at)| Claim { service: name, route: Some(route), at }));
+        }
+    }
+    claims::examine(&claims, findings);
 }
 
 fn service(name: &Spanned<String>, hosts: Vec<String>, raw: &RawService, findings: &mut Findings<'_>) -> ServiceSpec {
@@ -89,9 +111,15 @@ fn service(name: &Spanned<String>, hosts: Vec<String>, raw: &RawService, finding
         findings
             .note_at(&at.span(), "active checks are made by HTTP/1.1: an endpoint that speaks only HTTP/2 fails them");
     }
+    let usual = Usual {
+        timeouts: timeouts(&raw.timeouts, &TIMEOUTS, findings),
+        max_body_bytes: findings.read_or(raw.max_body.as_ref(), MAX_BODY_BYTES, units::size),
+    };
+    let routes = route::routes(raw, &usual, findings);
     ServiceSpec {
         name: name.get_ref().clone(),
         hosts,
+        routes,
         seeds,
         control,
         split,
@@ -104,8 +132,8 @@ fn service(name: &Spanned<String>, hosts: Vec<String>, raw: &RawService, finding
             .as_ref()
             .and_then(|raw| findings.read(raw, |text| values::proxy_protocol(text))),
         tls: service_tls::tls(name.get_ref(), raw, protocol, findings).map(Box::new),
-        timeouts: timeouts(&raw.timeouts, findings),
-        max_body_bytes: findings.read_or(raw.max_body.as_ref(), MAX_BODY_BYTES, units::size),
+        timeouts: usual.timeouts,
+        max_body_bytes: usual.max_body_bytes,
         alerts: raw.alert.iter().filter_map(|rule| self::rule(rule, findings)).collect(),
         gates: gate::gates(raw, findings),
         told_flags: gate::told(raw, findings),
@@ -135,7 +163,8 @@ fn seeds(name: &Spanned<String>, raw: &RawService, findings: &mut Findings<'_>) 
             findings.note_at(at, "this endpoint is in both pools: its faults count against both arms");
         }
     }
-    if raw.stable.is_empty() {
+    let only_redirects = !raw.route.is_empty() && raw.route.iter().all(|route| route.get_ref().redirect.is_some());
+    if raw.stable.is_empty() && !only_redirects {
         let text = format!(
             "service `{}` has no `stable` members in the file: until the store has some, it answers 503",
             name.get_ref()
@@ -228,14 +257,15 @@ pub(in crate::config) fn health(raw: &RawHealth, findings: &mut Findings<'_>) ->
     }
 }
 
-fn timeouts(raw: &RawTimeouts, findings: &mut Findings<'_>) -> Timeouts {
+/// How long things may take: what isn't said is as `usual`.
+pub(super) fn timeouts(raw: &RawTimeouts, usual: &Timeouts, findings: &mut Findings<'_>) -> Timeouts {
     Timeouts {
-        connect: findings.read_or(raw.connect.as_ref(), TIMEOUTS.connect, units::duration),
-        header: findings.read_or(raw.header.as_ref(), TIMEOUTS.header, units::duration),
-        idle: findings.read_or(raw.idle.as_ref(), TIMEOUTS.idle, units::duration),
-        total: findings.read_or(raw.total.as_ref(), TIMEOUTS.total, units::duration),
-        keep_alive: findings.read_or(raw.keep_alive.as_ref(), TIMEOUTS.keep_alive, units::positive_duration),
-        tunnel_idle: findings.read_or(raw.tunnel_idle.as_ref(), TIMEOUTS.tunnel_idle, units::duration),
+        connect: findings.read_or(raw.connect.as_ref(), usual.connect, units::duration),
+        header: findings.read_or(raw.header.as_ref(), usual.header, units::duration),
+        idle: findings.read_or(raw.idle.as_ref(), usual.idle, units::duration),
+        total: findings.read_or(raw.total.as_ref(), usual.total, units::duration),
+        keep_alive: findings.read_or(raw.keep_alive.as_ref(), usual.keep_alive, units::positive_duration),
+        tunnel_idle: findings.read_or(raw.tunnel_idle.as_ref(), usual.tunnel_idle, units::duration),
     }
 }
 

@@ -82,7 +82,7 @@ fn errors(raw: &RawErrors, protocol: Protocol, findings: &mut Findings<'_>) -> E
     }
     let items = |list: Vec<(_, String)>| list.into_iter().map(|(_, item)| item).collect();
     let body_contains = items(findings.read_distinct(&raw.body_contains, values::needle));
-    let exclude_paths = items(findings.read_distinct(&raw.exclude_paths, values::request_path));
+    let exclude_paths = items(findings.read_distinct(&raw.exclude_paths, values::settled_path));
     let headers = findings.read_distinct(&raw.headers, values::header_match);
     if let (Some(first), true) = (raw.session_exclude_paths.first(), raw.session_cookies.is_empty()) {
         findings.note_at(&first.span(), "`session_exclude_paths` has no effect without `session_cookies`");
@@ -97,7 +97,7 @@ fn errors(raw: &RawErrors, protocol: Protocol, findings: &mut Findings<'_>) -> E
         exclude_paths,
         headers: headers.into_iter().map(|(_, header)| header).collect(),
         session_cookies: items(findings.read_distinct(&raw.session_cookies, values::cookie_name)),
-        session_exclude_paths: items(findings.read_distinct(&raw.session_exclude_paths, values::request_path)),
+        session_exclude_paths: items(findings.read_distinct(&raw.session_exclude_paths, values::settled_path)),
         content_types: items(findings.read_distinct(&raw.content_types, values::media_type)),
     }
 }

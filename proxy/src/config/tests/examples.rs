@@ -175,6 +175,7 @@ fn configurations_in_the_manual_are_valid() {
         ("upstream-tls.md", include_str!("../../../../docs/upstream-tls.md")),
         ("websocket.md", include_str!("../../../../docs/websocket.md")),
         ("limits.md", include_str!("../../../../docs/limits.md")),
+        ("routing.md", include_str!("../../../../docs/routing.md")),
         ("proxy-protocol.md", include_str!("../../../../docs/proxy-protocol.md")),
         ("autoscaling.md", include_str!("../../../../docs/autoscaling.md")),
     ] {

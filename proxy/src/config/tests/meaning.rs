@@ -6,6 +6,7 @@ use super::*;
 use crate::model::alert::{AlertMetric, Condition};
 use crate::model::gate::GatePath;
 use crate::model::redis::{Access, IdentityFiles, Login, LoginPart, Primary, RedisSpec, TlsSpec};
+use crate::model::route::Methods;
 use crate::model::spec::{
     AdminAddress, CodeSet, HeaderMatch, Http2Spec, Protocol, SignalSpec, SlowThreshold, SmtpTls, Sticky, StoreKind,
 };
@@ -84,7 +85,7 @@ fn a_gate_has_what_the_file_says_and_else_its_defaults() {
         parsed(&format!("[service.a]\ngate = [{{ flag = \"it\", {more} }}]\n")).0.services[0].gates.clone()
     };
     let plain = &gates("path = \"/api/%63reate/\"")[0];
-    assert_eq!((plain.flag.as_str(), plain.methods.len(), plain.default), ("it", 0, true));
+    assert_eq!((plain.flag.as_str(), plain.methods == Methods::default(), plain.default), ("it", true, true));
     assert_eq!(plain.path, GatePath::Exact(b"/api/create".as_slice().into()));
     assert_eq!((plain.answer.status.as_u16(), &plain.answer.body), (503, &None));
     let page = "content_type = \"text/html\", body = \"<h1>\", status = 404, default = false, methods = [\"GET\"]";

@@ -7,6 +7,7 @@ mod limits;
 mod meaning;
 mod mutation;
 mod refusals;
+mod routes;
 
 use std::path::Path;
 

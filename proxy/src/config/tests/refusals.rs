@@ -149,7 +149,9 @@ fn listener_values_without_meaning_are_refused() {
 fn service_values_without_meaning_are_refused() {
     for (part, culprit, reason) in [
         ("hosts = [\"https://a.io\"]", "\"https://a.io\"", "without scheme or path"),
-        ("hosts = [\"*.a.io\"]", "\"*.a.io\"", "a wildcard stands alone"),
+        ("hosts = [\"a.*.io\"]", "\"a.*.io\"", "a wildcard is the first label"),
+        ("hosts = [\"*.*.io\"]", "\"*.*.io\"", "a wildcard is the first label"),
+        ("hosts = [\"*.[::1]\"]", "\"*.[::1]\"", "a wildcard stands before a name"),
         ("hosts = [\"a.io:http\"]", "\"a.io:http\"", "a port is a number"),
         ("hosts = [\"::1\"]", "\"::1\"", "in brackets"),
         ("hosts = [\"[::1\"]", "\"[::1\"", "isn't closed"),

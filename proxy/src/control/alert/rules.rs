@@ -225,6 +225,7 @@ mod tests {
         Arc::new(ServiceSpec {
             name: "checkbox".into(),
             hosts: vec!["*".into()],
+            routes: vec![],
             seeds: PerArm::default(),
             control: vec![],
             split: None,

@@ -211,7 +211,7 @@ impl Case {
         self.judge.put_in_order();
         self.look_at_stable(service, now);
         let seen = episode.step.units();
-        let maturity = maturity(service.spec.timeouts.header);
+        let maturity = maturity(service.spec.longest_header_timeout());
         remember(&mut self.units, now, seen.at_least(), WINDOW.max(maturity));
         let mature = self.units.iter().rev().find(|(at, _)| now - *at >= maturity);
         self.seen.1.exposed = mature.map_or(0, |(_, units)| *units).max(self.seen.1.exposed);

@@ -49,7 +49,7 @@ impl World {
         let request = Request::builder().method(method).uri(path).header("host", "shop.example").header("x-user", user);
         let (parts, ()) = request.body(()).expect("a request").into_parts();
         let service = ServiceRef::new(self.core.snapshot(), 0);
-        let asker = Asker { parts: &parts, client: [203, 0, 113, 9].into(), new_key: None };
+        let asker = Asker { parts: &parts, client: [203, 0, 113, 9].into(), new_key: None, rewritten: None };
         ask(&self.core, &service, service.flags.as_ref().expect("it has flags"), &asker)
     }
 

@@ -93,7 +93,7 @@ pub(crate) fn open(
     record.answered(answer.status.as_u16(), core.clock.refresh());
     let service = record.service().clone();
     forward::judge(&mut record, &service.spec.verdict.errors, request, answer.status, &answer.headers);
-    let limits = Limits::of(&service.spec.timeouts);
+    let limits = Limits::of(service.timeouts());
     if let (Some(open), Some(connection)) = (record.into_tunnel(recalls), answer.body.into_switched()) {
         downstream.far.replace(Some(Box::new(Far::new(connection, open, limits))));
     }

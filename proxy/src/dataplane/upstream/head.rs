@@ -10,6 +10,7 @@ use http::{Method, StatusCode};
 
 use super::framing::{BodyEnd, FramingHeaders, Malformed};
 use super::offer::Offer;
+pub(crate) use crate::model::fields::is_hop_by_hop;
 
 /// The largest response head taken, in bytes, and the most fields in it.
 pub(crate) const MAX_HEAD: usize = 64 * 1024;
@@ -37,21 +38,6 @@ pub(crate) enum RequestFraming {
     Length(u64),
     /// `Transfer-Encoding: chunked`.
     Chunked,
-}
-
-/// Whether a field speaks of one connection only and is never passed on (RFC 9110 section 7.6.1).
-pub(crate) fn is_hop_by_hop(name: &HeaderName) -> bool {
-    matches!(
-        name.as_str(),
-        "connection"
-            | "keep-alive"
-            | "proxy-authenticate"
-            | "proxy-authorization"
-            | "proxy-connection"
-            | "te"
-            | "transfer-encoding"
-            | "upgrade"
-    )
 }
 
 /// The names that `Connection` declares hop-by-hop; empty in the usual case.

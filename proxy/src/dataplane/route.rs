@@ -1,0 +1,101 @@
+//! From the path of a request to its route: one form of the path for all that look at it, one service, and what the
+//! route makes of the path.
+
+use std::rc::Rc;
+
+use http::request::Parts;
+use http::uri::{PathAndQuery, Uri};
+
+use super::core::{Held, ServiceRef};
+use super::respond::ProxyError;
+use crate::live::routes::{Answer, Asked};
+use crate::model::path::{self, Matched};
+use crate::model::policy::Redirect;
+
+/// A request's service, and what its endpoint is asked for where that isn't what the client asked for.
+#[derive(Debug)]
+pub(crate) struct Routed {
+    pub(crate) service: ServiceRef,
+    pub(crate) rewritten: Option<PathAndQuery>,
+}
+
+impl Routed {
+    /// The service of a request whose path is settled.
+    pub(crate) fn find(snapshot: Rc<Held>, host: &str, parts: &Parts, is_plain: bool) -> Result<Self, ProxyError> {
+        let (service, route) = match snapshot.answer(host).ok_or(ProxyError::NoService)? {
+            Answer::Whole(service) => (*service, None),
+            Answer::Routed(tree) => {
+                let path = parts.uri.path();
+                let matched = if is_plain { Matched::plain(path) } else { Matched::of(path) };
+                let asked = |path| tree.find(&Asked { path, method: &parts.method, headers: &parts.headers });
+                let hit = asked(matched.text());
+                // Who takes an escaped slash for one that parts segments must come to the same place.
+                if matched.other_reading().is_some_and(|other| asked(other) != hit) {
+                    return Err(ProxyError::BadRequest("an escaped slash that leads elsewhere to who decodes it"));
+                }
+                let hit = hit.ok_or(ProxyError::NoRoute)?;
+                (hit.service, hit.route)
+            }
+        };
+        let service = ServiceRef::new(snapshot, service).by(route);
+        let rewritten = rewritten(&service, parts)?;
+        Ok(Self { service, rewritten })
+    }
+}
+
+/// Brings the path of a request into its normal form, in which everybody sees it from now on. Returns whether routes
+/// may be compared with it as it is.
+pub(crate) fn settle(parts: &mut Parts) -> Result<bool, ProxyError> {
+    const NO_PATH: ProxyError = ProxyError::BadRequest("a path that is none");
+    let settled = path::settle(parts.uri.path()).map_err(ProxyError::BadRequest)?;
+    if let Some(mut target) = settled.normal {
+        if let Some(query) = parts.uri.query() {
+            target.push('?');
+            target.push_str(query);
+        }
+        let mut uri = std::mem::take(&mut parts.uri).into_parts();
+        uri.path_and_query = Some(target.parse().map_err(|_| NO_PATH)?);
+        parts.uri = Uri::from_parts(uri).map_err(|_| NO_PATH)?;
+    }
+    Ok(settled.is_plain)
+}
+
+fn rewritten(service: &ServiceRef, parts: &Parts) -> Result<Option<PathAndQuery>, ProxyError> {
+    let Some((route, rewrite)) = service.route().and_then(|route| Some((route, route.policy.rewrite.as_ref()?))) else {
+        return Ok(None);
+    };
+    let Some(target) = parts.uri.path_and_query() else { return Ok(None) };
+    rewrite.apply(&route.path, target).map(Some).map_err(ProxyError::BadRequest)
+}
+
+/// Where a redirect leads from a request.
+pub(crate) fn location(redirect: &Redirect, parts: &Parts, rewritten: Option<&PathAndQuery>) -> String {
+    let root = PathAndQuery::from_static("/");
+    redirect.location(rewritten.or(parts.uri.path_and_query()).unwrap_or(&root))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::Request;
+
+    #[test]
+    fn a_path_is_settled_in_place_and_its_query_stays() {
+        for (target, wanted, is_plain) in [
+            ("/a/b?c=/../%zz", "/a/b?c=/../%zz", true),
+            ("/a//%62?c=//", "/a/b?c=//", true),
+            ("/a/../%2f", "/%2F", false),
+            ("http://h.example/x/./y?", "http://h.example/x/y?", true),
+            ("*", "*", true),
+            ("http://h.example", "http://h.example/", true),
+        ] {
+            let (mut parts, ()) = Request::get(target).body(()).expect(target).into_parts();
+            assert_eq!(settle(&mut parts).ok(), Some(is_plain), "{target}");
+            assert_eq!(parts.uri.to_string(), wanted, "{target}");
+        }
+        for target in ["/%zz", "/a\\b", "/..", "/a/..;/b"] {
+            let (mut parts, ()) = Request::get(target).body(()).expect(target).into_parts();
+            assert!(matches!(settle(&mut parts), Err(ProxyError::BadRequest(_))), "{target}");
+        }
+    }
+}
