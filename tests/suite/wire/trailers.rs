@@ -32,8 +32,7 @@ fn pair(name: &str, value: &str) -> (String, String) {
 /// An HTTP/2 client's own account of its exchange.
 async fn nghttp(serin: &Serin, arguments: &[&str]) -> String {
     let url = format!("http://{}/", serin.http());
-    let output = Command::new("nghttp").args(["--verbose"]).args(arguments).arg(url).output().await;
-    let output = output.expect("nghttp is installed");
+    let output = Command::new("nghttp").args(["--verbose"]).args(arguments).arg(url).output().await.unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
