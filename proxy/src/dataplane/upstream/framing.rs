@@ -165,7 +165,8 @@ impl ChunkDecoder {
                     } else if read + line.len() > trailers::MAX {
                         return Err(Malformed::Chunk);
                     } else {
-                        *self = Self::Trailers(read + line.len());
+                        // With the end of its line.
+                        *self = Self::Trailers(read + line.len() + 2);
                         let (name, value) = field(&line).ok_or(Malformed::Chunk)?;
                         return Ok(Decoded::Trailer(name, value));
                     }
