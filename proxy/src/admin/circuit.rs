@@ -1,5 +1,7 @@
 //! Tripping and resetting a circuit by hand.
 
+use std::time::Duration;
+
 use axum::Extension;
 use axum::extract::State;
 use axum::response::Response;
@@ -19,8 +21,11 @@ use crate::model::state::Change;
 use crate::store::fresh_episode;
 use crate::telemetry;
 
-/// `POST …/circuit/trip`: latches in this process at once, store or no store; control tells the
-/// store. Nothing that the caller believes to know (`If-Match`) can hold it up.
+/// How long an answer waits for the store to take trips.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// `POST …/circuit/trip`: latches in this process at once, store or no store, then tells the store; where that takes
+/// too long, control goes on. Nothing that the caller believes to know (`If-Match`) can hold it up.
 pub(super) async fn trip(
     State(admin): State<Admin>,
     Extension(caller): Extension<Caller>,
@@ -32,11 +37,12 @@ pub(super) async fn trip(
         return Err(no_canary(name));
     }
     let opened = open(&admin, &service, &caller, Cause::Person, reason.or("no reason given"));
-    let note = match (opened, admin.state.live.store_health().reachable) {
-        (false, _) => Some("it was open already: the first cause stands"),
-        (true, false) => {
-            Some("this proxy sends the canary nothing; the store is unreachable, and is told when it is back")
+    let is_stored = tell_store(&admin, vec![name.to_owned()]).await.is_empty();
+    let note = match (opened, is_stored) {
+        (_, false) => {
+            Some("this proxy sends the canary nothing; the store doesn't know yet, and is told when it can be")
         }
+        (false, true) => Some("it was open already: the first cause stands"),
         (true, true) => None,
     };
     services::answer(&admin, name, None, note)
@@ -61,6 +67,22 @@ pub(super) fn open(admin: &Shared, service: &ServiceView, caller: &Caller, cause
         let (from, to) = ("closed".into(), "open".into());
         admin.audit.note(caller, Note { what: "trip", service: name, endpoint: None, from, to, why });
     }
+    opened
+}
+
+/// Tells the store of circuits that are open here, all in all for as long as an answer may wait. Returns those that it
+/// doesn't know of: control tells it of these, again and again.
+pub(super) async fn tell_store(admin: &Admin, mut opened: Vec<String>) -> Vec<String> {
+    let telling = async {
+        while let Some(name) = opened.last() {
+            if bring(admin, name, admin.state.live.service(name).circuit(), None).await.is_err() {
+                return;
+            }
+            opened.pop();
+        }
+    };
+    // What is late isn't lost: it is among those that are left.
+    let _ = tokio::time::timeout(PATIENCE, telling).await;
     opened
 }
 
