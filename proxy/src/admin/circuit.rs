@@ -17,8 +17,8 @@ use super::weight::no_canary;
 use super::{Admin, Shared, services};
 use crate::live::ServiceView;
 use crate::model::circuit::{Cause, Circuit, Reset, Trip};
-use crate::model::state::Change;
-use crate::store::fresh_episode;
+use crate::model::state::{Change, ServiceState};
+use crate::store::{StoreError, fresh_episode};
 use crate::telemetry;
 
 /// How long an answer waits for the store to take trips.
@@ -37,15 +37,16 @@ pub(super) async fn trip(
         return Err(no_canary(name));
     }
     let opened = open(&admin, &service, &caller, Cause::Person, reason.or("no reason given"));
-    let is_stored = tell_store(&admin, vec![name.to_owned()]).await.is_empty();
-    let note = match (opened, is_stored) {
+    let told = tokio::time::timeout(PATIENCE, tell(&admin, name)).await;
+    let stored = told.ok().and_then(Result::ok).map(|state| state.revision);
+    let note = match (opened, stored.is_some()) {
         (_, false) => {
             Some("this proxy sends the canary nothing; the store doesn't know yet, and is told when it can be")
         }
         (false, true) => Some("it was open already: the first cause stands"),
         (true, true) => None,
     };
-    services::answer(&admin, name, None, note)
+    services::answer(&admin, name, stored, note)
 }
 
 /// Opens a circuit here and now, and notes who did; control tells the rest. Whether it was closed before.
@@ -75,7 +76,7 @@ pub(super) fn open(admin: &Shared, service: &ServiceView, caller: &Caller, cause
 pub(super) async fn tell_store(admin: &Admin, mut opened: Vec<String>) -> Vec<String> {
     let telling = async {
         while let Some(name) = opened.last() {
-            if bring(admin, name, admin.state.live.service(name).circuit(), None).await.is_err() {
+            if tell(admin, name).await.is_err() {
                 return;
             }
             opened.pop();
@@ -84,6 +85,12 @@ pub(super) async fn tell_store(admin: &Admin, mut opened: Vec<String>) -> Vec<St
     // What is late isn't lost: it is among those that are left.
     let _ = tokio::time::timeout(PATIENCE, telling).await;
     opened
+}
+
+/// Tells the store of the circuit as it is here.
+async fn tell(admin: &Admin, service: &str) -> Result<ServiceState, StoreError> {
+    let circuit = admin.state.live.service(service).circuit();
+    change::tell(admin, service, &Change::MergeCircuit { circuit }, None).await
 }
 
 /// `POST …/circuit/reset`: closes the circuit, in the store first, since only a record there
@@ -130,7 +137,7 @@ async fn bring(
     service: &str,
     circuit: Circuit,
     expected: Option<u64>,
-) -> Result<Option<u64>, crate::store::StoreError> {
+) -> Result<Option<u64>, StoreError> {
     if !circuit.is_open() {
         return Ok(expected);
     }

@@ -100,6 +100,7 @@ async fn a_trip_is_stored_before_the_answer_or_the_answer_says_that_it_is_not() 
     let world = World::with(Setup { unix: true, without_control: true, ..Setup::default() }).await;
     let tripped = world.post(TRIP, r#"{"reason":"users complain"}"#).await.ok();
     assert!(tripped.get("note").is_none_or(Value::is_null), "{tripped}");
+    assert_eq!(tripped["revision"], world.store.held("checkbox").revision);
     assert_eq!(world.store.held("checkbox").circuit, world.live.service("checkbox").circuit());
     // and a store that never answers
     let world = World::with(Setup { unix: true, without_control: true, ..Setup::default() }).await;
@@ -190,7 +191,7 @@ async fn a_reset_needs_a_reason_and_keeps_to_its_revision() {
     let headers = [("content-type", "application/json"), ("if-match", "\"9\"")];
     world.ask(Method::POST, RESET, &headers, r#"{"reason":"x"}"#).await.problem(412, "not 9");
     assert!(world.live.service("checkbox").is_open());
-    let headers = [("content-type", "application/json"), ("if-match", "\"0\"")];
+    let headers = [("content-type", "application/json"), ("if-match", "\"1\"")];
     world.ask(Method::POST, RESET, &headers, r#"{"reason":"x"}"#).await.ok();
     let again = world.post(RESET, r#"{"reason":"x"}"#).await.ok();
     assert!(again["note"].as_str().expect("a note").contains("closed already"));

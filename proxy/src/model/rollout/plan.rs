@@ -161,7 +161,10 @@ pub enum PlanError {
     #[error("a flag on trial needs a name and a definition that differs from the one in force")]
     Trial,
     /// A definition of the flag on trial is so deep that who reads the state would give up.
-    #[error("a definition of {0} has more than {limit} objects and lists inside one another", limit = limits::DEFINITION_DEPTH)]
+    #[error(
+        "a definition of {0} has more than {limit} objects and lists inside one another",
+        limit = limits::DEFINITION_DEPTH
+    )]
     Depth(String),
 }
 
