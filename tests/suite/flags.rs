@@ -5,10 +5,11 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use serde_json::Value;
 use serin_tests::client::{Client, Reply};
 use serin_tests::eventually::eventually;
 use serin_tests::origin::{Origin, Played, ok};
-use serin_tests::process::Build;
+use serin_tests::process::{Build, Signal};
 use serin_tests::redis::Redis;
 use serin_tests::scene;
 use serin_tests::serin::Serin;
@@ -246,4 +247,60 @@ async fn the_application_is_told_of_its_flags_and_nobody_else_can_tell_it() {
         (world.told() == [r#"{"search":"v2","new-editor":false}"#]).then_some(())
     })
     .await;
+}
+
+/// A file of flags, each on or off for all.
+fn document(flags: &[(&str, bool)]) -> String {
+    let flags: Vec<_> = flags.iter().map(|(key, on)| format!("{key:?}:{}", switch(*on))).collect();
+    format!(r#"{{"flags":{{{}}}}}"#, flags.join(","))
+}
+
+#[tokio::test]
+async fn a_file_seeds_what_redis_never_had_and_has_no_say_after_that() {
+    // given a flag that somebody wrote before, and two proxies with files that disagree
+    let (redis, application) = (Redis::start().await.unwrap(), Origin::bind().await.unwrap().play(|_| ok("served")));
+    let folder = tempfile::tempdir().unwrap();
+    let config = |file: &str, flags: &[(&str, bool)]| {
+        let file = folder.path().join(file);
+        std::fs::write(&file, document(flags)).unwrap();
+        let (store, address) = (scene::store(&redis.url()), application.address());
+        format!("{store}[flags]\nfile = {file:?}\n[service.web]\nhosts = [\"*\"]\nstable = [\"{address}\"]\n{GATES}")
+    };
+    let stored = async |key: &str| -> Option<bool> {
+        let text: Option<String> = redis.command(&["HGET", FLAGS, key]).await.unwrap();
+        let definition: Value = serde_json::from_str(&text?).unwrap();
+        Some(definition["defaultVariant"] == "on")
+    };
+    let arrives = async |key: &str, on: bool| {
+        eventually(SOON, "the file's flag is in Redis", async || (stored(key).await? == on).then_some(())).await;
+    };
+    let _: i64 = redis.command(&["HSET", FLAGS, "search", &switch(true)]).await.unwrap();
+    let first = config("first.json", &[("study.create", false), ("forum", false), ("search", false)]);
+    let first = Serin::start(&first).await.unwrap();
+    arrives("study.create", false).await;
+    arrives("forum", false).await;
+    assert_eq!(stored("search").await, Some(true), "the file took what was there already");
+    // when one is changed by hand, and one taken out
+    let _: i64 = redis.command(&["HSET", FLAGS, "study.create", &switch(true)]).await.unwrap();
+    let _: i64 = redis.command(&["HDEL", FLAGS, "forum"]).await.unwrap();
+    // then the second proxy adds what is new in its file, and nothing else
+    let second = config("second.json", &[("study.create", false), ("forum", false), ("new-editor", true)]);
+    let second = Serin::start(&second).await.unwrap();
+    arrives("new-editor", true).await;
+    assert_eq!((stored("study.create").await, stored("forum").await), (Some(true), None));
+    // and so it is when a file changes and is read again
+    let changed =
+        config("first.json", &[("study.create", false), ("forum", false), ("late", true), ("new-editor", false)]);
+    first.rewrite(&changed).unwrap();
+    first.signal(Signal::HUP).unwrap();
+    arrives("late", true).await;
+    let all = (stored("study.create").await, stored("forum").await, stored("new-editor").await, stored("search").await);
+    assert_eq!(all, (Some(true), None, Some(true), Some(true)));
+    for proxy in [&first, &second] {
+        eventually(PROMISED, "all proxies serve by what Redis has", async || {
+            let open = Client::to(proxy.http()).post_form(CREATE, &[]).await.ok()?.status == 200;
+            (open && Client::to(proxy.http()).get("/forum").await.ok()?.status == 200).then_some(())
+        })
+        .await;
+    }
 }

@@ -338,3 +338,38 @@ async fn data_of_a_later_version_is_left_alone() {
     .await;
     all_were_served(&users.leave().await.unwrap());
 }
+
+#[tokio::test]
+async fn a_redis_that_refuses_writes_is_asked_twice_a_second_and_not_as_fast_as_it_answers() {
+    // given a Redis that answers reads and takes no write for want of replicas
+    let world = World::start(0.0, &[]).await;
+    let refuse = async |replicas: &str| {
+        let _: String = world.redis.command(&["CONFIG", "SET", "min-replicas-to-write", replicas]).await.unwrap();
+    };
+    refuse("1").await;
+    // when a reload wants an episode and flags that Redis doesn't have
+    let flags = world.serin.dir().join("flags.json");
+    let kill = r#"{"state":"ENABLED","variants":{"on":true,"off":false},"defaultVariant":"off"}"#;
+    std::fs::write(&flags, format!(r#"{{"flags":{{"kill":{kill}}}}}"#)).unwrap();
+    let more = scene::weight(10.0) + &scene::store(&world.redis.url()) + &format!("[flags]\nfile = {flags:?}\n");
+    world.serin.rewrite(&config(&[&world.stable], &[&world.canary], &more)).unwrap();
+    world.serin.signal(Signal::HUP).unwrap();
+    let tries = |what: &str| world.serin.logs().matches(what).count();
+    for what in ["A change couldn't be stored", "The flags of the file couldn't be stored"] {
+        let first = eventually(SOON, "it is tried", async || Some(tries(what)).filter(|tries| *tries > 0)).await;
+        let since = Instant::now();
+        let last = eventually(SOON, "it is tried again", async || Some(tries(what)).filter(|n| *n >= first + 4)).await;
+        let took = since.elapsed();
+        assert!(took.as_secs_f64() > f64::from(u32::try_from(last - first).unwrap()) * 0.3, "{last} tries in {took:?}");
+    }
+    // then a trip is told at once all the same, and all is stored once Redis takes it
+    world.serin.trip(SERVICE, "smells").await.unwrap();
+    assert_eq!(world.service().await["circuit"]["state"], "open");
+    refuse("0").await;
+    world.until_open_in_redis(BACK).await;
+    eventually(BACK, "the flags of the file are in Redis", async || {
+        let seeded: Option<String> = world.redis.command(&["HGET", "serin:{test}:flags", "kill"]).await.unwrap();
+        seeded
+    })
+    .await;
+}

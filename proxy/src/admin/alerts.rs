@@ -41,6 +41,8 @@ pub(super) struct AlertsJson {
     tripped: Vec<String>,
     /// Services whose circuit was open already.
     open: Vec<String>,
+    /// Of both, those of which the store doesn't know yet: it is told when it can be.
+    unstored: Vec<String>,
     /// Names that no service has.
     unknown: Vec<String>,
     /// Services that have no canary to stop.
@@ -51,7 +53,7 @@ pub(super) struct AlertsJson {
     resolved: usize,
 }
 
-/// Latches first, store or no store, as a person's trip does.
+/// Latches first, store or no store, as a person's trip does, and then tells the store.
 pub(super) async fn receive(
     State(admin): State<Admin>,
     Extension(caller): Extension<Caller>,
@@ -83,6 +85,7 @@ pub(super) async fn receive(
             told.open.push(name.clone());
         }
     }
+    told.unstored = circuit::tell_store(&admin, [&told.tripped[..], &told.open[..]].concat()).await;
     Ok(Json(told))
 }
 

@@ -1,5 +1,7 @@
 //! Tripping and resetting a circuit by hand.
 
+use std::time::Duration;
+
 use axum::Extension;
 use axum::extract::State;
 use axum::response::Response;
@@ -15,12 +17,15 @@ use super::weight::no_canary;
 use super::{Admin, Shared, services};
 use crate::live::ServiceView;
 use crate::model::circuit::{Cause, Circuit, Reset, Trip};
-use crate::model::state::Change;
-use crate::store::fresh_episode;
+use crate::model::state::{Change, ServiceState};
+use crate::store::{StoreError, fresh_episode};
 use crate::telemetry;
 
-/// `POST …/circuit/trip`: latches in this process at once, store or no store; control tells the
-/// store. Nothing that the caller believes to know (`If-Match`) can hold it up.
+/// How long an answer waits for the store to take trips.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// `POST …/circuit/trip`: latches in this process at once, store or no store, then tells the store; where that takes
+/// too long, control goes on. Nothing that the caller believes to know (`If-Match`) can hold it up.
 pub(super) async fn trip(
     State(admin): State<Admin>,
     Extension(caller): Extension<Caller>,
@@ -32,14 +37,16 @@ pub(super) async fn trip(
         return Err(no_canary(name));
     }
     let opened = open(&admin, &service, &caller, Cause::Person, reason.or("no reason given"));
-    let note = match (opened, admin.state.live.store_health().reachable) {
-        (false, _) => Some("it was open already: the first cause stands"),
-        (true, false) => {
-            Some("this proxy sends the canary nothing; the store is unreachable, and is told when it is back")
+    let told = tokio::time::timeout(PATIENCE, tell(&admin, name)).await;
+    let stored = told.ok().and_then(Result::ok).map(|state| state.revision);
+    let note = match (opened, stored.is_some()) {
+        (_, false) => {
+            Some("this proxy sends the canary nothing; the store doesn't know yet, and is told when it can be")
         }
+        (false, true) => Some("it was open already: the first cause stands"),
         (true, true) => None,
     };
-    services::answer(&admin, name, None, note)
+    services::answer(&admin, name, stored, note)
 }
 
 /// Opens a circuit here and now, and notes who did; control tells the rest. Whether it was closed before.
@@ -62,6 +69,28 @@ pub(super) fn open(admin: &Shared, service: &ServiceView, caller: &Caller, cause
         admin.audit.note(caller, Note { what: "trip", service: name, endpoint: None, from, to, why });
     }
     opened
+}
+
+/// Tells the store of circuits that are open here, all in all for as long as an answer may wait. Returns those that it
+/// doesn't know of: control tells it of these, again and again.
+pub(super) async fn tell_store(admin: &Admin, mut opened: Vec<String>) -> Vec<String> {
+    let telling = async {
+        while let Some(name) = opened.last() {
+            if tell(admin, name).await.is_err() {
+                return;
+            }
+            opened.pop();
+        }
+    };
+    // What is late isn't lost: it is among those that are left.
+    let _ = tokio::time::timeout(PATIENCE, telling).await;
+    opened
+}
+
+/// Tells the store of the circuit as it is here.
+async fn tell(admin: &Admin, service: &str) -> Result<ServiceState, StoreError> {
+    let circuit = admin.state.live.service(service).circuit();
+    change::tell(admin, service, &Change::MergeCircuit { circuit }, None).await
 }
 
 /// `POST …/circuit/reset`: closes the circuit, in the store first, since only a record there
@@ -108,7 +137,7 @@ async fn bring(
     service: &str,
     circuit: Circuit,
     expected: Option<u64>,
-) -> Result<Option<u64>, crate::store::StoreError> {
+) -> Result<Option<u64>, StoreError> {
     if !circuit.is_open() {
         return Ok(expected);
     }

@@ -12,6 +12,7 @@ pub mod check;
 pub mod client;
 mod commands;
 pub mod demo;
+mod endpoint;
 mod flag;
 mod render;
 mod rollout;
@@ -26,7 +27,6 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::model::flag::switch::SwitchError;
-use crate::model::split::Arm;
 use crate::model::weight::Weight;
 use crate::telemetry::log;
 use client::{AdminUrl, Client, ClientError};
@@ -187,7 +187,7 @@ Example:
     Rollout(rollout::Rollout),
     /// Lists, adds, removes, drains and readies endpoints
     #[command(subcommand)]
-    Endpoint(Endpoint),
+    Endpoint(endpoint::Endpoint),
     /// Shows who changed what, and why: the newest last
     #[command(after_help = "\
 Examples:
@@ -221,136 +221,6 @@ impl From<LogFormat> for log::LogFormat {
         match format {
             LogFormat::Text => Self::Text,
             LogFormat::Json => Self::Json,
-        }
-    }
-}
-
-#[derive(Debug, Subcommand)]
-enum Endpoint {
-    /// Lists the endpoints of a service
-    List {
-        /// The service
-        service: String,
-        /// The API's JSON instead of text
-        #[arg(long)]
-        json: bool,
-    },
-    /// Registers an endpoint, or changes it
-    #[command(after_help = "\
-Examples:
-  serin endpoint add checkbox 10.0.0.21:3002 --pool canary --version 1.5
-  serin endpoint add checkbox web-7 --address 10.0.0.27:3002 --ttl 15s   (beat it every 5 s)")]
-    Add {
-        #[command(flatten)]
-        spot: Spot,
-        /// IP:PORT, if the id isn't that
-        #[arg(long, value_name = "IP:PORT")]
-        address: Option<String>,
-        /// Its share inside the pool, 1 to 1000
-        #[arg(long)]
-        weight: Option<u16>,
-        /// The version it runs
-        #[arg(long)]
-        version: Option<String>,
-        /// Where it stands: a data centre, a rack, a host
-        #[arg(long)]
-        zone: Option<String>,
-        /// What else is to be known of it; may be given several times
-        #[arg(long, value_name = "KEY=VALUE", value_parser = commands::entry)]
-        metadata: Vec<(String, String)>,
-        /// How long this registration lasts without another one, such as 15s
-        #[arg(long, value_name = "SPAN")]
-        ttl: Option<String>,
-        /// Whether it serves the control, restarted together with the canary: of stable only
-        #[arg(long)]
-        control: bool,
-        /// Why, for the audit log
-        #[arg(long, value_name = "TEXT")]
-        reason: Option<String>,
-    },
-    /// Takes an endpoint out, also if the configuration names it
-    Remove {
-        #[command(flatten)]
-        spot: Spot,
-        /// Why, for the audit log
-        #[arg(long, value_name = "TEXT")]
-        reason: Option<String>,
-    },
-    /// Gives an endpoint no new work, and waits until what it has is done
-    #[command(after_help = "\
-Example, for a rolling update:
-  serin endpoint drain checkbox 10.0.0.11:3002 --wait 120s --min-ready 4")]
-    Drain {
-        #[command(flatten)]
-        spot: Spot,
-        /// How long to wait, such as 120s [default: 60s]
-        #[arg(long, value_name = "SPAN")]
-        wait: Option<String>,
-        /// Refuse if fewer endpoints of the pool would stay ready [default: 1 while the pool gets traffic]
-        #[arg(long, value_name = "N")]
-        min_ready: Option<usize>,
-        /// What to do when requests are left at the end of the wait
-        #[arg(long, value_enum, default_value_t)]
-        on_timeout: OnTimeout,
-        /// Why, for the audit log
-        #[arg(long, value_name = "TEXT")]
-        reason: Option<String>,
-    },
-    /// Gives a drained endpoint work again
-    Ready {
-        #[command(flatten)]
-        spot: Spot,
-        /// Why, for the audit log
-        #[arg(long, value_name = "TEXT")]
-        reason: Option<String>,
-    },
-}
-
-/// Which endpoint.
-#[derive(Debug, Args)]
-struct Spot {
-    /// The service
-    service: String,
-    /// The endpoint: IP:PORT, unless it was registered by another name
-    id: String,
-    /// Its pool
-    #[arg(long, value_enum, default_value_t)]
-    pool: Pool,
-}
-
-#[derive(Clone, Copy, Debug, Default, ValueEnum)]
-enum Pool {
-    #[default]
-    Stable,
-    Canary,
-}
-
-impl From<Pool> for Arm {
-    fn from(pool: Pool) -> Self {
-        match pool {
-            Pool::Stable => Self::Stable,
-            Pool::Canary => Self::Canary,
-        }
-    }
-}
-
-#[derive(Clone, Copy, Debug, Default, ValueEnum)]
-enum OnTimeout {
-    /// Exit with 1; the endpoint stays draining
-    #[default]
-    Fail,
-    /// Exit with 0 all the same
-    Proceed,
-    /// The same, once its tunnels (WebSockets) are closed
-    Kill,
-}
-
-impl OnTimeout {
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Fail => "fail",
-            Self::Proceed => "proceed",
-            Self::Kill => "kill",
         }
     }
 }

@@ -171,7 +171,7 @@ impl Driver {
             Move::Wait => return,
             Move::Advance => RolloutChange::Advance { lead, fresh: fresh_episode() },
             Move::Promote => RolloutChange::Promote { id, lead: Some(lead), deed: deed(next.why.clone()), swap: None },
-            Move::Enforce => return self.enforce(service, rollout).await,
+            Move::Enforce => return self.enforce(service, rollout, fence).await,
             Move::Finish => RolloutChange::Finish { lead },
             Move::Abort(reason) => RolloutChange::Abort { id, deed: deed(reason) },
             Move::Yield(weight) => {

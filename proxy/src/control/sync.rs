@@ -139,22 +139,24 @@ impl Sync {
     /// Mends what was loaded, and publishes what came of it.
     async fn take_in(&mut self, sight: Sight) {
         let Sight { spec, services, scope, mut loaded, reading } = sight;
+        let is_fresh = loaded.freshness == Freshness::Fresh;
+        let mut state = std::mem::take(&mut loaded.state);
+        // What stops a canary goes before all that may have to wait for the store.
+        for service in &services {
+            let entry = state.entry(service.name.clone()).or_default();
+            self.settle_circuit(&service.name, entry).await;
+            self.settle_abort(&service.name, entry, is_fresh).await;
+        }
         if let Some(file) = &spec.flag_file {
             self.seed_flags(file, &mut loaded).await;
         }
         self.take_in_flags(&loaded);
         self.report_health(&loaded);
-        let is_fresh = loaded.freshness == Freshness::Fresh;
-        let mut state = loaded.state;
-        for service in &services {
+        for service in services.iter().filter(|_| is_fresh) {
             let entry = state.entry(service.name.clone()).or_default();
-            self.settle_circuit(&service.name, entry).await;
-            self.settle_abort(&service.name, entry).await;
-            if is_fresh {
-                self.settle_episode(service, entry).await;
-                let seen = self.revisions.entry(service.name.clone()).or_default();
-                *seen = entry.revision.max(*seen);
-            }
+            self.settle_episode(service, entry).await;
+            let seen = self.revisions.entry(service.name.clone()).or_default();
+            *seen = entry.revision.max(*seen);
         }
         let standings = self.discovery.settle(&spec, &state, scope, reading);
         self.publish(spec, state, standings, is_fresh);
@@ -208,14 +210,23 @@ impl Sync {
     }
 
     /// Tells the store of a rollout that was aborted here; where it can't be told, this proxy does as if it were.
-    async fn settle_abort(&self, name: &str, state: &mut ServiceState) {
+    async fn settle_abort(&self, name: &str, state: &mut ServiceState, is_fresh: bool) {
         let live = self.live.service(name);
-        let Some(halt) = state.live_rollout().and_then(|rollout| live.aborted(rollout.plan.id)) else { return };
-        let abort = Change::Rollout(RolloutChange::Abort { id: halt.id, deed: halt.deed });
-        *state = match self.apply(name, abort.clone()).await {
-            Ok(stored) => stored,
-            Err(_) => ServiceState { revision: state.revision, ..state.apply(&abort) },
-        };
+        let mut is_told = is_fresh;
+        if let Some(halt) = state.live_rollout().and_then(|rollout| live.aborted(rollout.plan.id)) {
+            let abort = Change::Rollout(RolloutChange::Abort { id: halt.id, deed: halt.deed });
+            let stored = self.apply(name, abort.clone()).await;
+            is_told = stored.is_ok();
+            *state = stored.unwrap_or_else(|_| ServiceState { revision: state.revision, ..state.apply(&abort) });
+        }
+        // Also where the store was told by another way: of its last good state, or by whoever answers the person.
+        let halted = live.halted().filter(|_| is_told);
+        let ended = state.rollout.as_ref().filter(|rollout| halted.is_some_and(|halt| halt.id == rollout.plan.id));
+        if let Some(rollout) = ended
+            && let Err(error) = store::trial::take_back_aborted(&*self.store, &self.proxy_name, name, rollout).await
+        {
+            tracing::error!(service = name, %error, "An aborted definition may be in force: the store doesn't say");
+        }
     }
 
     fn tell(&self, name: &str, state: &ServiceState, circuit: &Circuit) {

@@ -50,7 +50,7 @@ impl TrialView {
     }
 
     /// What everybody in the service gets already, since it is promoted, though it isn't in force yet.
-    pub(super) fn promoted(&self) -> Option<&AskedFlag> {
+    pub fn promoted(&self) -> Option<&AskedFlag> {
         self.candidate.as_ref().filter(|_| self.is_for_all)
     }
 
@@ -102,13 +102,18 @@ impl ServiceView {
         self.trial.as_ref().is_some_and(|trial| *trial.key == *flag)
     }
 
-    /// The new definition on trial, if who has this sticky key gets it: see [`Sticky::unit_of`].
+    /// The new definition on trial, if who has this sticky key gets it: see [`Sticky::unit_of`]. Once it is promoted
+    /// everybody does, known or not.
     ///
     /// [`Sticky::unit_of`]: crate::model::spec::Sticky::unit_of
-    pub fn tried_by(&self, key: &str) -> Option<&AskedFlag> {
-        let candidate = self.trial.as_ref()?.candidate()?;
+    pub fn tried_by(&self, key: Option<&str>) -> Option<&AskedFlag> {
+        let trial = self.trial.as_ref()?;
+        if let Some(promoted) = trial.promoted() {
+            return Some(promoted);
+        }
+        let candidate = trial.candidate()?;
         let (split, episode) = (self.spec.split.as_ref()?, self.episode.as_ref()?);
-        let unit = split.sticky.unit_of(episode.salt, key)?;
+        let unit = split.sticky.unit_of(episode.salt, key?)?;
         (unit.arm(self.effective()) == Arm::Canary).then_some(candidate)
     }
 
@@ -203,6 +208,8 @@ mod tests {
             let view = view(&live, &search(in_force), Phase::Promoted);
             assert_eq!(Arm::BOTH.map(|arm| told(&view, arm)), [Some(r#""search":"v2""#); 2], "{in_force}");
             assert_eq!(view.trial.as_ref().expect("a trial").fault(), None);
+            // and whoever asks in another way gets the same, by the candidate or by what is in force
+            assert_eq!(view.tried_by(None).is_some(), in_force == "old");
         }
     }
 
@@ -223,9 +230,9 @@ mod tests {
         let (live, _reports) = Live::new(1);
         let view = view(&live, &search("old"), Phase::Progressing);
         let keys: Vec<String> = (0..100u128).map(|n| crate::model::sticky::cookie_text(n.to_le_bytes())).collect();
-        let tries = || keys.iter().filter(|key| view.tried_by(key).is_some()).count();
+        let tries = || keys.iter().filter(|key| view.tried_by(Some(key.as_str())).is_some()).count();
         assert!((30..70).contains(&tries()), "{} of 100 at 50 %", tries());
-        assert!(view.tried_by("a user of the application").is_none());
+        assert!(view.tried_by(Some("a user of the application")).is_none() && view.tried_by(None).is_none());
         let trip = crate::model::circuit::Trip {
             cause: crate::model::circuit::Cause::Person,
             reason: "smells".into(),

@@ -5,14 +5,16 @@
 //! says which one stands, so that no missing key, older copy or flushed store
 //! ever closes a circuit.
 
+mod evidence;
+
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::outcome::{BadSample, PerSignal, Signal};
-use super::split::{EpisodeId, PerArm};
+use super::split::EpisodeId;
 use super::time::Timestamp;
 use super::weight::Weight;
+pub use evidence::{ArmEvidence, ControlEvidence, Evidence, SignalEvidence};
 
 /// Whether the canary may get traffic.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -68,88 +70,6 @@ impl Cause {
 impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
-    }
-}
-
-/// What one arm showed in an episode.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct ArmEvidence {
-    /// Distinct units seen: exact up to some thousands, then an estimate, ± 3 %.
-    pub units: u64,
-    /// Units that went bad: exact.
-    pub bad: u64,
-}
-
-/// The evidence of one signal in an episode.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct SignalEvidence {
-    /// The evidence against "the canary is no worse", by this signal alone.
-    pub e: f64,
-    /// What this `e` must reach for a pull: 1/α, divided by the signal's share of α.
-    pub threshold: f64,
-    /// How many times stable's risk the canary's may be.
-    pub tolerance: f64,
-    /// Units that went bad for it.
-    pub bad: PerArm<u64>,
-}
-
-/// What is known where a service has a control: three comparisons, each against "the first is no worse".
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct ControlEvidence {
-    /// The canary against the control, both restarted together: of the draws while there was a control.
-    pub canary_vs_control: f64,
-    /// The canary against all of stable: of all draws, as if there were no control. Decides nothing.
-    pub canary_vs_stable: f64,
-    /// The control against the rest of stable: what the restart does by itself. Decides nothing.
-    pub control_vs_rest: f64,
-    /// Units that went bad on the canary and are compared with the control.
-    pub bad_canary: u64,
-    /// Units that went bad in the control.
-    pub bad_control: u64,
-}
-
-/// The proof of a pull: what was known at the moment of the decision.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Evidence {
-    /// The evidence against "the canary is no worse", over all signals: the largest of theirs, each by its
-    /// share of α.
-    pub e: f64,
-    /// What `e` must reach: 1/α.
-    pub threshold: f64,
-    /// Each arm's units; bad are those that went bad for any signal.
-    #[serde(flatten)]
-    pub arms: PerArm<ArmEvidence>,
-    /// Distinct client addresses seen in the episode, good outcomes included, by estimate.
-    pub addresses: u64,
-    /// The smallest `e` with any one address left out; absent where it can't be asked.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub e_without_any_address: Option<f64>,
-    /// The latest bad outcomes of the canary, the oldest first.
-    #[serde(default)]
-    pub samples: Vec<BadSample>,
-    /// When the canary's first bad response of the episode was seen.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub first_bad: Option<Timestamp>,
-    /// Each signal that counts; none in what older versions wrote.
-    #[serde(default)]
-    pub signals: PerSignal<Option<SignalEvidence>>,
-    /// The comparisons with the control; absent where there was none.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub control: Option<ControlEvidence>,
-}
-
-impl Evidence {
-    /// The signals whose evidence is enough for a pull, the strongest first.
-    pub fn decisive(&self) -> Vec<Signal> {
-        let part = |signal: &SignalEvidence| signal.e / signal.threshold;
-        let mut enough: Vec<(Signal, f64)> = self
-            .signals
-            .iter()
-            .filter_map(|(name, signal)| Some((name, signal.as_ref().map(part)?)))
-            .filter(|(_, part)| *part >= 1.0)
-            .collect();
-        enough.sort_by(|one, other| other.1.total_cmp(&one.1));
-        enough.into_iter().map(|(signal, _)| signal).collect()
     }
 }
 
@@ -329,131 +249,4 @@ fn latest(mut closings: Vec<Closing>) -> Vec<Closing> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn trip() -> Trip {
-        Trip {
-            cause: Cause::Person,
-            reason: "smells".into(),
-            by: "ann".into(),
-            at: Timestamp::from_millis(1),
-            weight_before: Weight::FULL,
-            evidence: None,
-        }
-    }
-
-    fn reset() -> Reset {
-        Reset { reason: "fixed".into(), by: "ann".into(), at: Timestamp::from_millis(2) }
-    }
-
-    fn tripped(episode: u64) -> Circuit {
-        let mut circuit = Circuit::default();
-        circuit.trip(Some(EpisodeId(episode)), trip());
-        circuit
-    }
-
-    #[test]
-    fn the_first_cause_stands() {
-        let mut circuit = tripped(1);
-        let first = circuit.clone();
-        circuit.trip(Some(EpisodeId(1)), Trip { cause: Cause::Evidence, ..trip() });
-        assert_eq!(circuit, first);
-    }
-
-    #[test]
-    fn a_missing_or_flushed_record_closes_nothing() {
-        let open = tripped(1);
-        assert!(open.merge(&Circuit::default()).is_open());
-    }
-
-    #[test]
-    fn an_older_copy_closes_nothing() {
-        // given a circuit that was tripped, reset and tripped again
-        let mut circuit = tripped(1);
-        circuit.reset(reset());
-        let older = circuit.clone();
-        circuit.trip(Some(EpisodeId(2)), trip());
-        // then a failed-over store that still holds the reset of before closes nothing
-        assert!(circuit.merge(&older).is_open());
-    }
-
-    #[test]
-    fn a_reset_of_that_episode_closes_and_stays() {
-        let open = tripped(1);
-        let mut closed = open.clone();
-        closed.reset(reset());
-        assert!(!open.merge(&closed).is_open());
-        assert!(!closed.merge(&open).is_open(), "the old trip came back");
-    }
-
-    #[test]
-    fn a_reset_of_another_episode_closes_nothing() {
-        let mut other = tripped(2);
-        other.reset(reset());
-        assert!(tripped(1).merge(&other).is_open());
-    }
-
-    #[test]
-    fn of_two_trips_at_once_all_come_to_hold_the_first() {
-        // given two proxies that each tripped by themselves
-        let trip_at = |episode, by: &str, at| {
-            let mut circuit = Circuit::default();
-            let at = Timestamp::from_millis(at);
-            circuit.trip(Some(EpisodeId(episode)), Trip { by: by.into(), at, ..trip() });
-            circuit
-        };
-        let first = trip_at(1, "b", 5);
-        for later in [trip_at(1, "a", 6), trip_at(1, "c", 5), trip_at(2, "b", 5)] {
-            // then whoever hears of whom, the same one stands
-            assert_eq!(first.merge(&later), first);
-            assert_eq!(later.merge(&first), first);
-        }
-    }
-
-    #[test]
-    fn a_trip_from_elsewhere_opens() {
-        assert!(Circuit::default().merge(&tripped(1)).is_open());
-    }
-
-    /// A trip at a moment, so that trips can be told apart.
-    fn tripped_at(episode: Option<u64>, at: u64) -> Circuit {
-        let mut circuit = Circuit::default();
-        circuit.trip(episode.map(EpisodeId), Trip { at: Timestamp::from_millis(at), ..trip() });
-        circuit
-    }
-
-    #[test]
-    fn versions_that_go_round_settle() {
-        // given a trip that was reset, the same before its reset, and one of no episode at the same time: each of
-        // which had beaten the next
-        let (known, stray) = (tripped_at(Some(1), 1), tripped_at(None, 2));
-        let mut closed = known.clone();
-        closed.reset(reset());
-        let mut holders = [known, closed, stray];
-        // when they tell each other round and round
-        for round in 0..12 {
-            let (from, to) = (round % 3, (round + 1) % 3);
-            holders[to] = holders[to].merge(&holders[from]);
-        }
-        // then all agree, on the trip that nobody reset
-        assert!(holders.iter().all(|held| held == &holders[0]), "{holders:#?}");
-        assert!(holders[0].is_open() && holders[0].episode.is_none());
-        // and once that is reset too, neither comes back
-        let mut over = holders[0].clone();
-        over.reset(reset());
-        assert!(!over.merge(&holders[1]).is_open());
-        assert!(!over.merge(&tripped_at(Some(1), 1)).is_open(), "the first trip came back");
-    }
-
-    #[test]
-    fn a_version_merged_with_itself_is_itself() {
-        let mut circuit = tripped(1);
-        assert_eq!(circuit.merge(&circuit.clone()), circuit);
-        circuit.reset(reset());
-        assert_eq!(circuit.merge(&circuit.clone()), circuit);
-        circuit.trip(Some(EpisodeId(2)), trip());
-        assert_eq!(circuit.merge(&circuit.clone()), circuit);
-        assert_eq!(circuit.merge(&tripped(1)), circuit, "an old trip brought news");
-    }
-}
+mod tests;

@@ -16,7 +16,10 @@ use super::audit::{AuditLog, File, Noted};
 use super::evidence::Journal;
 use super::lease::{self, LeaseChange};
 use super::state_file::{Kept, OnFailure};
-use super::{Changed, Freshness, LOOK, Loaded, Place, Posted, Store, StoreError, check_revision, runs, stops_a_canary};
+use super::{
+    Changed, Freshness, LOOK, Loaded, Place, Posted, Store, StoreError, Word, check_revision, is_news, runs,
+    stops_a_canary,
+};
 use crate::model::audit::Entry;
 use crate::model::flag::{Definitions, FlagChange};
 use crate::model::rollout::Fence;
@@ -106,11 +109,14 @@ impl Store for EmbeddedStore {
             saved.services.insert(service, next.clone());
             Ok(next)
         });
-        let outcome = outcome.await;
-        self.news().insert(service.to_owned());
-        self.bell.notify_one();
+        let outcome = outcome.await.flatten();
+        // What stops a canary holds in memory, whatever becomes of the disk.
+        if on_failure == OnFailure::Hold || is_news(&outcome) {
+            self.news().insert(service.to_owned());
+            self.bell.notify_one();
+        }
         self.journal.keep(|episode| self.runs(episode)).await;
-        outcome?
+        outcome
     }
 
     async fn change_flags(&self, change: &FlagChange, expected: Option<u64>) -> Result<Arc<Definitions>, StoreError> {
@@ -120,9 +126,11 @@ impl Store for EmbeddedStore {
             saved.flags = Arc::new(saved.flags.apply(&change));
             Ok(Arc::clone(&saved.flags))
         });
-        let outcome = outcome.await;
-        self.bell.notify_one();
-        outcome?
+        let outcome = outcome.await.flatten();
+        if is_news(&outcome) {
+            self.bell.notify_one();
+        }
+        outcome
     }
 
     async fn lead(&self, _: &str, _: Duration) -> Result<Option<Fence>, StoreError> {
@@ -143,15 +151,9 @@ impl Store for EmbeddedStore {
         Ok(Posted { posts, place, poisoned: Vec::new() })
     }
 
-    async fn share(
-        &self,
-        _: &str,
-        teller: &str,
-        said: &str,
-        _: &[String],
-    ) -> Result<BTreeMap<String, String>, StoreError> {
+    async fn share(&self, word: Word<'_>) -> Result<BTreeMap<String, String>, StoreError> {
         // Nobody shares it.
-        Ok(BTreeMap::from([(teller.to_owned(), said.to_owned())]))
+        Ok(BTreeMap::from([(word.teller.to_owned(), word.said.to_owned())]))
     }
 
     fn note(&self, entry: Entry) {
@@ -393,5 +395,20 @@ mod tests {
         let refused = store.apply("checkbox", &trip(), None).await;
         assert!(matches!(refused, Err(StoreError::StateFile(_))), "{refused:?}");
         assert!(state(&store).await.circuit.is_open());
+    }
+
+    #[tokio::test]
+    async fn what_a_full_disk_refuses_rings_nobody_but_for_a_stop_that_holds_all_the_same() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = EmbeddedStore::open(&folder.path().join("sub/state.json")).expect("opens");
+        std::fs::remove_dir_all(folder.path().join("sub")).expect("removes it");
+        let put = FlagChange::Put { key: "kill".into(), definition: "{}".into() };
+        let episode = Change::BeginEpisode { fresh: fresh_episode() };
+        store.apply("checkbox", &episode, None).await.expect_err("the disk is full");
+        store.change_flags(&put, None).await.expect_err("the disk is full");
+        let heard = async || tokio::time::timeout(LOOK / 2, store.changed()).await.is_ok();
+        assert!(!heard().await, "whoever tries again at each look never rests");
+        store.apply("checkbox", &trip(), None).await.expect_err("the disk is full");
+        assert!(heard().await, "nobody looks at a trip that holds");
     }
 }

@@ -9,10 +9,13 @@ mod checksum;
 mod claim;
 pub mod embedded;
 mod evidence;
+#[cfg(test)]
+pub(crate) mod interrupted;
 mod lease;
 pub mod redis;
 pub mod registry;
 mod state_file;
+pub mod trial;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -148,6 +151,19 @@ pub struct Posted {
     pub poisoned: Vec<Poison>,
 }
 
+/// What a proxy tells the others of a service: something that is true of this moment only.
+#[derive(Clone, Copy, Debug)]
+pub struct Word<'a> {
+    /// The service.
+    pub service: &'a str,
+    /// Who tells.
+    pub teller: &'a str,
+    /// What.
+    pub said: &'a str,
+    /// Tellers that are gone.
+    pub gone: &'a [String],
+}
+
 /// A store. All its methods may be called at any time, from any task.
 #[async_trait]
 pub trait Store: Send + Sync + std::fmt::Debug {
@@ -202,18 +218,12 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// When the store can't be reached.
     async fn posted(&self, service: &str, episode: EpisodeId, after: Place) -> Result<Posted, StoreError>;
 
-    /// Tells the proxies of this store something of a service that only this moment is true of, forgets what tellers
-    /// told that are gone, and hears what all told: by teller, this one included.
+    /// Tells the proxies of this store something, forgets what tellers told that are gone, and hears what all told: by
+    /// teller, this one included.
     ///
     /// # Errors
     /// When the store can't be reached.
-    async fn share(
-        &self,
-        service: &str,
-        teller: &str,
-        said: &str,
-        gone: &[String],
-    ) -> Result<BTreeMap<String, String>, StoreError>;
+    async fn share(&self, word: Word<'_>) -> Result<BTreeMap<String, String>, StoreError>;
 
     /// Keeps an entry of the audit log, of which the caller says all but the time, and the id only where others may note the same: at once in
     /// memory, and in the store as soon as it can be reached. Never waits. To be called inside a tokio runtime.
@@ -267,6 +277,13 @@ const fn check_revision(actual: u64, expected: Option<u64>) -> Result<(), StoreE
         Some(expected) if expected != actual => Err(StoreError::Conflict { expected, actual }),
         _ => Ok(()),
     }
+}
+
+/// Whether a change came to anything that a look would find: then it is time for one. What the store refuses or can't
+/// take is none, or who tries again at each look would never rest.
+const fn is_news<T>(outcome: &Result<T, StoreError>) -> bool {
+    // At another revision: then what is known here is old.
+    matches!(outcome, Ok(_) | Err(StoreError::Conflict { .. }))
 }
 
 /// Whether an episode runs in some service.

@@ -8,7 +8,7 @@ mod on_trial;
 
 use std::sync::Arc;
 
-use axum::extract::rejection::QueryRejection;
+use axum::extract::rejection::{ExtensionRejection, QueryRejection};
 use axum::extract::{FromRequest, FromRequestParts, Query, Request, State};
 use axum::response::{IntoResponse as _, Response};
 use axum::{Extension, Json};
@@ -35,8 +35,12 @@ const WHAT: &str = "flag changes";
 /// So many refusals of a document are told at once.
 const TOLD: usize = 5;
 
-/// Why somebody changes a flag: `?reason=…`, as everywhere one line.
-pub(super) struct Why(Option<String>);
+/// Who changes flags, at which revision, and why: `?reason=…`, as everywhere one line.
+pub(super) struct Edit {
+    caller: Caller,
+    expected: Option<u64>,
+    why: Option<String>,
+}
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -45,16 +49,19 @@ struct WhyQuery {
     reason: Reason,
 }
 
-impl FromRequestParts<Admin> for Why {
+impl FromRequestParts<Admin> for Edit {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, admin: &Admin) -> Result<Self, Problem> {
+        let unguarded = |error: ExtensionRejection| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, error.body_text());
+        let Extension(caller) = Extension::from_request_parts(parts, admin).await.map_err(unguarded)?;
+        let Expected(expected) = Expected::from_request_parts(parts, admin).await?;
         let query = Query::<WhyQuery>::from_request_parts(parts, admin).await;
         let wrong = |rejection: QueryRejection| {
             let detail = format!("the only parameter is reason=TEXT: {}", rejection.body_text());
             Problem::new(StatusCode::BAD_REQUEST, detail)
         };
-        Ok(Self(query.map_err(wrong)?.0.reason.given()))
+        Ok(Self { caller, expected, why: query.map_err(wrong)?.0.reason.given() })
     }
 }
 
@@ -82,10 +89,8 @@ pub(super) async fn get(State(admin): State<Admin>, OfFlag(key): OfFlag) -> Resu
 /// `PUT /v1/flags/{key}`: sets a definition, once it is known to compile.
 pub(super) async fn put(
     State(admin): State<Admin>,
-    Extension(caller): Extension<Caller>,
     OfFlag(key): OfFlag,
-    Expected(expected): Expected,
-    Why(why): Why,
+    Edit { caller, expected, why }: Edit,
     Text(text): Text,
 ) -> Result<Response, Problem> {
     let snapshot = admin.state.live.snapshot();
@@ -112,10 +117,8 @@ pub(super) async fn put(
 /// `DELETE /v1/flags/{key}`
 pub(super) async fn delete(
     State(admin): State<Admin>,
-    Extension(caller): Extension<Caller>,
     OfFlag(key): OfFlag,
-    Expected(expected): Expected,
-    Why(why): Why,
+    Edit { caller, expected, why }: Edit,
 ) -> Result<Json<RemovedJson>, Problem> {
     find(&admin, &key)?;
     let snapshot = admin.state.live.snapshot();
@@ -140,9 +143,7 @@ pub(super) struct RemovedJson {
 /// `PUT /v1/flags`: sets all definitions at once; what the document doesn't name is gone.
 pub(super) async fn replace(
     State(admin): State<Admin>,
-    Extension(caller): Extension<Caller>,
-    Expected(expected): Expected,
-    Why(why): Why,
+    Edit { caller, expected, why }: Edit,
     Text(text): Text,
 ) -> Result<Response, Problem> {
     let definitions = Definitions::parse(&text).map_err(|refusal| refused(&[refusal]))?;

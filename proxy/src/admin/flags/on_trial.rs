@@ -47,6 +47,11 @@ pub(super) async fn end(
     }
     let mut ended = None;
     for (service, going) in trials(snapshot, to.key()) {
+        // What is promoted and is just that needs no end: taking it back would undo the switch.
+        let candidate = service.trial.as_ref().and_then(|trial| trial.candidate());
+        if going.is_settled() && candidate.is_some_and(|candidate| candidate.flag().digest() == to.digest()) {
+            continue;
+        }
         let reason = why.map_or_else(|| format!("{} is switched off", to.key()), str::to_owned);
         // What the store doesn't know it is told when it is back.
         drop(rollout::end(admin, caller, service, going, Some(reason)).await);

@@ -1,7 +1,7 @@
 //! Flags on trial: whom of those about whom an application asks the split puts on the side of a new definition.
 //!
 //! A targeting key that is the sticky key of a request has the group of that request. Who isn't known so gets what is
-//! in force: nothing that they do would count as evidence.
+//! in force: nothing that they do would count as evidence. What is promoted everybody gets, known or not.
 
 use std::fmt::Write as _;
 
@@ -21,7 +21,7 @@ impl<'s> Group<'s> {
         let answer = host.as_deref().map(|host| snapshot.answer(host));
         // Who says at which host the user is speaks of the services of that host only.
         let is_meant = |nth: usize| answer.is_none_or(|answer| answer.is_some_and(|answer| answer.may_be(nth)));
-        let tried = |service: &'s ServiceView| service.tried_by(context.targeting_key()?);
+        let tried = |service: &'s ServiceView| service.tried_by(context.targeting_key());
         let services = snapshot.services().iter().enumerate().filter(|(nth, _)| is_meant(*nth));
         Self(services.filter_map(|(_, service)| tried(service)).collect())
     }
@@ -33,17 +33,23 @@ impl<'s> Group<'s> {
 
     /// Names all that the answers depend on, as an `ETag`.
     pub(super) fn tag(&self, flags: &FlagSet, context: &Context<'_>) -> String {
-        let tried: String = self.0.iter().map(|asked| format!("-{}", asked.flag().digest())).collect();
+        let mut tried: String = self.0.iter().map(|asked| format!("-{}", asked.flag().digest())).collect();
+        if self.0.iter().any(|asked| asked.flag().uses_time()) {
+            // Writing to a string can't fail.
+            let _ = write!(tried, "-{}", context.seconds());
+        }
         format!("\"{}{tried}\"", flags.answers_digest(context))
     }
 }
 
 /// Names the definitions that count, and who gets which: while it stays the same, so do answers, but for the time.
-pub(super) fn digest(snapshot: &Snapshot) -> String {
+pub(in crate::admin) fn digest(snapshot: &Snapshot) -> String {
     let mut text = snapshot.flags().digest().to_string();
     for service in snapshot.services() {
-        let candidate = service.trial.as_ref().and_then(|trial| trial.candidate());
-        if let (Some(candidate), Some(episode)) = (candidate, &service.episode) {
+        let trial = service.trial.as_ref();
+        if let Some(promoted) = trial.and_then(|trial| trial.promoted()) {
+            let _ = write!(text, "-{}-all", promoted.flag().digest());
+        } else if let (Some(candidate), Some(episode)) = (trial.and_then(|trial| trial.candidate()), &service.episode) {
             let (weight, id) = (service.effective().hundredths(), episode.id);
             // Writing to a string can't fail.
             let _ = write!(text, "-{}-{id}-{weight}", candidate.flag().digest());

@@ -5,7 +5,7 @@
 
 mod answer;
 mod bucket;
-mod group;
+pub(super) mod group;
 mod question;
 mod stream;
 

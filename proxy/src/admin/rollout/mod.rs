@@ -1,5 +1,6 @@
 //! `/v1/services/{service}/rollout`: beginning, watching, steering and ending rollouts.
 
+mod abort;
 mod start;
 mod subject;
 mod swap;
@@ -24,7 +25,7 @@ use super::problem::Problem;
 use super::rollout_view::RolloutJson;
 use super::target::{self, OfService};
 use super::{Admin, Shared};
-use crate::live::{Halt, ServiceView};
+use crate::live::ServiceView;
 use crate::model::rollout::change::{Deed, RolloutChange};
 use crate::model::rollout::{Phase, Rollout};
 use crate::model::span;
@@ -33,6 +34,7 @@ use crate::model::weight::Weight;
 use crate::store::StoreError;
 use crate::telemetry;
 
+pub(super) use abort::{abort, end};
 pub(super) use start::start;
 
 /// The kind of change, for messages.
@@ -171,57 +173,6 @@ pub(super) async fn promote(
     let expected = expected.or(wish.swap.then_some(service.revision));
     let promote = RolloutChange::Promote { id: rollout.plan.id, lead: None, deed: deed.clone(), swap };
     steer(&admin, &caller, &service, "rollout.promote", promote, deed, expected).await
-}
-
-/// `POST …/rollout/abort`: latches in this process at once, store or no store; nothing that the caller
-/// believes to know (`If-Match`) can hold it up.
-pub(super) async fn abort(
-    State(admin): State<Admin>,
-    Extension(caller): Extension<Caller>,
-    OfService(service): OfService,
-    Wish(JustReason { reason }): Wish<JustReason>,
-) -> Result<Response, Problem> {
-    let name = service.spec.name.as_str();
-    let known = latest(&service)?;
-    if !known.is_live() {
-        return match known.phase {
-            Phase::Promoted => Err(conflict("it is promoted and the canary is empty: there is nothing left to abort")),
-            _ => answer(&admin, name, None, Some("it was over already")),
-        };
-    }
-    if known.is_settled() && service.trial.as_ref().is_some_and(|trial| trial.is_in_force()) {
-        return Err(conflict(
-            "the new definition is in force: there is nothing left to abort; `serin flag set` changes it",
-        ));
-    }
-    match end(&admin, &caller, &service, known, reason.given()).await {
-        Ok(state) => {
-            let taken_in = change::taken_in(&admin, name, state.revision).await;
-            answer(&admin, name, Some(&state), (!taken_in).then_some(NOT_TAKEN_IN))
-        }
-        Err(_) => {
-            let note = "this proxy sends the canary nothing; the store is unreachable, and is told when it is back";
-            answer(&admin, name, None, Some(note))
-        }
-    }
-}
-
-/// Ends a rollout in this process at once, then tells the store, which may be away.
-pub(super) async fn end(
-    admin: &Shared,
-    caller: &Caller,
-    service: &ServiceView,
-    rollout: &Rollout,
-    reason: Option<String>,
-) -> Result<ServiceState, StoreError> {
-    let (id, name) = (rollout.plan.id, service.spec.name.as_str());
-    let deed = Deed { by: caller.name.clone(), at: telemetry::now(), reason };
-    service.live.halt(Halt { id, deed: deed.clone() });
-    let abort = Change::Rollout(RolloutChange::Abort { id, deed: deed.clone() });
-    let told = change::tell(admin, name, &abort, None).await;
-    let (from, to, why) = (rollout.phase.to_string(), "aborted".into(), deed.reason);
-    admin.audit.note(caller, Note { what: "rollout.abort", service: name, endpoint: None, from, to, why });
-    told
 }
 
 /// Refuses a weight by hand while a rollout sets it: two hands on one wheel.

@@ -17,12 +17,16 @@ async fn a_firing_alert_trips_its_service_and_names_what_it_cannot() {
     world.put(WEIGHT, r#"{"percent":50}"#).await.ok();
     let told = world.post(ALERTS, &firing("checkbox")).await.ok();
     assert_eq!(told["tripped"], serde_json::json!(["checkbox"]));
+    assert_eq!(told["unstored"], serde_json::json!([]));
+    assert!(world.store.held("checkbox").circuit.is_open(), "it is answered before it is stored");
     let service = world.get(SERVICE).await.ok();
     assert_eq!(service["circuit"]["cause"], "alert");
     assert_eq!(service["circuit"]["reason"], "Burn Rate: errors");
     assert_eq!(service["weight"]["effective"], 0.0);
     // again, and for what isn't there
     assert_eq!(world.post(ALERTS, &firing("checkbox")).await.ok()["open"], serde_json::json!(["checkbox"]));
+    world.store.gone.store(true, Ordering::SeqCst);
+    assert_eq!(world.post(ALERTS, &firing("checkbox")).await.ok()["unstored"], serde_json::json!(["checkbox"]));
     assert_eq!(world.post(ALERTS, &firing("chekbox")).await.ok()["unknown"], serde_json::json!(["chekbox"]));
     assert_eq!(world.post(ALERTS, &firing("plain")).await.ok()["without_canary"], serde_json::json!(["plain"]));
     world.post(ALERTS, r#"{"version":"3","alerts":[]}"#).await.problem(422, "version 4");

@@ -95,6 +95,29 @@ async fn a_trip_stops_the_canary_before_anything_else_is_told() {
 }
 
 #[tokio::test]
+async fn a_trip_is_stored_before_the_answer_or_the_answer_says_that_it_is_not() {
+    // given no control that would tell the store
+    let world = World::with(Setup { unix: true, without_control: true, ..Setup::default() }).await;
+    let tripped = world.post(TRIP, r#"{"reason":"users complain"}"#).await.ok();
+    assert!(tripped.get("note").is_none_or(Value::is_null), "{tripped}");
+    assert_eq!(tripped["revision"], world.store.held("checkbox").revision);
+    assert_eq!(world.store.held("checkbox").circuit, world.live.service("checkbox").circuit());
+    // and a store that never answers
+    let world = World::with(Setup { unix: true, without_control: true, ..Setup::default() }).await;
+    world.store.hangs.store(true, Ordering::SeqCst);
+    let (tripping, latching) =
+        (world.post(TRIP, ""), eventually("it is latched", || world.live.service("checkbox").is_open()));
+    let (tripped, ()) = tokio::join!(tripping, latching);
+    let note = tripped.ok()["note"].as_str().expect("a note").to_owned();
+    assert!(note.contains("sends the canary nothing; the store doesn't know yet"), "{note}");
+    // said again once the store answers, it is stored
+    world.store.hangs.store(false, Ordering::SeqCst);
+    let again = world.post(TRIP, "").await.ok();
+    assert!(again["note"].as_str().expect("a note").contains("open already"), "{again}");
+    assert!(world.store.held("checkbox").circuit.is_open());
+}
+
+#[tokio::test]
 async fn with_the_store_gone_a_trip_works_and_the_rest_is_refused() {
     let world = World::operated().await;
     world.store.gone.store(true, Ordering::SeqCst);
@@ -106,7 +129,7 @@ async fn with_the_store_gone_a_trip_works_and_the_rest_is_refused() {
     world.delete(&format!("{STABLE}/127.0.0.1:3001")).await.problem(503, "endpoint changes are refused");
     let tripped = world.post(TRIP, "").await.ok();
     assert_eq!(tripped["circuit"]["state"], "open");
-    assert!(tripped["note"].as_str().expect("a note").contains("store is unreachable"), "{tripped}");
+    assert!(tripped["note"].as_str().expect("a note").contains("the store doesn't know yet"), "{tripped}");
     world.post(RESET, r#"{"reason":"fixed"}"#).await.problem(503, "resets are refused");
     assert!(world.live.service("checkbox").is_open(), "a refused reset closed the circuit");
 }
@@ -116,7 +139,9 @@ async fn a_reset_closes_a_circuit_that_the_store_never_heard_of() {
     // given a trip that only this process knows
     let world = World::operated().await;
     world.put(WEIGHT, r#"{"percent":50}"#).await.ok();
+    world.store.gone.store(true, Ordering::SeqCst);
     world.post(TRIP, r#"{"reason":"no"}"#).await.ok();
+    world.store.gone.store(false, Ordering::SeqCst);
     assert!(!world.store.held("checkbox").circuit.is_open());
     // when a person resets it
     let service = world.post(RESET, r#"{"reason":"fixed in 1.4.2"}"#).await.ok();
@@ -166,7 +191,7 @@ async fn a_reset_needs_a_reason_and_keeps_to_its_revision() {
     let headers = [("content-type", "application/json"), ("if-match", "\"9\"")];
     world.ask(Method::POST, RESET, &headers, r#"{"reason":"x"}"#).await.problem(412, "not 9");
     assert!(world.live.service("checkbox").is_open());
-    let headers = [("content-type", "application/json"), ("if-match", "\"0\"")];
+    let headers = [("content-type", "application/json"), ("if-match", "\"1\"")];
     world.ask(Method::POST, RESET, &headers, r#"{"reason":"x"}"#).await.ok();
     let again = world.post(RESET, r#"{"reason":"x"}"#).await.ok();
     assert!(again["note"].as_str().expect("a note").contains("closed already"));

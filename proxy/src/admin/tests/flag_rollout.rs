@@ -2,6 +2,7 @@
 
 use serde_json::json;
 
+use super::super::ofrep::group;
 use super::*;
 use crate::model::rollout::change::{Lead, RolloutChange};
 use crate::model::rollout::{Phase, RolloutId};
@@ -30,8 +31,12 @@ async fn start(world: &World, flag: Value) -> Answer {
 
 /// A world in which half of checkbox' users are on trial.
 async fn trying() -> World {
-    let world = world().await;
-    let begun = start(&world, json!({"key": "editor", "variant": "on"})).await.ok();
+    trying_with(world().await, json!({"key": "editor", "variant": "on"})).await
+}
+
+/// The same with another definition.
+async fn trying_with(world: World, flag: Value) -> World {
+    let begun = start(&world, flag).await.ok();
     let id: RolloutId = begun["id"].as_str().expect("an id").parse().expect("an id");
     let lead = Lead { id, step: 0, fence: Fence(1), at: telemetry::now() };
     let fresh = Episode { id: EpisodeId(1), salt: Salt(1) };
@@ -168,4 +173,89 @@ async fn an_application_that_asks_about_a_sticky_key_gets_the_group_of_that_key(
     assert_eq!(tags.into_iter().collect::<Vec<_>>(), expected);
     let usage = &world.get(EDITOR).await.ok()["on_trial"]["usage"];
     assert_eq!(usage["by_variant"]["on"], 3 * half, "{usage}");
+}
+
+#[tokio::test]
+async fn what_is_promoted_is_what_everybody_gets_however_they_ask() {
+    let world = trying().await;
+    let before = group::digest(&world.live.snapshot());
+    world.post(&format!("{ROLLOUT}/promote"), "{}").await.ok();
+    assert_eq!(world.store.definition("editor"), editor("off"), "it is in force already");
+    // known or not, as requests are told
+    assert_eq!(on(&world, json!({})).await, 100);
+    assert_eq!(world.post(&format!("{EVALUATE}/editor"), "{}").await.ok()["value"], true);
+    let elsewhere = json!({"context": {"host": "plain.example"}}).to_string();
+    assert_eq!(world.post(&format!("{EVALUATE}/editor"), &elsewhere).await.ok()["value"], false);
+    // and who listens is told to ask again
+    let after = group::digest(&world.live.snapshot());
+    assert!(after != before && after != world.live.snapshot().flags().digest().to_string(), "{after}");
+}
+
+#[tokio::test]
+async fn a_tag_of_answers_by_a_tried_rule_that_asks_for_the_time_names_the_second() {
+    let mut timed = editor("off");
+    timed["targeting"] = json!({"if": [{">": [{"var": "$flagd.timestamp"}, 1]}, "on"]});
+    let world = trying_with(world().await, json!({"key": "editor", "definition": timed})).await;
+    let mut tried = 0;
+    for key in 0..20u128 {
+        let body = json!({"context": {"targetingKey": cookie_text(key.to_le_bytes())}}).to_string();
+        let all = world.post(EVALUATE, &body).await;
+        let tag = all.header("etag").trim_matches('"').to_owned();
+        let second = tag.rsplit('-').next().and_then(|last| last.parse::<u64>().ok());
+        if all.ok()["flags"][0]["value"] == true {
+            tried += 1;
+            let now = telemetry::now().as_millis() / 1_000;
+            assert!(second.is_some_and(|second| now.abs_diff(second) < 60), "{tag} at {now}");
+        }
+    }
+    assert!(tried > 0, "nobody is on trial");
+}
+
+#[tokio::test]
+async fn an_abort_takes_back_what_came_into_force_unknown_to_this_proxy() {
+    let world = trying().await;
+    world.post(&format!("{ROLLOUT}/promote"), "{}").await.ok();
+    // given a definition that the leader has put in force, of which this proxy hasn't heard
+    let tried = world.store.held("checkbox").rollout.expect("a rollout").plan.subject;
+    let tried = tried.flag().expect("a flag").clone();
+    world.store.change_unheard(&tried.put_in_force());
+    assert_eq!(world.store.definition("editor"), tried.to);
+    // when somebody aborts
+    let aborted = world.post(&format!("{ROLLOUT}/abort"), "{}").await.ok();
+    // then it is what it was, and the audit log says so
+    assert_eq!((&aborted["phase"], world.store.definition("editor")), (&json!("aborted"), tried.from));
+    assert!(aborted["note"].as_str().expect("a note").contains("was taken back"), "{aborted}");
+    let noted = world.get("/v1/audit").await.ok();
+    let entries = noted["entries"].as_array().expect("a list");
+    let put = entries.iter().find(|entry| entry["why"].as_str().is_some_and(|why| why.contains("was aborted")));
+    let put = put.expect("it is noted");
+    assert_eq!(
+        (&put["what"], &put["flag"], &put["service"]),
+        (&json!("flag.put"), &json!("editor"), &json!("checkbox"))
+    );
+    assert!(put["to"].as_str().is_some_and(|to| to.contains("with a rule")), "{noted}");
+}
+
+#[tokio::test]
+async fn an_abort_leaves_alone_what_was_never_promoted() {
+    // given a person who wrote just what is on trial past the trial
+    let world = trying().await;
+    let tried = world.store.held("checkbox").rollout.expect("a rollout").plan.subject;
+    let tried = tried.flag().expect("a flag").clone();
+    world.store.change_unheard(&tried.put_in_force());
+    let aborted = world.post(&format!("{ROLLOUT}/abort"), "{}").await.ok();
+    assert_eq!((&aborted["phase"], world.store.definition("editor")), (&json!("aborted"), tried.to));
+}
+
+#[tokio::test]
+async fn a_kill_switch_that_says_what_is_promoted_is_not_undone_by_an_abort() {
+    let world = world().await;
+    world.put(EDITOR, &editor("on").to_string()).await.ok();
+    let world = trying_with(world, json!({"key": "editor", "variant": "off"})).await;
+    world.post(&format!("{ROLLOUT}/promote"), "{}").await.ok();
+    let off = world.store.held("checkbox").rollout.expect("a rollout").plan.subject;
+    let off = off.flag().expect("a flag").to.clone();
+    world.put(EDITOR, &off.to_string()).await.ok();
+    assert_eq!(world.store.definition("editor"), off);
+    assert_eq!(world.store.held("checkbox").rollout.expect("a rollout").phase, Phase::Promoted);
 }

@@ -41,17 +41,19 @@ use crate::model::spec::{AdminAddress, AdminSpec, ServiceSpec};
 use crate::model::split::EpisodeId;
 use crate::model::state::{Change, ServiceState, State};
 use crate::model::verdict::Post;
-use crate::store::{Changed, Freshness, Loaded, Noted, Place, Posted, Store, StoreError};
+use crate::store::{Changed, Freshness, Loaded, Noted, Place, Posted, Store, StoreError, Word};
 use crate::telemetry;
 use crate::telemetry::metrics::Registry;
 
-/// A store in memory that can be made unreachable.
+/// A store in memory that can be made unreachable, or slow beyond measure.
 #[derive(Debug, Default)]
 pub(super) struct MemoryStore {
     state: Mutex<State>,
     flags: Mutex<Arc<Definitions>>,
     audit: Mutex<Vec<Entry>>,
     gone: AtomicBool,
+    /// A change of a service never comes to an end.
+    hangs: AtomicBool,
     rung: Notify,
 }
 
@@ -67,6 +69,9 @@ impl Store for MemoryStore {
     async fn apply(&self, service: &str, change: &Change, expected: Option<u64>) -> Result<ServiceState, StoreError> {
         if self.gone.load(Ordering::SeqCst) {
             return Err(StoreError::Unavailable("connection refused".into()));
+        }
+        if self.hangs.load(Ordering::SeqCst) {
+            std::future::pending::<()>().await;
         }
         let mut held = self.state.lock().expect("no writer panicked");
         let state = held.entry(service.to_owned()).or_default();
@@ -103,14 +108,8 @@ impl Store for MemoryStore {
         Ok(Posted { place: after, ..Posted::default() })
     }
 
-    async fn share(
-        &self,
-        _: &str,
-        _: &str,
-        _: &str,
-        _: &[String],
-    ) -> Result<std::collections::BTreeMap<String, String>, StoreError> {
-        Ok(std::collections::BTreeMap::new())
+    async fn share(&self, _: Word<'_>) -> Result<BTreeMap<String, String>, StoreError> {
+        Ok(BTreeMap::new())
     }
 
     fn note(&self, entry: Entry) {
@@ -141,6 +140,17 @@ impl Store for MemoryStore {
 }
 
 impl MemoryStore {
+    /// Somebody else changes flags, of which nobody here hears.
+    fn change_unheard(&self, change: &FlagChange) {
+        let mut held = self.flags.lock().expect("no writer panicked");
+        *held = Arc::new(held.apply(change));
+    }
+
+    /// The definition of a flag.
+    fn definition(&self, key: &str) -> Value {
+        serde_json::from_str(&self.flags.lock().expect("no writer panicked").flags[key]).expect("JSON")
+    }
+
     fn held(&self, service: &str) -> ServiceState {
         self.state.lock().expect("no writer panicked").get(service).cloned().unwrap_or_default()
     }

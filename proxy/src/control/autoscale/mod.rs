@@ -29,7 +29,7 @@ use crate::model::rollout::Fence;
 use crate::model::scaling::{Bar, Measure, Memory, ScalingSpec, Seen, Sizes, decide};
 use crate::model::split::Arm;
 use crate::model::time::Timestamp;
-use crate::store::Store;
+use crate::store::{Store, Word};
 use crate::telemetry;
 
 /// How often a pool is measured.
@@ -181,11 +181,12 @@ impl Autoscaler {
     async fn exchange(&mut self, service: &ServiceView) {
         let Some(watched) = self.watched.get_mut(name(service)) else { return };
         let said = serde_json::to_string(&watched.meter.load(service)).unwrap_or_default();
-        let told = self.store.share(name(service), &self.holder, &said, &[]).await;
+        let word = Word { service: name(service), teller: &self.holder, said: &said, gone: &[] };
+        let told = self.store.share(word).await;
         // What isn't heard gets old, and then there is no value.
         let gone = told.map(|told| watched.fleet.hear(&told)).unwrap_or_default();
         if !gone.is_empty() {
-            let _tried_again_later = self.store.share(name(service), &self.holder, &said, &gone).await;
+            let _tried_again_later = self.store.share(Word { gone: &gone, ..word }).await;
         }
     }
 }

@@ -4,12 +4,13 @@
 use super::Driver;
 use crate::live::{Live, ServiceView};
 use crate::model::audit::Entry;
-use crate::model::flag::{Flag, FlagChange};
+use crate::model::flag::Flag;
 use crate::model::rollout::change::RolloutChange;
 use crate::model::rollout::drive::Carried;
 use crate::model::rollout::subject::{InForce, Trial};
-use crate::model::rollout::{Phase, Rollout};
+use crate::model::rollout::{Fence, Phase, Rollout};
 use crate::model::state::Change;
+use crate::store;
 
 /// Whether the new definition is in force, and what somebody did past the trial.
 pub(super) fn standing(live: &Live, service: &ServiceView, trial: &Trial) -> (Carried, Option<String>) {
@@ -28,43 +29,42 @@ fn in_force(live: &Live, trial: &Trial) -> InForce {
 }
 
 impl Driver {
-    /// Puts the new definition in force, if nobody changed a flag since this process looked. The next look sees that
-    /// it is.
-    pub(super) async fn enforce(&self, service: &ServiceView, rollout: &Rollout) {
+    /// Puts the new definition in force, if nobody changed the flag. The next look sees that it is.
+    ///
+    /// Flags and rollouts change apart from each other, so the store is asked for the rollout before and after: this
+    /// process may have slept since it looked, and others may end a rollout at any time.
+    pub(super) async fn enforce(&self, service: &ServiceView, rollout: &Rollout, fence: Fence) {
         let Some(trial) = rollout.plan.subject.flag() else { return };
-        let before = self.live.flag_facts().definitions.revision;
-        if in_force(&self.live, trial) != InForce::Former {
+        let leads_on = |stored: &Rollout| stored.is_live() && stored.fence == fence;
+        if !self.promoted(service, rollout, fence).await.is_some_and(|stored| leads_on(&stored)) {
             return;
         }
-        let Some(after) = self.put(service, trial, &trial.to, before).await else { return };
-        // A change that changes nothing: what the store has is its answer.
-        let look = RolloutChange::Lead { id: rollout.plan.id, fence: rollout.fence };
-        let stored = self.apply(service, Change::Rollout(look), None).await.and_then(|stored| stored.rollout);
-        let was_aborted = |stored: Rollout| stored.plan.id == rollout.plan.id && stored.phase == Phase::Aborted;
-        if stored.is_some_and(was_aborted) {
-            tracing::warn!(service = service.spec.name, flag = trial.key, "Ended as it was put in force: taken back");
-            self.put(service, trial, &trial.from, after).await;
-        } else {
-            self.note_in_force(service, rollout, trial);
+        let (name, flag) = (&service.spec.name, &trial.key);
+        let put = store::trial::put_in_force(&*self.store, trial).await;
+        match &put {
+            Ok(InForce::New) => {}
+            Ok(InForce::Former | InForce::Other) => return,
+            // It may have arrived all the same: then the next look finds it there.
+            Err(error) => tracing::warn!(service = name, flag, %error, "A flag couldn't be put in force"),
+        }
+        if self.promoted(service, rollout, fence).await.is_some() {
+            if put.is_ok() {
+                self.note_in_force(service, rollout, trial);
+            }
+            return;
+        }
+        match store::trial::take_back(&*self.store, trial).await {
+            Ok(_) => tracing::warn!(service = name, flag, "Ended as it was put in force: taken back"),
+            Err(error) => tracing::error!(service = name, flag, %error, "Ended as it was put in force: it still is"),
         }
     }
 
-    /// Sets a definition, if no flag was changed since this revision. Returns the revision after it.
-    async fn put(
-        &self,
-        service: &ServiceView,
-        trial: &Trial,
-        definition: &serde_json::Value,
-        revision: u64,
-    ) -> Option<u64> {
-        let put = FlagChange::Put { key: trial.key.clone(), definition: definition.to_string().into() };
-        match self.store.change_flags(&put, Some(revision)).await {
-            Ok(after) => Some(after.revision),
-            Err(error) => {
-                tracing::warn!(service = service.spec.name, flag = trial.key, %error, "A flag couldn't be put in force");
-                None
-            }
-        }
+    /// The rollout as the store has it, while it is this one and promoted.
+    async fn promoted(&self, service: &ServiceView, rollout: &Rollout, fence: Fence) -> Option<Rollout> {
+        // A change that changes nothing: what the store has is its answer.
+        let look = RolloutChange::Lead { id: rollout.plan.id, fence };
+        let stored = self.apply(service, Change::Rollout(look), None).await?.rollout?;
+        (stored.plan.id == rollout.plan.id && stored.phase == Phase::Promoted).then_some(stored)
     }
 
     /// It is a change of the flag like any other, by whoever promoted it.

@@ -13,6 +13,7 @@ use crate::model::rollout::subject::Trial;
 use crate::model::spec::Spec;
 use crate::model::weight::Weight;
 use crate::store::embedded::EmbeddedStore;
+use crate::store::interrupted::Interrupted;
 
 const FLAG: &str = "search";
 const SHOP: &str = "shop";
@@ -25,6 +26,8 @@ fn search(variant: &str) -> Value {
 struct World {
     live: Arc<Live>,
     store: Arc<EmbeddedStore>,
+    /// The store as the driver has it.
+    between: Arc<Interrupted>,
     sync: Sync,
     driver: Driver,
     _folder: tempfile::TempDir,
@@ -41,9 +44,10 @@ impl World {
         let metrics = Metrics::register(&prometheus::Registry::new()).expect("a registry of its own");
         let mailer = Mailer::start(None, "".into(), String::new(), metrics).expect("nothing to open").0;
         let shared: Arc<dyn Store> = Arc::clone(&store) as Arc<dyn Store>;
-        let (sync, _) = Sync::new(Arc::clone(&live), Arc::clone(&shared), mailer.clone(), "p1".into(), spec);
-        let driver = Driver::new(Arc::clone(&live), shared, mailer, "p1".into());
-        let mut world = Self { live, store, sync, driver, _folder: folder };
+        let (sync, _) = Sync::new(Arc::clone(&live), shared, mailer.clone(), "p1".into(), spec);
+        let between = Arc::new(Interrupted::before(Arc::clone(&store)));
+        let driver = Driver::new(Arc::clone(&live), Arc::clone(&between) as Arc<dyn Store>, mailer, "p1".into());
+        let mut world = Self { live, store, between, sync, driver, _folder: folder };
         world.put(&search("old")).await;
         world
     }
@@ -60,8 +64,13 @@ impl World {
     }
 
     async fn start(&mut self, step: &str) {
+        self.apply(Self::start_of(1, step)).await;
+        self.sync.step().await;
+    }
+
+    fn start_of(id: u64, step: &str) -> RolloutChange {
         let plan = Plan {
-            id: RolloutId(1),
+            id: RolloutId(id),
             subject: Subject::Flag(Trial { key: FLAG.into(), from: search("old"), to: search("new") }),
             steps: vec![step.parse().expect("a step")],
             by: "ann".into(),
@@ -71,8 +80,27 @@ impl World {
             lease_ms: None,
             max_weight: Weight::FULL,
         };
-        self.apply(RolloutChange::Start { plan }).await;
-        self.sync.step().await;
+        RolloutChange::Start { plan }
+    }
+
+    fn abort() -> RolloutChange {
+        RolloutChange::Abort { id: RolloutId(1), deed: Self::deed() }
+    }
+
+    /// A world with a definition that is promoted, and not in force yet; and the revision of flags.
+    async fn promoted() -> (Self, u64) {
+        let mut world = Self::new().await;
+        world.start("50%:0s:time").await;
+        world.until("promoted", |rollout| rollout.phase == Phase::Promoted).await;
+        let revision = world.live.flag_facts().definitions.revision;
+        (world, revision)
+    }
+
+    /// Which variant the store has for the default, at which revision.
+    async fn stored(&self) -> (String, u64) {
+        let flags = self.store.load(&[]).await.flags;
+        let definition: Value = serde_json::from_str(&flags.flags[FLAG]).expect("JSON");
+        (definition["defaultVariant"].as_str().expect("a default").to_owned(), flags.revision)
     }
 
     /// The driver looks, and what it did is taken in, until this is so.
@@ -178,15 +206,54 @@ async fn whoever_changes_the_flag_past_its_trial_wins_at_once_and_ends_it() {
 }
 
 #[tokio::test]
-async fn what_is_aborted_as_it_is_put_in_force_is_taken_back() {
-    let mut world = World::new().await;
-    world.start("50%:0s:time").await;
-    world.until("promoted", |rollout| rollout.phase == Phase::Promoted).await;
-    // given an abort that this process hasn't heard of yet
-    world.apply(RolloutChange::Abort { id: RolloutId(1), deed: World::deed() }).await;
+async fn what_ended_unheard_is_not_put_in_force() {
+    for more in [None, Some(World::start_of(2, "50%:1h"))] {
+        // given an abort that this process hasn't heard of yet, maybe with another trial after it
+        let (mut world, before) = World::promoted().await;
+        for change in [World::abort()].into_iter().chain(more) {
+            world.apply(change).await;
+        }
+        world.driver.look().await;
+        assert_eq!(world.stored().await, ("old".to_owned(), before), "it was put in force");
+        world.sync.step().await;
+        assert_eq!(world.told(Arm::Stable), says("v1"));
+    }
+}
+
+#[tokio::test]
+async fn a_leader_that_another_one_followed_puts_nothing_in_force() {
+    let (mut world, before) = World::promoted().await;
+    world.apply(RolloutChange::Lead { id: RolloutId(1), fence: Fence(u64::MAX) }).await;
     world.driver.look().await;
+    assert_eq!(world.stored().await, ("old".to_owned(), before));
+}
+
+#[tokio::test]
+async fn what_ends_as_it_is_put_in_force_is_taken_back() {
+    for more in [None, Some(World::start_of(2, "50%:1h"))] {
+        let (mut world, before) = World::promoted().await;
+        let changes = [World::abort()].into_iter().chain(more).map(Change::Rollout);
+        world.between.meanwhile(SHOP, changes);
+        world.driver.look().await;
+        assert_eq!(world.stored().await, ("old".to_owned(), before + 2));
+        world.sync.step().await;
+        assert_eq!(world.told(Arm::Stable), says("v1"));
+        assert!(world.store.noted(100).await.entries.iter().all(|entry| entry.what != "flag.put"));
+    }
+}
+
+#[tokio::test]
+async fn an_abort_that_is_stored_late_takes_back_what_is_in_force_by_then() {
+    let (mut world, before) = World::promoted().await;
+    // given an abort in this process, and a leader that was quicker
+    world.driver.look().await;
+    assert_eq!(world.stored().await, ("new".to_owned(), before + 1));
+    world.view().live.halt(crate::live::Halt { id: RolloutId(1), deed: World::deed() });
+    // when the store is told
+    world.sync.step().await;
+    // then what is aborted isn't in force
+    assert_eq!(world.stored().await, ("old".to_owned(), before + 2));
     world.sync.step().await;
     assert_eq!(world.view().rollout.as_ref().map(|rollout| rollout.phase), Some(Phase::Aborted));
     assert_eq!(world.told(Arm::Stable), says("v1"));
-    assert!(world.store.noted(100).await.entries.iter().all(|entry| entry.what != "flag.put"));
 }

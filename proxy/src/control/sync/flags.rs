@@ -88,6 +88,7 @@ mod tests {
     use crate::model::spec::Spec;
     use crate::model::state::State;
     use crate::model::time::Timestamp;
+    use crate::store::interrupted::Interrupted;
     use crate::store::{Changed, Store as _};
 
     /// What a store loads that holds this one flag.
@@ -148,5 +149,23 @@ mod tests {
         world.store.change_flags(&FlagChange::Replace(Definitions::default()), None).await.expect("it is there");
         assert_eq!(with_file(&mut world, &["a", "b", "c"]).await, ["c"]);
         assert_eq!(world.store.load(&[]).await.flags.seeded.len(), 3);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_trip_is_stored_though_a_file_cannot_be_seeded() {
+        // given a file for a store that takes no flags, and a trip that only this process knows
+        let mut world = World::new(1, 1).await;
+        let (file, live) = (parse(&["a"]), Arc::clone(&world.by_part.live));
+        let spec = Spec { flag_file: Some(file), ..Spec::clone(&world.spec.borrow()) };
+        world.spec.send_replace(Arc::new(spec));
+        let store = Arc::new(Interrupted::before(Arc::clone(&world.store)));
+        store.hang_flags();
+        world.by_part.set_store(store);
+        live.service("s0").trip(None, crate::control::sync::tests::trip());
+        // when control looks, which ends never
+        let looking = world.by_part.follow(&Changed::Anything);
+        tokio::time::timeout(std::time::Duration::from_secs(60), looking).await.expect_err("the flags hang");
+        // then the store knows of the trip
+        assert!(world.store.load(&["s0".to_owned()]).await.state["s0"].circuit.is_open());
     }
 }

@@ -69,6 +69,16 @@ impl Proxy {
         Self { live, sync }
     }
 
+    /// From now on it has this store.
+    pub(super) fn set_store(&mut self, store: Arc<dyn Store>) {
+        self.sync.store = store;
+    }
+
+    /// One look of control.
+    pub(super) async fn follow(&mut self, changed: &Changed) {
+        self.sync.follow(changed).await;
+    }
+
     /// All that the snapshot in force says, but for its number.
     fn told(&self) -> String {
         let mut told = String::new();
@@ -84,6 +94,13 @@ impl Proxy {
         }
         told
     }
+}
+
+/// A trip by a person.
+pub(super) fn trip() -> Trip {
+    let [reason, by] = ["why", "who"].map(str::to_owned);
+    let at = Timestamp::from_millis(1);
+    Trip { cause: Cause::Person, reason, by, at, weight_before: Weight::FULL, evidence: None }
 }
 
 impl World {
@@ -126,7 +143,7 @@ impl World {
             }
             54..62 => self.apply(&service, Change::SetWeight { weight, fresh: store::fresh_episode() }).await,
             62..65 => {
-                let trip = Trip { cause: Cause::Alert, reason, by, at, weight_before: weight, evidence: None };
+                let trip = Trip { cause: Cause::Alert, weight_before: weight, ..trip() };
                 self.apply(&service, Change::Trip { episode: None, trip }).await;
             }
             65..68 => {

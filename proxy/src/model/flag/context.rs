@@ -63,7 +63,7 @@ impl<'c> Context<'c> {
     }
 
     /// `$flagd.timestamp`: seconds since the Unix epoch.
-    pub(super) const fn seconds(&self) -> u64 {
+    pub const fn seconds(&self) -> u64 {
         self.now.as_millis() / 1000
     }
 }

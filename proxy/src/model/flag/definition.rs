@@ -65,6 +65,7 @@ impl Flag {
         };
         let size = serde_json::to_vec(definition).map_or(usize::MAX, |text| text.len());
         reader.within("the definition in bytes", size, limits::DEFINITION_BYTES)?;
+        reader.within("the depth of the definition", limits::depth_of(definition), limits::DEFINITION_DEPTH)?;
         let known = ["state", "variants", "defaultVariant", "targeting", "metadata"];
         if let Some(unknown) = fields.keys().find(|field| !known.contains(&field.as_str()) && !field.starts_with('$')) {
             return reader.refuse(&reader.place, Why::UnknownKey(Quoted::new(unknown)));

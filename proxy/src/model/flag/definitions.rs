@@ -61,6 +61,15 @@ pub enum FlagChange {
         /// Its JSON text.
         evaluator: Arc<str>,
     },
+    /// Put a definition in the place of this one. Where the flag is anything else, nothing happens.
+    Exchange {
+        /// Its key.
+        key: String,
+        /// What it must be.
+        from: Value,
+        /// What it becomes.
+        to: Value,
+    },
     /// Take a flag out.
     Remove {
         /// Its key.
@@ -106,6 +115,12 @@ impl Definitions {
             }
             FlagChange::PutEvaluator { name, evaluator } => {
                 next.evaluators.insert(name.clone(), Arc::clone(evaluator));
+            }
+            FlagChange::Exchange { key, from, to } => {
+                let is_it = |text: &Arc<str>| serde_json::from_str::<Value>(text).is_ok_and(|known| known == *from);
+                if let Some(text) = next.flags.get_mut(key).filter(|text| is_it(text)) {
+                    *text = to.to_string().into();
+                }
             }
             FlagChange::Remove { key } => {
                 next.flags.remove(key);

@@ -234,6 +234,7 @@ impl ServiceState {
         let Some(rollout) = self.rollout.as_mut().filter(|rollout| rollout.plan.id == id && rollout.is_live()) else {
             return;
         };
+        rollout.was_promoted = rollout.phase == Phase::Promoted;
         rollout.decide(Phase::Aborted, deed);
         rollout.finished = true;
         rollout.why = deed.sentence("aborted");
@@ -266,7 +267,8 @@ impl ServiceState {
         if let (Some(live), Some(ended)) = (self.live_rollout(), ended)
             && live.plan.id == ended.plan.id
         {
-            self.rollout = Some(ended.clone());
+            let was_promoted = ended.was_promoted || live.phase == Phase::Promoted;
+            self.rollout = Some(Rollout { was_promoted, ..ended.clone() });
             self.empty_canary();
         }
     }

@@ -131,6 +131,9 @@ pub struct Rollout {
     /// Whether all is done: the canary gets nothing any more.
     #[serde(default)]
     pub finished: bool,
+    /// Whether it was promoted before it was aborted: then a flag's new definition may be in force all the same.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub was_promoted: bool,
     /// What last happened to it, as a sentence for people.
     pub why: String,
     /// Who decided how it came out: a person, or the name of the proxy that led.
@@ -153,6 +156,7 @@ impl Rollout {
             fence: Fence::default(),
             renewed: plan.at,
             finished: false,
+            was_promoted: false,
             why,
             decided_by: None,
             decided_at: None,

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::RolloutId;
 use super::freeze::Freeze;
 use super::subject::Subject;
+use crate::model::flag::limits;
 use crate::model::span::{self, SpanError};
 use crate::model::time::Timestamp;
 use crate::model::weight::{Weight, WeightError};
@@ -159,6 +160,12 @@ pub enum PlanError {
     /// The flag on trial has no name, or its definitions don't differ.
     #[error("a flag on trial needs a name and a definition that differs from the one in force")]
     Trial,
+    /// A definition of the flag on trial is so deep that who reads the state would give up.
+    #[error(
+        "a definition of {0} has more than {limit} objects and lists inside one another",
+        limit = limits::DEFINITION_DEPTH
+    )]
+    Depth(String),
 }
 
 /// What a rollout is asked to do.

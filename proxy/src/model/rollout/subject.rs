@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::plan::{LONGEST_VERSION, PlanError};
-use crate::model::flag::is_name;
+use crate::model::flag::{FlagChange, is_name, limits};
 
 /// What a rollout puts on trial.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -51,11 +51,11 @@ impl Subject {
 
     /// Whether it can be put on trial at all.
     pub(super) fn check(&self) -> Result<(), PlanError> {
-        let (sound, error) = match self {
-            Self::Flag(trial) => (is_name(&trial.key) && trial.from != trial.to, PlanError::Trial),
-            Self::Version(version) => (is_version(version), PlanError::Version),
-        };
-        if sound { Ok(()) } else { Err(error) }
+        match self {
+            Self::Flag(trial) => trial.check(),
+            Self::Version(version) if is_version(version) => Ok(()),
+            Self::Version(_) => Err(PlanError::Version),
+        }
     }
 
     /// What a promotion waits for, as the end of a sentence.
@@ -93,6 +93,26 @@ impl fmt::Display for Subject {
 }
 
 impl Trial {
+    fn check(&self) -> Result<(), PlanError> {
+        if !is_name(&self.key) || self.from == self.to {
+            return Err(PlanError::Trial);
+        }
+        if [&self.from, &self.to].iter().any(|definition| limits::depth_of(definition) > limits::DEFINITION_DEPTH) {
+            return Err(PlanError::Depth(self.key.clone()));
+        }
+        Ok(())
+    }
+
+    /// The change that puts the new definition in force.
+    pub fn put_in_force(&self) -> FlagChange {
+        FlagChange::Exchange { key: self.key.clone(), from: self.from.clone(), to: self.to.clone() }
+    }
+
+    /// The change that takes that back.
+    pub fn take_back(&self) -> FlagChange {
+        FlagChange::Exchange { key: self.key.clone(), from: self.to.clone(), to: self.from.clone() }
+    }
+
     /// How it stands to the definition in force, by its JSON text; none = the flag is gone.
     pub fn in_force(&self, definition: Option<&str>) -> InForce {
         match definition.and_then(|text| serde_json::from_str::<Value>(text).ok()) {

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use super::connection::{Down, Line};
 use super::keys::Keys;
 use super::rounds::in_time;
-use crate::store::StoreError;
+use crate::store::{StoreError, Word};
 
 /// How long a hash lives without a word, in seconds.
 const LIFE: u64 = 60;
@@ -26,13 +26,8 @@ impl Loads {
     }
 
     /// Tells something, forgets what others told that are gone, and hears what all told.
-    pub(super) async fn share(
-        &self,
-        service: &str,
-        teller: &str,
-        said: &str,
-        gone: &[String],
-    ) -> Result<BTreeMap<String, String>, StoreError> {
+    pub(super) async fn share(&self, word: Word<'_>) -> Result<BTreeMap<String, String>, StoreError> {
+        let Word { service, teller, said, gone } = word;
         let key = self.keys.loads(service);
         let mut pipe = redis::pipe();
         pipe.atomic().hset(&key, teller, said).ignore();

@@ -50,7 +50,9 @@ use self::write::Wish;
 use super::audit::Noted;
 use super::evidence::Journal;
 use super::state_file::{Kept, OnFailure, Saved};
-use super::{Changed, Freshness, Loaded, Place, Poison, Posted, Store, StoreError, runs, stops_a_canary};
+use super::{
+    Changed, Freshness, Loaded, Place, Poison, Posted, Store, StoreError, Word, is_news, runs, stops_a_canary,
+};
 use crate::model::audit::Entry;
 use crate::model::flag::{Definitions, FlagChange};
 use crate::model::redis::RedisSpec;
@@ -105,18 +107,19 @@ impl<R: Remote> Store for RedisStore<R> {
     async fn apply(&self, service: &str, change: &Change, expected: Option<u64>) -> Result<ServiceState, StoreError> {
         // A trip on condition of a revision that only Redis knows is tried there first.
         let record_first = stops_a_canary(change) && expected.is_none();
-        if record_first {
-            self.record(service, change).await;
-        }
+        let mut recorded = record_first && self.record(service, change).await;
         let last_good = self.last_good_of(service);
         let outcome = self.remote.change(&Wish { service, change, expected, last_good: &last_good }).await;
         match &outcome {
             Ok(state) => self.remember(State::from([(service.to_owned(), state.clone())])).await,
             Err(StoreError::Conflict { .. }) => {}
-            Err(_) if stops_a_canary(change) && !record_first => self.record(service, change).await,
+            Err(_) if stops_a_canary(change) && !record_first => recorded = self.record(service, change).await,
             Err(_) => {}
         }
-        self.bell.ring();
+        // What arrived though its answer was lost, Redis itself tells of, or the next look finds.
+        if recorded || is_news(&outcome) {
+            self.bell.ring();
+        }
         outcome
     }
 
@@ -144,16 +147,10 @@ impl<R: Remote> Store for RedisStore<R> {
         }
     }
 
-    async fn share(
-        &self,
-        service: &str,
-        teller: &str,
-        said: &str,
-        gone: &[String],
-    ) -> Result<BTreeMap<String, String>, StoreError> {
+    async fn share(&self, word: Word<'_>) -> Result<BTreeMap<String, String>, StoreError> {
         match self.remote.loads() {
-            Some(loads) => loads.share(service, teller, said, gone).await,
-            None => Ok(BTreeMap::from([(teller.to_owned(), said.to_owned())])),
+            Some(loads) => loads.share(word).await,
+            None => Ok(BTreeMap::from([(word.teller.to_owned(), word.said.to_owned())])),
         }
     }
 
@@ -365,8 +362,10 @@ impl<R: Remote> RedisStore<R> {
         self.forget_evidence_of_the_past().await;
     }
 
-    /// Holds a change that stops a canary in memory and on disk, whatever becomes of it in Redis.
-    async fn record(&self, service: &str, change: &Change) {
+    /// Holds a change that stops a canary in memory and on disk, whatever becomes of it in Redis. Says whether it
+    /// altered anything.
+    async fn record(&self, service: &str, change: &Change) -> bool {
+        let before = self.last_good_of(service);
         let (name, change) = (service.to_owned(), change.clone());
         let recorded = self.kept.change(OnFailure::Hold, move |saved| {
             let state = saved.services.entry(name).or_default();
@@ -377,6 +376,7 @@ impl<R: Remote> RedisStore<R> {
             tracing::error!(service, %error, "A stopped canary is not on disk: it is so in memory only");
         }
         self.forget_evidence_of_the_past().await;
+        self.last_good_of(service) != before
     }
 }
 
@@ -388,3 +388,6 @@ fn absorb(saved: &mut Saved, news: State) {
         saved.services.insert(name, state);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -66,6 +66,22 @@ pub(super) async fn watch(held: &mut Held<'_>, keys: &[&String]) -> Result<(), D
     Ok(())
 }
 
+/// Writes what makes of what was found what shall be; where that is nothing, leaves what was watched as it is. None if
+/// another writer was faster.
+pub(super) async fn conclude<T>(
+    held: &mut Held<'_>,
+    after: Result<T, StoreError>,
+    transaction: impl FnOnce(&T) -> Pipeline,
+) -> Result<Option<T>, StoreError> {
+    let transaction = after.as_ref().map(transaction).unwrap_or_default();
+    if transaction.is_empty() {
+        unwatch(held).await?;
+        return after.map(Some);
+    }
+    let after = after?;
+    Ok(execute(held, &transaction).await?.then_some(after))
+}
+
 /// Leaves what was watched as it is: there is nothing to write.
 pub(super) async fn unwatch(held: &mut Held<'_>) -> Result<(), Down> {
     Ok(redis::cmd("UNWATCH").exec_async(&mut held.connection).await?)

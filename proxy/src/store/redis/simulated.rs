@@ -52,6 +52,8 @@ pub(crate) struct Faults {
     pub(crate) stale_read: f64,
     /// A message takes many looks to arrive.
     pub(crate) slow: f64,
+    /// A write is refused at once: for want of memory, disk or replicas.
+    pub(crate) refused_write: f64,
 }
 
 /// What wrote.
@@ -272,6 +274,13 @@ impl Simulated {
         if lost { Err(Down("the answer was lost".to_owned())) } else { Ok(()) }
     }
 
+    fn refuses_a_write(&self) -> bool {
+        let mut inner = self.server.inner();
+        let likely = inner.faults.refused_write;
+        // Without that fault no draw is spent on it.
+        likely > 0.0 && inner.draws.random_bool(likely)
+    }
+
     fn found(&self, may_be_stale: bool) -> Decoded {
         let mut inner = self.server.inner();
         let likely = inner.faults.stale_read;
@@ -312,6 +321,9 @@ impl Remote for Simulated {
                     return settled;
                 }
             };
+            if self.refuses_a_write() {
+                return Err(StoreError::Unavailable("out of memory".to_owned()));
+            }
             // Others may write in between: then the transaction doesn't go through.
             self.travel(since).await?;
             let ticket = {

@@ -13,7 +13,7 @@ use super::connection::{Down, Held, Line};
 use super::evidence::AFTERLIFE;
 use super::keys::{Keys, ServiceKeys};
 use super::read;
-use super::rounds::{Round, execute, in_time, rounds, unwatch, watch};
+use super::rounds::{Round, conclude, execute, in_time, rounds, unwatch, watch};
 use crate::model::rollout::Fence;
 use crate::model::split::Arm;
 use crate::model::state::{Change, Member, ServiceState, State};
@@ -170,14 +170,7 @@ impl Round for Attempt<'_> {
         let mut found = found.into_iter().next().unwrap_or_default();
 
         let after = wish.outcome(&mut found);
-        let transaction =
-            after.as_ref().map(|after| writer.transaction(wish, &keys, &found, after)).unwrap_or_default();
-        if transaction.is_empty() {
-            unwatch(held).await?;
-            return after.map(Some);
-        }
-        let after = after?;
-        Ok(execute(held, &transaction).await?.then_some(after))
+        conclude(held, after, |after| writer.transaction(wish, &keys, &found, after)).await
     }
 }
 

@@ -2,8 +2,16 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 
+use serde_json::json;
+
 use super::*;
-use crate::model::state::ServiceState;
+use crate::model::flag::limits;
+use crate::model::rollout::RolloutId;
+use crate::model::rollout::change::RolloutChange;
+use crate::model::rollout::plan::Plan;
+use crate::model::rollout::subject::{Subject, Trial};
+use crate::model::state::{Change, ServiceState};
+use crate::model::weight::Weight;
 
 fn remember(kept: &Kept, name: &str, on_failure: OnFailure) -> Result<(), StoreError> {
     let state = ServiceState { revision: 1, ..ServiceState::default() };
@@ -196,4 +204,34 @@ async fn files_that_were_given_up_are_anothers_to_write_until_they_are_taken_bac
     remember(&old, "again", OnFailure::Undo).expect("writes");
     drop(old);
     assert_eq!(names(&Kept::open(&path).expect("opens")), ["again", "last words", "news"]);
+}
+
+#[test]
+fn a_flag_on_trial_is_never_so_deep_that_the_file_cannot_be_read_again() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("state.json");
+    for (depth, is_begun) in [(limits::DEFINITION_DEPTH, true), (126, false)] {
+        // given a trial of a definition as deep as one may be, or as deep as JSON is ever read
+        let deep = (1..depth).fold(json!(true), |inner, _| json!([inner]));
+        let trial = Trial { key: "search".into(), from: json!({}), to: json!({ "$comment": deep }) };
+        let plan = Plan {
+            id: RolloutId(1),
+            subject: Subject::Flag(trial),
+            steps: vec!["10%:1h".parse().expect("a step")],
+            by: "ann".into(),
+            at: Timestamp::from_millis(1),
+            reason: None,
+            deadline_ms: 1,
+            lease_ms: None,
+            max_weight: Weight::FULL,
+        };
+        let state = ServiceState::default().apply(&Change::Rollout(RolloutChange::Start { plan }));
+        // then it begins only if a restart will find it
+        assert_eq!(state.rollout.is_some(), is_begun, "{depth} deep");
+        let kept = Kept::open(&path).expect("opens");
+        kept.change_now(OnFailure::Undo, |saved| saved.services.insert("shop".into(), state.clone())).expect("writes");
+        drop(kept);
+        let kept = Kept::open(&path).expect("opens again");
+        assert_eq!(kept.peek(|saved| saved.services["shop"].clone()), state);
+    }
 }

@@ -47,6 +47,20 @@ fn a_change_made_twice_is_made_once() {
 }
 
 #[test]
+fn an_exchange_alters_only_what_it_was_meant_for() {
+    let value = |text: &str| serde_json::from_str::<Value>(text).expect("JSON");
+    let exchange = FlagChange::Exchange { key: "kill".into(), from: value(SOUND), to: value(OFF) };
+    for other in [put("kill", OFF), put("kill", "spoiled"), put("other", SOUND)] {
+        let definitions = after(&[other]);
+        assert_eq!(definitions.apply(&exchange), definitions);
+    }
+    // however it is written
+    let spaced = SOUND.replace(':', " : ");
+    let exchanged = after(&[put("kill", &spaced)]).apply(&exchange);
+    assert_eq!((exchanged.revision, value(&exchanged.flags["kill"])), (2, value(OFF)));
+}
+
+#[test]
 fn a_document_and_its_parts_put_one_by_one_are_the_same_flags() {
     let text = format!(
         r#"{{"flags": {{"it": {FOR_STAFF}}}, "$evaluators": {{"staff": {STAFF}}}, "metadata": {{"owner": "ops"}}}}"#

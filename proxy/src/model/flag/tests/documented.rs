@@ -72,6 +72,7 @@ fn the_limits_are_the_limits() {
         limits::DEFINITION_BYTES as u64,
         limits::NAME_BYTES as u64,
         limits::VARIANTS as u64,
+        limits::DEFINITION_DEPTH as u64,
         limits::DEPTH as u64,
         limits::NODES as u64,
         u64::from(limits::STEPS),

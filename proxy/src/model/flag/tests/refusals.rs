@@ -238,3 +238,21 @@ fn what_is_too_big_is_refused() {
     let (_, refusals) = FlagSet::update(&FlagSet::default(), bomb.as_bytes());
     assert!(refusals[0].to_string().contains("recursion limit exceeded"), "{refusals:?}");
 }
+
+/// A definition with objects and lists by turns inside one another, this many with itself.
+fn deep(depth: usize) -> Value {
+    let nest = |inner: Value, nth: usize| if nth % 2 == 0 { json!([inner]) } else { json!({ "in": inner }) };
+    with(json!({"$comment": (1..depth).fold(json!("deep"), nest)}))
+}
+
+#[test]
+fn a_definition_is_no_deeper_than_readers_of_what_it_stands_in_can_follow() {
+    flags(&deep(limits::DEFINITION_DEPTH));
+    let expected = "flags.it: the depth of the definition is 101, more than 100";
+    assert_eq!(refusal(&deep(limits::DEFINITION_DEPTH + 1)), expected);
+    // the deepest rule that there may be fits, also once it is kept by a switch
+    let bucket = |inner: Value, _| json!({"fractional": [[inner, 1], ["off", 1]]});
+    let rule = (0..limits::DEPTH).fold(json!("on"), bucket);
+    let flag = flags(&on_if(&rule));
+    assert!(flag.get("it").is_some());
+}

@@ -10,7 +10,7 @@ use crate::store::redis::connection::Down;
 use crate::store::redis::keys::FLAGS_CHANGED;
 use crate::store::redis::{RedisStore, Remote};
 use crate::store::state_file::OnFailure;
-use crate::store::{Loaded, Poison, StoreError};
+use crate::store::{Loaded, Poison, StoreError, is_news};
 
 /// What this process knows of the flags in Redis.
 #[derive(Debug, Default)]
@@ -34,7 +34,7 @@ impl<R: Remote> RedisStore<R> {
     /// counting and so does all else that was loaded: whoever spoils flags shall not stop a rollout.
     pub(in crate::store::redis) async fn look_at_flags(&self) -> Option<Poison> {
         let flags = self.remote.flags()?;
-        // Somebody changes flags just now, and rings when that is over: a trip doesn't wait for it.
+        // Somebody changes flags just now, and rings when that came to anything: a trip doesn't wait for it.
         let mut seen = self.flags.sight.try_lock().ok()?;
         let rung = self.bell.take_flags();
         let down = self.try_to_look(flags, &mut seen, rung).await.err()?;
@@ -118,7 +118,10 @@ impl<R: Remote> RedisStore<R> {
                 Err(error) => Err(error),
             }
         };
-        self.bell.ring_for(FLAGS_CHANGED.to_owned(), Teller::Primary);
+        // A look that passed flags over meanwhile left it to the next one.
+        if is_news(&outcome) {
+            self.bell.ring_for(FLAGS_CHANGED.to_owned(), Teller::Primary);
+        }
         outcome
     }
 

@@ -25,7 +25,7 @@ use super::connection::{Down, Held, Line};
 use super::keys::{FLAGS_CHANGED, FlagKeys, Keys};
 use super::mirror::Mirror;
 use super::read::only_wrong_types_pass;
-use super::rounds::{Round, execute, in_time, rounds, unwatch, watch};
+use super::rounds::{Round, conclude, execute, in_time, rounds, unwatch, watch};
 use super::write::write_hash;
 use crate::model::flag::{Definitions, FlagChange};
 use crate::store::{StoreError, check_revision};
@@ -209,15 +209,11 @@ impl Round for Attempt<'_> {
         let found = decode(keys, &raw, wish.last_good);
         let before = found.with_what_was_lost(wish.last_good);
         let after = check_revision(before.revision, wish.expected).map(|()| before.apply(wish.change));
-        match after {
-            Ok(after) if after.revision != before.revision => {
-                Ok(execute(held, &self.flags.transaction(&found, &after)).await?.then_some(after))
-            }
-            settled => {
-                unwatch(held).await?;
-                settled.map(Some)
-            }
-        }
+        let transaction = |after: &Definitions| match after.revision == before.revision {
+            true => Pipeline::new(),
+            false => self.flags.transaction(&found, after),
+        };
+        conclude(held, after, transaction).await
     }
 }
 
