@@ -17,7 +17,7 @@ pub(crate) async fn a_good_version_is_promoted(stage: &Stage) {
     let users = stage.users(CHECKBOX);
     let release = stage.checkbox("2.0", "");
     // when it is given to the canary
-    let plan = json!({ "steps": ["30%:1s", "60%:1s"], "patience": 240 });
+    let plan = json!({ "steps": ["20%:1s:time", "60%:1s"], "patience": 240 });
     stage.play("canary-good", "canary", &release.deployed(plan)).await.expect_well();
     // then serin passes it, and stable is as it was
     assert_eq!(stage.ready(CHECKBOX, "canary").await, ["2.0"]);
@@ -43,7 +43,7 @@ pub(crate) async fn a_bad_version_is_pulled_and_stable_never_knows(stage: &Stage
     let users = stage.users(CHECKBOX);
     let release = stage.checkbox("3.0", "--set seed=16 --set error_users=0.5");
     // when it is given to the canary
-    let plan = json!({ "steps": ["30%:1s", "60%:1s"], "patience": 240 });
+    let plan = json!({ "steps": ["20%:1s:time", "60%:1s"], "patience": 240 });
     let played = stage.play("canary-bad", "canary", &release.deployed(plan)).await;
     // then the playbook fails and says why
     played.expect_refusal(&["pulled"]);

@@ -36,7 +36,7 @@ pub(crate) async fn what_does_not_start_is_taken_back_and_stops_the_roll(stage: 
     let (users, watches) = (stage.users(ITRUST), watch(stage).await);
     let release = stage.itrust("3.0", false);
     // when it is rolled out
-    let variables = release.deployed(json!({ "soak": 1, "itrust_start_timeout": 40 }));
+    let variables = release.deployed(json!({ "soak": 1, "itrust_start_timeout": 30 }));
     let played = stage.play("rolling-bad", "rolling", &variables).await;
     // then the first instance runs the version before again, the others were never touched, and no user noticed
     played.expect_refusal(&["itrust-1 runs 2.0 again, and the roll stopped there", "Wait until it is ready"]);

@@ -87,17 +87,20 @@ impl Fleet {
     /// When it can't be run, or takes too long.
     #[expect(clippy::print_stdout, reason = "a run of minutes shows where it is")]
     pub async fn play(&self, what: &str, playbook: &str, variables: &Value) -> anyhow::Result<Played> {
-        let log = self.logs.join(format!("{what}.log"));
+        let (inventory, log) = (self.run.join("inventory"), self.logs.join(format!("{what}.log")));
         let begun = Instant::now();
         let file = fs::File::create(&log)?;
+        let ssh = self.login.options().join(" ");
         let mut child = Command::new(Path::new(REPOSITORY).join("target/ansible-env/bin/ansible-playbook"))
-            .args(["--inventory", "hosts.yml", "--extra-vars", "@variables.json"].map(|word| self.beside(word)))
+            .arg("--inventory")
+            .arg(inventory.join("hosts.yml"))
+            .args(["--extra-vars", &format!("@{}", inventory.join("variables.json").display())])
             .args(["--extra-vars", &variables.to_string(), &format!("playbooks/{playbook}.yml")])
             .current_dir(Path::new(REPOSITORY).join("ansible"))
             .envs([("ANSIBLE_FORKS", "10"), ("ANSIBLE_PIPELINING", "1"), ("ANSIBLE_NOCOLOR", "1")])
             .envs([("ANSIBLE_REMOTE_USER", USER), ("LC_ALL", "C.UTF-8"), ("USER", "the fleet's test")])
             .env("ANSIBLE_HOME", self.run.join("ansible"))
-            .env("ANSIBLE_SSH_ARGS", format!("-o ControlMaster=auto -o ControlPersist=60s {}", self.ssh()))
+            .env("ANSIBLE_SSH_ARGS", format!("-o ControlMaster=auto -o ControlPersist=60s {ssh}"))
             .stdin(Stdio::null())
             .stdout(file.try_clone()?)
             .stderr(file)
@@ -143,19 +146,6 @@ impl Fleet {
 
     fn admin(&self, proxy: &str) -> anyhow::Result<Client> {
         Ok(Client::to(address(proxy)?).header("authorization", &format!("Bearer {}", self.token()?)))
-    }
-
-    fn beside(&self, word: &str) -> String {
-        let inventory = self.run.join("inventory");
-        match word.strip_prefix('@') {
-            Some(name) => format!("@{}", inventory.join(name).display()),
-            None if word.starts_with("--") => word.to_owned(),
-            None => inventory.join(word).display().to_string(),
-        }
-    }
-
-    fn ssh(&self) -> String {
-        self.login.options().join(" ")
     }
 }
 

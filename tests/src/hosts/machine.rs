@@ -1,13 +1,13 @@
 //! One host: booted, reached by ssh, and gone when dropped.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 use tokio::process::Command;
 use tokio::time::{Instant, sleep};
 
-use crate::process::{Process, Signal};
+use crate::process::Process;
 
 /// How long a host may take until it can be logged in to. Ten that boot at once on a busy machine are slow.
 const BOOT: Duration = Duration::from_secs(120);
@@ -18,9 +18,9 @@ pub const USER: &str = "deploy";
 #[derive(Clone, Debug)]
 pub struct Login {
     /// The private key's file; the public one's is beside it.
-    pub key: std::path::PathBuf,
+    pub key: PathBuf,
     /// The keys by which hosts are known.
-    pub known_hosts: std::path::PathBuf,
+    pub known_hosts: PathBuf,
 }
 
 impl Login {
@@ -96,13 +96,5 @@ impl Machine {
             bail!("`{command}` on {}: {}", self.name, String::from_utf8_lossy(&output.stderr));
         }
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
-    }
-
-    /// Cuts its power.
-    ///
-    /// # Errors
-    /// When the system refuses.
-    pub fn cut_power(&self) -> anyhow::Result<()> {
-        self.process.signal(Signal::KILL)
     }
 }
