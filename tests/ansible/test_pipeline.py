@@ -110,7 +110,7 @@ def test_a_good_commit_goes_through_all_stages_with_one_artifact(tmp_path):
 def test_a_rolling_update_has_no_canary_to_decide(tmp_path):
     desk = Desk(tmp_path, way="rolling")
     desk.mark("fail-rolling")
-    assert desk.run("run", desk.commit("good"))[0] == 2
+    assert desk.run("run", desk.commit("good"))[0] == 1
     assert desk.lines("played") == ["preflight", "rolling"]
 
 
@@ -145,14 +145,14 @@ def test_a_pipeline_that_is_stopped_decides_its_canary(tmp_path):
 def test_what_does_not_build_or_pass_its_tests_touches_no_host(tmp_path, content, build):
     desk = Desk(tmp_path, build=build)
     status, said = desk.run("run", desk.commit(content))
-    assert status != 0, said
+    assert status == 1, said
     assert desk.lines("played") == []
 
 
 def test_a_preflight_that_fails_stops_before_the_canary(tmp_path):
     desk = Desk(tmp_path)
     desk.mark("fail-preflight")
-    assert desk.run("run", desk.commit("good"))[0] != 0
+    assert desk.run("run", desk.commit("good"))[0] == 1
     assert desk.lines("played") == ["preflight"]
 
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use serde_json::json;
 use serin_tests::client::Client;
 use serin_tests::eventually::eventually;
 use serin_tests::hosts::fleet::{ENTRANCES, address};
@@ -40,11 +41,17 @@ pub(crate) async fn a_flag_is_mirrored_on_each_instance_and_gates_both_proxies(s
         })
         .await;
     }
-    // and nobody who asked for something else noticed, and the route opens again
+    // and so it is by the playbook
     set(stage, "on").await;
-    for proxy in ENTRANCES {
-        until_its_gate_is(proxy, false).await;
+    for (switch, closed) in [("off", true), ("back", false)] {
+        let switched = stage.play(&format!("flag-{switch}"), "flags", &json!({ "flag": FLAG, "switch": switch })).await;
+        switched.expect_well();
+        assert_eq!(switched.sum("changed"), 1);
+        for proxy in ENTRANCES {
+            until_its_gate_is(proxy, closed).await;
+        }
     }
+    // and nobody who asked for something else noticed
     all_were_well(users).await;
 }
 

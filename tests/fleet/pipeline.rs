@@ -194,7 +194,7 @@ async fn take(mut stream: BufReader<TcpStream>, token: &str) -> Value {
     let (mut allowed, mut length) = (false, 0);
     loop {
         let mut line = String::new();
-        stream.read_line(&mut line).await.unwrap();
+        assert_ne!(stream.read_line(&mut line).await.unwrap(), 0, "it hung up");
         match line.trim_end().split_once(": ") {
             Some((name, value)) if name.eq_ignore_ascii_case("authorization") => {
                 allowed = value == format!("Bearer {token}");
