@@ -1,9 +1,9 @@
 //! The fleet, from bare hosts to its stories: real systems, real playbooks over ssh, and users at work meanwhile.
 //!
-//! It takes root and some minutes, so nothing but `tests/run --fleet` runs it: all stories, or those that it is told the
-//! names of. They go on from each other, as they do for an operator. With `FLEET_KEEP=1` the hosts stay, and the next run
-//! goes on with them: to work on one story, `FLEET_KEEP=1 tests/run --fleet site`, and then as often as it takes
-//! `FLEET_KEEP=1 tests/run --fleet rollback`. `tests/fleet/apart --end` is their end.
+//! It takes root and some minutes, so nothing but `tests/run --fleet` runs it: all stories, or those that it is told
+//! the names of. They go on from each other, as they do for an operator. With `FLEET_KEEP=1` the hosts stay, and the
+//! next run goes on with them: to work on one story, `FLEET_KEEP=1 tests/run --fleet site`, and then as often as it
+//! takes `FLEET_KEEP=1 tests/run --fleet rollback`. `tests/fleet/apart --end` is their end.
 
 #![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 #![expect(clippy::expect_used, reason = "a test that can't go on has failed")]

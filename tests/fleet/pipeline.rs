@@ -1,4 +1,5 @@
-//! A push to production: through the hooks of the git server to who stands for Jenkins, and by `ansible/bin/pipeline` on.
+//! A push to production: through the hooks of the git server to who stands for Jenkins, and on by
+//! `ansible/bin/pipeline`.
 
 use std::ffi::OsString;
 use std::fs;

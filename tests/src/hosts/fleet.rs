@@ -46,8 +46,8 @@ pub struct Fleet {
 }
 
 impl Fleet {
-    /// Boots all hosts. Of what the fleet is made of they have nothing yet. In a world that stayed they run already, and
-    /// are as the run before left them.
+    /// Boots all hosts. Of what the fleet is made of they have nothing yet. In a world that stayed they run already,
+    /// and are as the run before left them.
     ///
     /// `variables` are those in which the fleet differs from the example.
     ///
