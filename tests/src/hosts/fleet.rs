@@ -171,7 +171,7 @@ impl Fleet {
             ("ANSIBLE_NOCOLOR", "1"),
             ("ANSIBLE_REMOTE_USER", USER),
             ("LC_ALL", "C.UTF-8"),
-            ("USER", "the fleet's test"),
+            ("USER", "root"),
         ];
         let own = [
             ("ANSIBLE_HOME", self.run.join("ansible").into_os_string()),
