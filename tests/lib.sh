@@ -23,3 +23,33 @@ make_python_env() {
         fail "pip can't install $wanted: is the package index reachable?"
     cp "$wanted" "$env/requirements.txt"
 }
+
+as_root() {
+    if [ "$(id -u)" -eq 0 ]; then
+        "$@"
+    elif command -v sudo >/dev/null; then
+        sudo "$@"
+    else
+        fail "needs root to run: $*"
+    fi
+}
+
+# Installs packages of the distribution.
+install_packages() {
+    local packages=("$@")
+    command -v apt-get >/dev/null || fail "install these by hand, there is no apt here: ${packages[*]}"
+    echo "$PROGRAM: installing ${packages[*]}"
+    export DEBIAN_FRONTEND=noninteractive
+    as_root apt-get update -qq || fail "apt-get update failed: is the package mirror reachable?"
+    as_root apt-get install -y -qq --no-install-recommends "${packages[@]}" || fail "apt can't install: ${packages[*]}"
+    # The suite starts a Redis and an nginx of its own for each test; the distribution's would only be in the way.
+    local service
+    for service in redis-server nginx; do
+        [[ " ${packages[*]} " == *" $service"* ]] || continue
+        if [ -d /run/systemd/system ]; then
+            as_root systemctl disable --quiet --now "$service"
+        else
+            as_root service "$service" stop >/dev/null 2>&1 || true
+        fi
+    done
+}

@@ -15,17 +15,19 @@ const BUDGET: usize = 40;
 pub(crate) async fn a_good_version_is_promoted(stage: &Stage) {
     // given users, and a good version
     let users = stage.users(CHECKBOX);
-    let release = stage.checkbox("2.0", "");
+    let before = stage.version(CHECKBOX, "stable").await;
+    let release = stage.checkbox("");
+    let version = release.version.as_str();
     // when it is given to the canary
-    let plan = json!({ "steps": ["30%:1s", "60%:1s"], "patience": 240 });
+    let plan = json!({ "steps": ["20%:1s:time", "60%:1s"], "patience": 240 });
     stage.play("canary-good", "canary", &release.deployed(plan)).await.expect_well();
     // then serin passes it, and stable is as it was
-    assert_eq!(stage.ready(CHECKBOX, "canary").await, ["2.0"]);
-    assert_eq!(stage.ready(CHECKBOX, "stable").await, ["1.0"; 2]);
+    assert_eq!(stage.ready(CHECKBOX, "canary").await, [version]);
+    assert_eq!(stage.ready(CHECKBOX, "stable").await, [before.as_str(); 2]);
     // and when it is promoted
     stage.play("promote", "promote", &release.deployed(json!({ "soak": 1 }))).await.expect_well();
     // then stable has it, the canary is empty, and every user had an answer
-    assert_eq!(stage.ready(CHECKBOX, "stable").await, ["2.0"; 2]);
+    assert_eq!(stage.ready(CHECKBOX, "stable").await, [version; 2]);
     for proxy in PROXIES {
         let service = stage.fleet.service(proxy, CHECKBOX.name).await.unwrap();
         assert_eq!((&service["rollout"]["phase"], &service["weight"]["asked"]), (&json!("promoted"), &json!(0.0)));
@@ -33,7 +35,7 @@ pub(crate) async fn a_good_version_is_promoted(stage: &Stage) {
     let visits = users.leave().await.unwrap();
     all_were_served(&visits);
     assert_eq!(failed(&visits), (0, vec![]));
-    let on_new = visits.iter().filter(|visit| visit.is_by("2.0")).count();
+    let on_new = visits.iter().filter(|visit| visit.is_by(version)).count();
     println!("canary, good: {} requests, 0 failed, {on_new} by the new version", visits.len());
 }
 
@@ -41,9 +43,10 @@ pub(crate) async fn a_bad_version_is_pulled_and_stable_never_knows(stage: &Stage
     // given users, and a version that fails every second one of them, and no health check: by this seed those who check
     // are among the lucky ones
     let users = stage.users(CHECKBOX);
-    let release = stage.checkbox("3.0", "--set seed=16 --set error_users=0.5");
+    let before = stage.version(CHECKBOX, "stable").await;
+    let release = stage.checkbox("--set seed=16 --set error_users=0.5");
     // when it is given to the canary
-    let plan = json!({ "steps": ["30%:1s", "60%:1s"], "patience": 240 });
+    let plan = json!({ "steps": ["20%:1s:time", "60%:1s"], "patience": 240 });
     let played = stage.play("canary-bad", "canary", &release.deployed(plan)).await;
     // then the playbook fails and says why
     played.expect_refusal(&["pulled"]);
@@ -53,7 +56,7 @@ pub(crate) async fn a_bad_version_is_pulled_and_stable_never_knows(stage: &Stage
         assert_eq!((&service["circuit"]["state"], &service["circuit"]["cause"]), (&json!("open"), &json!("evidence")));
         assert_eq!(service["weight"]["effective"], 0.0);
     }
-    assert_eq!(stage.ready(CHECKBOX, "stable").await, ["2.0"; 2]);
+    assert_eq!(stage.ready(CHECKBOX, "stable").await, [before.as_str(); 2]);
     let visits = users.leave().await.unwrap();
     let (bad, kinds) = failed(&visits);
     assert!((1..=BUDGET).contains(&bad), "{bad} of {} failed: {kinds:?}", visits.len());

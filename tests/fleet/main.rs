@@ -1,24 +1,71 @@
 //! The fleet, from bare hosts to its stories: real systems, real playbooks over ssh, and users at work meanwhile.
 //!
-//! It takes root and some minutes, so nothing but `tests/run --fleet` runs it. The stories go on from each other, as they
-//! do for an operator.
+//! It takes root and some minutes, so nothing but `tests/run --fleet` runs it: all stories, or those that it is told
+//! the names of. They go on from each other, as they do for an operator. With `FLEET_KEEP=1` the hosts stay, and the
+//! next run goes on with them: to work on one story, `FLEET_KEEP=1 tests/run --fleet site`, and then as often as it
+//! takes `FLEET_KEEP=1 tests/run --fleet rollback`. `tests/fleet/apart --end` is their end.
 
 #![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
+#![expect(clippy::expect_used, reason = "a test that can't go on has failed")]
 #![expect(clippy::print_stdout, reason = "a run of minutes shows where it is, and its figures")]
 
 mod canary;
+mod failures;
+mod flags;
+mod locks;
+mod pipeline;
+mod refusals;
+mod rollback;
 mod rolling;
 mod site;
 mod stage;
 
-use stage::Stage;
+use std::process::ExitCode;
 
-#[tokio::test]
-async fn a_fleet_is_built_from_bare_hosts_and_deployed_to_while_users_are_at_work() {
+use stage::Stage;
+use tokio::time::Instant;
+
+/// All stories, in their order. `site` comes first, whatever else is to be told.
+const STORIES: [&str; 13] = [
+    "site", "good", "bad", "rolling", "broken", "rollback", "refusals", "killed", "flag", "store", "cut-off", "proxy",
+    "pipeline",
+];
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let told: Vec<String> = std::env::args().skip(1).collect();
+    if let Some(unknown) = told.iter().find(|name| !STORIES.contains(&name.as_str())) {
+        println!("no story is called {unknown}; there are {}", STORIES.join(", "));
+        return ExitCode::from(2);
+    }
     let stage = Stage::set().await;
-    site::it_is_built_and_a_second_run_changes_nothing(&stage).await;
-    canary::a_good_version_is_promoted(&stage).await;
-    canary::a_bad_version_is_pulled_and_stable_never_knows(&stage).await;
-    rolling::all_are_updated_and_four_of_five_are_always_ready(&stage).await;
-    rolling::what_does_not_start_is_taken_back_and_stops_the_roll(&stage).await;
+    for story in STORIES {
+        let wanted = told.is_empty() || told.iter().any(|name| name == story);
+        let needed = story == "site" && !stage.fleet.is_provisioned();
+        if wanted || needed {
+            let begun = Instant::now();
+            println!("== {story}");
+            tell(story, &stage).await;
+            println!("== {story}: well, after {:.0} s", begun.elapsed().as_secs_f64());
+        }
+    }
+    ExitCode::SUCCESS
+}
+
+async fn tell(story: &str, stage: &Stage) {
+    match story {
+        "site" => site::it_is_built_and_a_second_run_changes_nothing(stage).await,
+        "good" => canary::a_good_version_is_promoted(stage).await,
+        "bad" => canary::a_bad_version_is_pulled_and_stable_never_knows(stage).await,
+        "rolling" => rolling::all_are_updated_and_four_of_five_are_always_ready(stage).await,
+        "broken" => rolling::what_does_not_start_is_taken_back_and_stops_the_roll(stage).await,
+        "rollback" => rollback::the_version_before_comes_back_by_the_same_path(stage).await,
+        "refusals" => refusals::what_makes_no_sense_is_refused_before_anything_is_touched(stage).await,
+        "killed" => locks::a_deploy_that_is_killed_leaves_no_canary_behind_and_its_lock_is_taken_away(stage).await,
+        "flag" => flags::a_flag_is_mirrored_on_each_instance_and_gates_both_proxies(stage).await,
+        "store" => failures::the_primary_of_the_store_is_killed_and_nobody_notices(stage).await,
+        "cut-off" => failures::a_host_that_is_cut_off_stops_a_roll_and_comes_back(stage).await,
+        "proxy" => failures::a_proxy_loses_power_and_the_address_moves(stage).await,
+        _ => pipeline::a_push_to_production_is_canaried_and_promoted_or_pulled(stage).await,
+    }
 }

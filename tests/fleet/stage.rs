@@ -1,10 +1,11 @@
 //! What all stories have: the fleet, releases to deploy, a mail server, and users.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::fs;
+use std::path::PathBuf;
 
 use serde_json::{Value, json};
-use serin_tests::crowd::{Strangers, Visit};
+use serin_tests::crowd::{Strangers, Visit, all_were_served};
 use serin_tests::hosts::artifact;
 use serin_tests::hosts::fleet::{Fleet, OPERATOR, PROXIES, VIRTUAL, address};
 use serin_tests::hosts::playbook::Played;
@@ -18,7 +19,7 @@ const RATE: f64 = 150.0;
 pub(crate) struct App {
     /// Its name as a service and in variables of its role.
     pub(crate) name: &'static str,
-    host: &'static str,
+    pub(crate) host: &'static str,
     path: &'static str,
 }
 
@@ -27,7 +28,7 @@ pub(crate) const ITRUST: App = App { name: "itrust", host: "itrust.checkbox.io",
 
 /// A release of an application.
 pub(crate) struct Release {
-    version: &'static str,
+    pub(crate) version: String,
     pub(crate) artifact: PathBuf,
 }
 
@@ -45,15 +46,14 @@ pub(crate) struct Stage {
 }
 
 impl Stage {
-    /// Bare hosts, and a mail server that is no part of the fleet.
+    /// Bare hosts, or those of the run before, and a mail server that is no part of the fleet.
     pub(crate) async fn set() -> Self {
         let operator = Some(OPERATOR.parse().unwrap());
-        let mail = SmtpServer::start(Behaviour { address: operator, ..Behaviour::default() }).await.unwrap();
-        let smtp = format!("smtp://{OPERATOR}:{}", mail.port());
+        // The port that the example inventory names.
+        let mail = SmtpServer::start(Behaviour { address: operator, port: 25, ..Behaviour::default() }).await.unwrap();
         let variables = json!({
             "serin_interface": "host0",
             "serin_trusted": [OPERATOR],
-            "serin_mail": { "smtp": smtp, "from": "serin@checkbox.io", "to": ["ops@checkbox.io"] },
             // The hosts have no network but their own: what apt needs is in its cache. Their clock is this machine's.
             "common_apt_cache_valid": 315_360_000,
             "common_time": false,
@@ -65,14 +65,32 @@ impl Stage {
         Self { fleet: Fleet::boot(&variables).await.unwrap(), mail }
     }
 
-    /// A release of checkbox.io; the stand-in is started with these further arguments.
-    pub(crate) fn checkbox(&self, version: &'static str, arguments: &str) -> Release {
-        Release { version, artifact: artifact::checkbox(self.builds(), version, arguments).unwrap() }
+    /// The artifacts by which the fleet begins: version 1.0 of both applications.
+    pub(crate) fn first_artifacts(&self) -> (PathBuf, PathBuf) {
+        let folder = self.fleet.folder();
+        (artifact::checkbox(folder, "1.0", "").unwrap(), artifact::itrust(folder, "1.0", true).unwrap())
     }
 
-    /// A release of iTrust, which starts or doesn't.
-    pub(crate) fn itrust(&self, version: &'static str, starts: bool) -> Release {
-        Release { version, artifact: artifact::itrust(self.builds(), version, starts).unwrap() }
+    /// A new release of checkbox.io; the stand-in is started with these further arguments.
+    pub(crate) fn checkbox(&self, arguments: &str) -> Release {
+        let version = self.next_version();
+        let artifact = artifact::checkbox(self.fleet.folder(), &version, arguments).unwrap();
+        Release { version, artifact }
+    }
+
+    /// A new release of iTrust, which starts or doesn't.
+    pub(crate) fn itrust(&self, starts: bool) -> Release {
+        let version = self.next_version();
+        let artifact = artifact::itrust(self.fleet.folder(), &version, starts).unwrap();
+        Release { version, artifact }
+    }
+
+    /// A version is given once, also by runs that go on with the same hosts.
+    fn next_version(&self) -> String {
+        let count = self.fleet.folder().join("versions");
+        let last: u32 = fs::read_to_string(&count).map_or(1, |text| text.parse().unwrap());
+        fs::write(count, (last + 1).to_string()).unwrap();
+        format!("{}.0", last + 1)
     }
 
     /// Runs a playbook.
@@ -98,8 +116,46 @@ impl Stage {
         told.pop_first().unwrap()
     }
 
-    fn builds(&self) -> &Path {
-        self.fleet.folder()
+    /// The version that all ready endpoints of a pool have.
+    pub(crate) async fn version(&self, app: App, pool: &str) -> String {
+        let mut versions = self.ready(app, pool).await;
+        versions.dedup();
+        assert_eq!(versions.len(), 1, "{versions:?}");
+        versions.remove(0)
+    }
+
+    /// Runs a command on a host of the fleet.
+    pub(crate) async fn on(&self, host: &str, command: &str) -> String {
+        self.fleet.machine(host).unwrap().run(command).await.unwrap()
+    }
+
+    /// Where the store's primary is, by its sentinels.
+    pub(crate) async fn primary(&self) -> String {
+        let password = self.fleet.secret("redis-sentinel").unwrap();
+        let ask =
+            "redis-cli -h 10.0.0.21 -p 26379 --user sentinel --no-auth-warning sentinel get-master-addr-by-name fleet";
+        let said = self.on("checkbox-1", &format!("REDISCLI_AUTH={password} {ask}")).await;
+        said.lines().next().unwrap().to_owned()
+    }
+
+    /// Who deploys now: what the lock says, or nothing.
+    pub(crate) async fn lock(&self) -> String {
+        let (primary, password) = (self.primary().await, self.fleet.secret("redis-operator").unwrap());
+        let get =
+            format!("redis-cli -h {primary} --user operator --no-auth-warning get 'serin:{{production}}:lock:deploy'");
+        self.on("checkbox-1", &format!("REDISCLI_AUTH={password} {get}")).await.trim().to_owned()
+    }
+
+    /// Which proxy has the virtual address, of those that can be reached.
+    pub(crate) async fn holder(&self) -> &'static str {
+        let (ip, _) = VIRTUAL.split_once(':').unwrap();
+        for proxy in ["proxy-1", "proxy-2"] {
+            let addresses = self.fleet.machine(proxy).unwrap().run("ip -4 -oneline address").await.unwrap_or_default();
+            if addresses.contains(&format!(" {ip}/")) {
+                return proxy;
+            }
+        }
+        "none"
     }
 }
 
@@ -109,6 +165,14 @@ pub(crate) fn merged(mut variables: Value, more: Value) -> Value {
         all.extend(more);
     }
     variables
+}
+
+/// Holds that every user had a good answer.
+pub(crate) async fn all_were_well(users: Strangers) -> usize {
+    let visits = users.leave().await.unwrap();
+    all_were_served(&visits);
+    assert_eq!(failed(&visits), (0, vec![]), "of {}", visits.len());
+    visits.len()
 }
 
 /// How many users had no good answer, and what they had instead.

@@ -47,6 +47,8 @@ pub struct Behaviour {
     pub tarpit: Duration,
     /// Where it listens, if not on 127.0.0.1.
     pub address: Option<IpAddr>,
+    /// On which port; 0 is any that is free.
+    pub port: u16,
 }
 
 /// A mail that the server took.
@@ -87,7 +89,7 @@ pub struct SmtpServer {
 }
 
 impl SmtpServer {
-    /// Starts a server on a free port of 127.0.0.1.
+    /// Starts a server, on a free port of 127.0.0.1 unless it is told another place.
     ///
     /// # Errors
     /// When it can't be started; without the test environment the error says how to make it.
@@ -97,7 +99,8 @@ impl SmtpServer {
         let issued = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()])?;
         fs::write(dir.path().join("cert.pem"), issued.cert.pem())?;
         fs::write(dir.path().join("key.pem"), issued.signing_key.serialize_pem())?;
-        let mut server = Self { behaviour, dir, port: 0, child: None };
+        let port = behaviour.port;
+        let mut server = Self { behaviour, dir, port, child: None };
         server.start_again().await?;
         Ok(server)
     }

@@ -17,11 +17,16 @@ const ROOM: &str = "<!-- listener -->";
 /// A listener that isn't there, so that the application never starts.
 const MISSING: &str = "<listener><listener-class>no.such.Listener</listener-class></listener>";
 
-/// An archive of the stand-in checkbox.io of this version, started with these further arguments.
+/// An archive of the stand-in checkbox.io of this version, started with these further arguments. Made once: another
+/// archive of the same content would have another checksum.
 ///
 /// # Errors
 /// When a file can't be written, or a program that packs is missing.
 pub fn checkbox(folder: &Path, version: &str, arguments: &str) -> anyhow::Result<PathBuf> {
+    let packed = folder.join(format!("checkbox-{version}.tar.gz"));
+    if packed.exists() {
+        return Ok(packed);
+    }
     let tree = folder.join(format!("checkbox-{version}"));
     let site = tree.join("server-side/site");
     fs::create_dir_all(&site)?;
@@ -35,7 +40,6 @@ pub fn checkbox(folder: &Path, version: &str, arguments: &str) -> anyhow::Result
     let script = format!("#!/bin/sh\nexec ./checkbox {listen} --version-name {version} {arguments}\n");
     fs::write(site.join("start"), script)?;
     run_to_end(Command::new("chmod").arg("0755").arg(site.join("start")))?;
-    let packed = folder.join(format!("checkbox-{version}.tar.gz"));
     run_to_end(
         Command::new("tar").arg("--directory").arg(&tree).args(["--create", "--gzip", "--file"]).arg(&packed).arg("."),
     )?;

@@ -1,5 +1,6 @@
 //! The fleet of the example inventory: its hosts, and Ansible as an operator runs it against them.
 
+use std::ffi::OsString;
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::{MetadataExt, symlink};
@@ -25,15 +26,19 @@ pub const VIRTUAL: &str = "10.0.0.10:80";
 /// The proxies' admin API.
 pub const PROXIES: [&str; 2] = ["10.0.0.11:9901", "10.0.0.12:9901"];
 
+/// Where each proxy accepts requests.
+pub const ENTRANCES: [&str; 2] = ["10.0.0.11:80", "10.0.0.12:80"];
+
 const REPOSITORY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 /// How long a playbook may run.
 const PLAYBOOK: Duration = Duration::from_secs(900);
 
-/// All hosts, and what it takes to provision them. They are gone when it is dropped.
+/// All hosts, and what it takes to provision them. They are gone with the world that they were booted in.
 #[derive(Debug)]
 pub struct Fleet {
     machines: Vec<Machine>,
     login: Login,
+    base: PathBuf,
     /// In memory, and gone with the fleet.
     run: PathBuf,
     /// What playbooks said, kept for people.
@@ -41,7 +46,8 @@ pub struct Fleet {
 }
 
 impl Fleet {
-    /// Boots all hosts. Of what the fleet is made of they have nothing yet.
+    /// Boots all hosts. Of what the fleet is made of they have nothing yet. In a world that stayed they run already,
+    /// and are as the run before left them.
     ///
     /// `variables` are those in which the fleet differs from the example.
     ///
@@ -54,18 +60,35 @@ impl Fleet {
         ensure!(apart && base.exists(), "hosts would be made amid this machine's own: run `tests/run --fleet`");
         fs::create_dir_all(&logs)?;
         let login = Login { key: run.join("key"), known_hosts: run.join("known_hosts") };
-        make_key(&login)?;
+        if !login.key.exists() {
+            make_key(&login)?;
+        }
         let inventory = inventory(&run, &login, variables)?;
         let hosts = hosts(&fs::read_to_string(inventory.join("hosts.yml"))?);
         know(&hosts, &base, &login)?;
-        let boot = |(name, address): &(String, String)| {
-            Machine::boot(&base, &run.join("hosts").join(name), name, address, &login)
-        };
-        let machines = hosts.iter().map(boot).collect::<anyhow::Result<Vec<_>>>()?;
+        let machine =
+            |(name, address): &(String, String)| Machine::of(&run.join("hosts").join(name), name, address, &login);
+        let machines: Vec<Machine> = hosts.iter().map(machine).collect();
+        machines.iter().filter(|machine| !machine.runs()).try_for_each(|machine| machine.boot(&base))?;
         for machine in &machines {
             machine.up().await?;
         }
-        Ok(Self { machines, login, run, logs })
+        Ok(Self { machines, login, base, run, logs })
+    }
+
+    /// Whether a playbook has made it what it is.
+    pub fn is_provisioned(&self) -> bool {
+        self.token().is_ok()
+    }
+
+    /// Gives a host power again.
+    ///
+    /// # Errors
+    /// When it doesn't come up.
+    pub async fn boot_again(&self, name: &str) -> anyhow::Result<()> {
+        let machine = self.machine(name)?;
+        machine.boot(&self.base)?;
+        machine.up().await
     }
 
     /// A host by its name in the inventory.
@@ -74,6 +97,17 @@ impl Fleet {
     /// When there is none.
     pub fn machine(&self, name: &str) -> anyhow::Result<&Machine> {
         self.machines.iter().find(|machine| machine.name() == name).with_context(|| format!("no host {name}"))
+    }
+
+    /// The host at an address.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn at(&self, address: &str) -> anyhow::Result<&Machine> {
+        self.machines
+            .iter()
+            .find(|machine| machine.address() == address)
+            .with_context(|| format!("no host at {address}"))
     }
 
     /// A folder that is gone with the fleet.
@@ -85,19 +119,36 @@ impl Fleet {
     ///
     /// # Errors
     /// When it can't be run, or takes too long.
-    #[expect(clippy::print_stdout, reason = "a run of minutes shows where it is")]
     pub async fn play(&self, what: &str, playbook: &str, variables: &Value) -> anyhow::Result<Played> {
-        let log = self.logs.join(format!("{what}.log"));
+        self.play_so(what, playbook, variables, &[]).await
+    }
+
+    /// As [`Fleet::play`], with these further options of `ansible-playbook`.
+    ///
+    /// # Errors
+    /// When it can't be run, or takes too long.
+    #[expect(clippy::print_stdout, reason = "a run of minutes shows where it is")]
+    pub async fn play_so(
+        &self,
+        what: &str,
+        playbook: &str,
+        variables: &Value,
+        options: &[&str],
+    ) -> anyhow::Result<Played> {
+        let (inventory, log) = (self.run.join("inventory"), self.logs.join(format!("{what}.log")));
         let begun = Instant::now();
         let file = fs::File::create(&log)?;
-        let mut child = Command::new(Path::new(REPOSITORY).join("target/ansible-env/bin/ansible-playbook"))
-            .args(["--inventory", "hosts.yml", "--extra-vars", "@variables.json"].map(|word| self.beside(word)))
+        // Ansible's processes leave their group: when it is killed, they end with a namespace of theirs.
+        let mut child = Command::new("unshare")
+            .args(["--pid", "--fork", "--kill-child"])
+            .arg(Path::new(REPOSITORY).join("target/ansible-env/bin/ansible-playbook"))
+            .arg("--inventory")
+            .arg(inventory.join("hosts.yml"))
+            .args(["--extra-vars", &format!("@{}", inventory.join("variables.json").display())])
             .args(["--extra-vars", &variables.to_string(), &format!("playbooks/{playbook}.yml")])
+            .args(options)
             .current_dir(Path::new(REPOSITORY).join("ansible"))
-            .envs([("ANSIBLE_FORKS", "10"), ("ANSIBLE_PIPELINING", "1"), ("ANSIBLE_NOCOLOR", "1")])
-            .envs([("ANSIBLE_REMOTE_USER", USER), ("LC_ALL", "C.UTF-8"), ("USER", "the fleet's test")])
-            .env("ANSIBLE_HOME", self.run.join("ansible"))
-            .env("ANSIBLE_SSH_ARGS", format!("-o ControlMaster=auto -o ControlPersist=60s {}", self.ssh()))
+            .envs(self.environment())
             .stdin(Stdio::null())
             .stdout(file.try_clone()?)
             .stderr(file)
@@ -109,6 +160,25 @@ impl Fleet {
         };
         println!("{what}: {:.0} s", begun.elapsed().as_secs_f64());
         Played::read(status?.success(), fs::read_to_string(&log)?)
+    }
+
+    /// What Ansible and git need to know of who runs them.
+    pub fn environment(&self) -> Vec<(&'static str, OsString)> {
+        let ssh = self.login.options().join(" ");
+        let fixed = [
+            ("ANSIBLE_FORKS", "10"),
+            ("ANSIBLE_PIPELINING", "1"),
+            ("ANSIBLE_NOCOLOR", "1"),
+            ("ANSIBLE_REMOTE_USER", USER),
+            ("LC_ALL", "C.UTF-8"),
+            ("USER", "root"),
+        ];
+        let own = [
+            ("ANSIBLE_HOME", self.run.join("ansible").into_os_string()),
+            ("GIT_SSH_COMMAND", format!("ssh {ssh}").into()),
+            ("ANSIBLE_SSH_COMMON_ARGS", ssh.into()),
+        ];
+        fixed.into_iter().map(|(name, value)| (name, value.into())).chain(own).collect()
     }
 
     /// What a proxy says of a service, by its admin API.
@@ -137,25 +207,24 @@ impl Fleet {
     /// # Errors
     /// When no playbook has made it yet.
     pub fn token(&self) -> anyhow::Result<String> {
-        let file = self.run.join("inventory/secrets/token-operator");
-        Ok(fs::read_to_string(file).context("no playbook has made the tokens")?.trim().to_owned())
+        self.secret("token-operator")
     }
 
-    fn admin(&self, proxy: &str) -> anyhow::Result<Client> {
+    /// A secret that a playbook made.
+    ///
+    /// # Errors
+    /// When none has yet.
+    pub fn secret(&self, name: &str) -> anyhow::Result<String> {
+        let file = self.run.join("inventory/secrets").join(name);
+        Ok(fs::read_to_string(file).with_context(|| format!("no playbook has made {name}"))?.trim().to_owned())
+    }
+
+    /// A proxy's admin API, as the operator.
+    ///
+    /// # Errors
+    /// When that is no address, or there is no operator yet.
+    pub fn admin(&self, proxy: &str) -> anyhow::Result<Client> {
         Ok(Client::to(address(proxy)?).header("authorization", &format!("Bearer {}", self.token()?)))
-    }
-
-    fn beside(&self, word: &str) -> String {
-        let inventory = self.run.join("inventory");
-        match word.strip_prefix('@') {
-            Some(name) => format!("@{}", inventory.join(name).display()),
-            None if word.starts_with("--") => word.to_owned(),
-            None => inventory.join(word).display().to_string(),
-        }
-    }
-
-    fn ssh(&self) -> String {
-        self.login.options().join(" ")
     }
 }
 
@@ -177,7 +246,9 @@ fn inventory(run: &Path, login: &Login, variables: &Value) -> anyhow::Result<Pat
     let inventory = run.join("inventory");
     let example = Path::new(REPOSITORY).join("ansible/inventory/example");
     fs::create_dir_all(inventory.join("secrets"))?;
-    symlink(example.join("group_vars"), inventory.join("group_vars"))?;
+    if !inventory.join("group_vars").exists() {
+        symlink(example.join("group_vars"), inventory.join("group_vars"))?;
+    }
     fs::copy(example.join("hosts.yml"), inventory.join("hosts.yml"))?;
     fs::copy(login.key.with_extension("pub"), inventory.join("secrets/deploy.pub"))?;
     fs::write(inventory.join("variables.json"), variables.to_string())?;
@@ -212,7 +283,7 @@ mod tests {
     fn the_example_inventory_names_the_hosts_and_the_proxies_are_among_them() {
         let example = concat!(env!("CARGO_MANIFEST_DIR"), "/../ansible/inventory/example/hosts.yml");
         let hosts = hosts(&fs::read_to_string(example).unwrap());
-        assert_eq!(hosts.len(), 10, "{hosts:?}");
+        assert_eq!(hosts.len(), 11, "{hosts:?}");
         for proxy in PROXIES {
             let ip = address(proxy).unwrap().ip().to_string();
             assert!(hosts.iter().any(|(name, address)| *address == ip && name.starts_with("proxy-")), "{proxy}");
