@@ -1,7 +1,6 @@
 //! The attempt loop: from the draw to a response head, with at most one more try.
 
 use std::future::{Future as _, poll_fn};
-use std::ops::Range;
 use std::pin::pin;
 use std::rc::Rc;
 
@@ -14,9 +13,10 @@ use hyper::body::Incoming;
 use super::body::Body;
 use super::clock::deadline;
 use super::connection::Downstream;
+use super::host;
 use super::introduction::introduce;
 use super::matcher::{self, BodyMatcher};
-use super::pick::pick;
+use super::pick::{Wish, pick};
 use super::record::Record;
 use super::respond::{ProxyError, bad_reason};
 use super::session;
@@ -31,8 +31,8 @@ use crate::model::split::Arm;
 pub(crate) struct Outgoing {
     /// Its head and body, in the words of the endpoint.
     pub(crate) sender: Outbound,
-    /// The members of the pool that shall serve it, as long as one of them is ready.
-    pub(crate) members: Range<usize>,
+    /// To whom it would rather go.
+    pub(crate) wish: Wish,
     /// Whether the request may be sent again though an endpoint may have acted on it.
     pub(crate) idempotent: bool,
     /// Whether it is a `HEAD`.
@@ -66,9 +66,9 @@ pub(crate) async fn forward(
     let core = &downstream.core;
     let service = record.service().clone();
     let pool = service.serving(arm);
-    let Outgoing { sender, members, idempotent, to_head, offer } = outgoing;
-    let (members, idempotent, to_head, offer) = (members.clone(), *idempotent, *to_head, offer.take());
-    let mut index = pick(core, pool, &members, None).ok_or(ProxyError::NoEndpoint)?;
+    let Outgoing { sender, wish, idempotent, to_head, offer } = outgoing;
+    let (idempotent, to_head, offer) = (*idempotent, *to_head, offer.take());
+    let mut index = pick(core, &service, arm, wish, None).ok_or(ProxyError::NoEndpoint)?;
     let timeouts = service.spec.timeouts;
     let total = deadline(core.clock.now(), timeouts.total);
     let mut terms =
@@ -121,7 +121,7 @@ pub(crate) async fn forward(
                 }
             }
             Next::Elsewhere => {
-                let other = pick(core, pool, &members, Some(index));
+                let other = pick(core, &service, arm, wish, Some(index));
                 let Some(other) = other.filter(|_| service.live.take_retry(core.id)) else {
                     return Err(ProxyError::Exchange(error));
                 };
@@ -192,10 +192,13 @@ pub(crate) fn relay(
     core.return_head_buffer(std::mem::take(&mut answer.spare));
     let status = answer.status.as_u16();
     record.answered(status, core.clock.refresh());
-    let headers = answer.headers;
+    let mut headers = answer.headers;
     let service = record.service().clone();
     let errors = &service.spec.verdict.errors;
     judge(&mut record, errors, request, answer.status, &headers);
+    if let (Some(stickiness), Some(endpoint)) = (&service.spec.balance.stickiness, record.endpoint()) {
+        host::remember(stickiness, endpoint.host, &mut headers);
+    }
     let body = match answer.body.take_whole() {
         Some(bytes) => {
             if matcher::is_bad(errors, &headers, &bytes) {

@@ -2,7 +2,6 @@
 //! an endpoint and forward, record exactly once.
 
 use std::convert::Infallible;
-use std::ops::Range;
 use std::rc::Rc;
 
 use http::header::{self, HeaderMap};
@@ -20,6 +19,7 @@ use super::forward::{Outgoing, forward, framing, relay};
 use super::head::{self, Forwarded, client_address};
 use super::http2;
 use super::matcher;
+use super::pick::Wish;
 use super::record::{self, Record};
 use super::respond::{self, ProxyError};
 use super::sticky::{self, Draw};
@@ -68,6 +68,7 @@ pub(crate) async fn handle(
         Some(drawn) => service.members(arm, drawn.unit, drawn.control),
         None => 0..service.serving(arm).len(),
     };
+    let wish = Wish::of(&service, arm, members, &parts.headers, client, new_key);
     let mut record = Record::begin(
         &downstream.core,
         service,
@@ -86,7 +87,7 @@ pub(crate) async fn handle(
     let mut response = match said {
         Said::Closed(gate) => turn_away(&downstream, record, &request_id, gate),
         Said::Open(told) => {
-            let mut outgoing = outgoing(&downstream, &record, &parts, body, &request_id, members, told.as_deref());
+            let mut outgoing = outgoing(&downstream, &record, &parts, body, &request_id, wish, told.as_deref());
             match forward(&downstream, &mut record, arm, &mut outgoing).await {
                 Ok(answer) if answer.status == StatusCode::SWITCHING_PROTOCOLS => {
                     tunnel::open(&downstream, record, &parts, answer)
@@ -209,7 +210,7 @@ fn outgoing(
     parts: &Parts,
     body: Incoming,
     request_id: &str,
-    members: Range<usize>,
+    wish: Wish,
     told: Option<&str>,
 ) -> Outgoing {
     let framing = framing(parts, &body);
@@ -231,7 +232,7 @@ fn outgoing(
         Protocol::H2c => Outbound::H2c(Box::new(Call::new(head::request(parts, framing, &forwarded), body))),
     };
     let (idempotent, to_head) = (parts.method.is_idempotent(), parts.method == Method::HEAD);
-    Outgoing { sender, members, idempotent, to_head, offer }
+    Outgoing { sender, wish, idempotent, to_head, offer }
 }
 
 #[cfg(test)]

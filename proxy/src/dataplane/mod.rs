@@ -16,6 +16,7 @@ mod flags;
 mod forward;
 mod handle;
 mod head;
+mod host;
 mod http2;
 mod introduction;
 mod listen;

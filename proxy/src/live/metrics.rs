@@ -3,6 +3,7 @@
 //! The request path only adds to its own core's counters; nothing here costs it anything.
 //! Every label is bounded by the configuration, the pools, or a fixed list.
 
+mod balance;
 mod flags;
 mod scaling;
 
@@ -130,7 +131,7 @@ const SLOW: Named = gauge(
     &["service"],
 );
 
-const ALL: [&Named; 46] = [
+const ALL: [&Named; 49] = [
     &REQUESTS,
     &BAD,
     &HEAD,
@@ -157,6 +158,9 @@ const ALL: [&Named; 46] = [
     &PHASE,
     &STEP,
     &ROLLOUT_WEIGHT,
+    &balance::EJECTED,
+    &balance::EJECTIONS,
+    &balance::PANIC,
     &scaling::INSTANCES,
     &scaling::CUT,
     &scaling::FAILURES,
@@ -293,6 +297,7 @@ impl Scrape {
             self.number(&TUNNELS, &labels, endpoint.live.tunnels());
             self.number(&READY, &labels, endpoint.is_ready().into());
         }
+        self.balance(view, arm);
     }
 
     fn leases(&mut self, view: &ServiceView) {

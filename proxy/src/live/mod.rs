@@ -13,7 +13,9 @@ pub mod discovery;
 pub mod endpoint;
 pub mod flags;
 pub mod gates;
+pub mod latency;
 pub mod metrics;
+pub mod rotas;
 #[cfg(test)]
 pub(crate) mod sample;
 pub mod scaling;

@@ -38,15 +38,17 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::model::spec::StatusSet;
+    use crate::model::spec::{ProbeAsk, StatusSet};
 
     #[test]
     fn an_endpoint_rises_and_falls_by_findings_in_a_row() {
         let spec = HealthSpec {
             path: "/".into(),
+            ask: ProbeAsk::default(),
             expect_status: StatusSet::EMPTY,
             expect_body: None,
             interval: Duration::from_secs(5),
+            down_interval: Duration::from_secs(5),
             timeout: Duration::from_secs(1),
             rise: 2,
             fall: 3,

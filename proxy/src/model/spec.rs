@@ -9,9 +9,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::HeaderName;
+use http::Method;
+use http::header::{HeaderName, HeaderValue};
 
 use super::alert::RuleSpec;
+use super::balance::BalanceSpec;
 use super::flag::FlagFile;
 use super::gate::GateSpec;
 use super::outcome::PerSignal;
@@ -169,6 +171,8 @@ pub struct ServiceSpec {
     pub rollout: RolloutSpec,
     /// How endpoints are probed; none = ready at start, no probe sent.
     pub health: Option<HealthSpec>,
+    /// How its requests are shared among the endpoints of a pool.
+    pub balance: BalanceSpec,
     /// What its endpoints speak.
     pub protocol: Protocol,
     /// How connections to endpoints say whose they are; none where they don't.
@@ -380,20 +384,44 @@ impl std::fmt::Debug for StatusSet {
 /// How endpoints are probed.
 #[derive(Clone, Debug, PartialEq)]
 pub struct HealthSpec {
-    /// The path asked for, by GET.
+    /// The path asked for.
     pub path: String,
+    /// How it is asked for.
+    pub ask: ProbeAsk,
     /// Statuses that mean healthy.
     pub expect_status: StatusSet,
     /// Text that a healthy body holds in its first 64 KiB.
     pub expect_body: Option<String>,
     /// The time between two probes.
     pub interval: Duration,
+    /// The same while the endpoint is down.
+    pub down_interval: Duration,
     /// How long one probe may take.
     pub timeout: Duration,
     /// Good probes in a row until an endpoint is ready.
     pub rise: u32,
     /// Bad probes in a row until it is down.
     pub fall: u32,
+}
+
+/// What a probe asks with, beside its path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProbeAsk {
+    /// The method.
+    pub method: Method,
+    /// Headers beside those that any probe has.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// The body; none = no body.
+    pub body: Option<String>,
+    /// Whether cookies that the endpoint sets for a probe come back with the next one, so that not each begins a session.
+    pub cookies: bool,
+}
+
+impl Default for ProbeAsk {
+    /// A GET that brings cookies back.
+    fn default() -> Self {
+        Self { method: Method::GET, headers: vec![], body: None, cookies: true }
+    }
 }
 
 /// How long things may take; zero = no limit.

@@ -176,6 +176,7 @@ fn configurations_in_the_manual_are_valid() {
         ("limits.md", include_str!("../../../../docs/limits.md")),
         ("proxy-protocol.md", include_str!("../../../../docs/proxy-protocol.md")),
         ("autoscaling.md", include_str!("../../../../docs/autoscaling.md")),
+        ("balancing.md", include_str!("../../../../docs/balancing.md")),
     ] {
         let examples: Vec<&str> = text.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
         assert!(!examples.is_empty(), "{page} shows no configuration");

@@ -208,6 +208,7 @@ mod tests {
     use crate::live::service::Ending;
     use crate::live::{EndpointView, Health};
     use crate::model::alert::Condition;
+    use crate::model::balance::BalanceSpec;
     use crate::model::outcome::BadReason;
     use crate::model::rollout::plan::RolloutSpec;
     use crate::model::spec::{Protocol, ServiceSpec, Timeouts, VerdictSpec};
@@ -230,6 +231,7 @@ mod tests {
             verdict: VerdictSpec::default(),
             rollout: RolloutSpec::default(),
             health: None,
+            balance: BalanceSpec::default(),
             protocol: Protocol::Http1,
             proxy_protocol: None,
             timeouts: Timeouts {
@@ -287,6 +289,7 @@ mod tests {
                 scaling: None,
                 flags: None,
                 trial: None,
+                rotas: None,
             };
             let snapshot = Snapshot::new(revision, vec![Arc::new(view)], Arc::default());
             self.live.snapshot_cell().store(Arc::new(snapshot));
