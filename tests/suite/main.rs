@@ -4,6 +4,7 @@ mod ansible;
 mod audit;
 mod autoscale;
 mod backtest;
+mod balancing;
 mod checkbox;
 mod cli;
 mod control;
