@@ -1,5 +1,5 @@
 //! A stand-in for an application whose sessions live in its memory, as iTrust's in Tomcat: who comes with a session of
-//! another instance gets the login page, with status 200 and a new session. It answers as a test says, fails when it is told to, and counts.
+//! another instance gets the login page, with status 200 and a new session. It fails when it is told to, and counts.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

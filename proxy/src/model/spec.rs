@@ -9,8 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::Method;
-use http::header::{HeaderName, HeaderValue};
+use http::header::HeaderName;
 
 use super::alert::RuleSpec;
 use super::balance::BalanceSpec;
@@ -25,6 +24,8 @@ use super::secret::OverrideSecret;
 use super::split::PerArm;
 use super::tls::TlsSpec;
 use super::weight::Weight;
+
+pub use super::health::{HealthSpec, ProbeAsk};
 
 /// The whole configuration.
 #[derive(Clone, Debug)]
@@ -378,49 +379,6 @@ impl StatusSet {
 impl std::fmt::Debug for StatusSet {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_set().entries((100..600).filter(|status| self.contains(*status))).finish()
-    }
-}
-
-/// How endpoints are probed.
-#[derive(Clone, Debug, PartialEq)]
-pub struct HealthSpec {
-    /// The path asked for.
-    pub path: String,
-    /// How it is asked for.
-    pub ask: ProbeAsk,
-    /// Statuses that mean healthy.
-    pub expect_status: StatusSet,
-    /// Text that a healthy body holds in its first 64 KiB.
-    pub expect_body: Option<String>,
-    /// The time between two probes.
-    pub interval: Duration,
-    /// The same while the endpoint is down.
-    pub down_interval: Duration,
-    /// How long one probe may take.
-    pub timeout: Duration,
-    /// Good probes in a row until an endpoint is ready.
-    pub rise: u32,
-    /// Bad probes in a row until it is down.
-    pub fall: u32,
-}
-
-/// What a probe asks with, beside its path.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ProbeAsk {
-    /// The method.
-    pub method: Method,
-    /// Headers beside those that any probe has.
-    pub headers: Vec<(HeaderName, HeaderValue)>,
-    /// The body; none = no body.
-    pub body: Option<String>,
-    /// Whether cookies that the endpoint sets for a probe come back with the next one, so that not each begins a session.
-    pub cookies: bool,
-}
-
-impl Default for ProbeAsk {
-    /// A GET that brings cookies back.
-    fn default() -> Self {
-        Self { method: Method::GET, headers: vec![], body: None, cookies: true }
     }
 }
 

@@ -7,9 +7,15 @@ use http::header::{self, HeaderMap};
 const MOST: usize = 16;
 const LONGEST: usize = 4 * 1024;
 
-/// Cookies by name; where they are for, and until when, makes no difference to the one path that is asked for.
+/// Cookies, each name once; where they are for, and until when, makes no difference to the one path that is asked for.
 #[derive(Debug, Default)]
-pub(super) struct Jar(Vec<(Box<[u8]>, Box<[u8]>)>);
+pub(super) struct Jar(Vec<Cookie>);
+
+#[derive(Debug)]
+struct Cookie {
+    name: Box<[u8]>,
+    value: Box<[u8]>,
+}
 
 impl Jar {
     /// Takes in what an answer sets, in place of what it had of that name.
@@ -18,16 +24,17 @@ impl Jar {
             let pair = line.as_bytes().split(|byte| *byte == b';').next().unwrap_or_default();
             let Some(equals) = memchr::memchr(b'=', pair) else { continue };
             let (name, value) = (pair[..equals].trim_ascii(), pair[equals + 1..].trim_ascii());
-            self.0.retain(|(known, _)| **known != *name);
+            self.0.retain(|known| *known.name != *name);
             if !value.is_empty() && self.0.len() < MOST && pair.len() <= LONGEST {
-                self.0.push((name.into(), value.into()));
+                self.0.push(Cookie { name: name.into(), value: value.into() });
             }
         }
     }
 
     /// What a request brings; none where there is nothing.
     pub(super) fn cookies(&self) -> Option<Vec<u8>> {
-        let pairs: Vec<Vec<u8>> = self.0.iter().map(|(name, value)| [name, &b"="[..], value].concat()).collect();
+        let pairs: Vec<Vec<u8>> =
+            self.0.iter().map(|cookie| [&cookie.name, &b"="[..], &cookie.value].concat()).collect();
         (!pairs.is_empty()).then(|| pairs.join(&b"; "[..]))
     }
 }

@@ -1,5 +1,4 @@
-//! `[service.NAME.balance]`, `[service.NAME.stickiness]` and `[service.NAME.ejection]`: how requests are shared among the
-//! endpoints of a pool.
+//! `[service.NAME.balance]`, `.stickiness` and `.ejection`: how requests are shared among the endpoints of a pool.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -122,8 +121,8 @@ fn stickiness(name: &str, raw: &Spanned<RawStickiness>, findings: &mut Findings<
     }
     let file = raw.secret_file.as_ref().and_then(|raw| findings.read(raw, |text| values::path(text)));
     if file.is_none() {
-        let text = "without `secret_file` the cookie that names an endpoint is made with the service's name: who knows that \
-                    can find out endpoints' addresses";
+        let text = "without `secret_file` the cookie that names an endpoint is made with the service's name: who knows \
+                    that can find out endpoints' addresses";
         findings.note_at(&at, text);
     }
     StickinessSpec {

@@ -1,4 +1,4 @@
-//! `[service.NAME.balance]`, `.stickiness`, `.ejection` and what is new in `.health`: what they mean, and what is refused.
+//! `[service.NAME.balance]`, `.stickiness`, `.ejection` and how `.health` asks: what they mean, and what is refused.
 
 use std::time::Duration;
 
@@ -38,7 +38,7 @@ fn what_is_said_of_balancing_has_its_meaning() {
         assert_eq!(hashed(lines), Policy::ConsistentHash(HashSpec { by, bound }), "{lines}");
     }
     let rest = service(
-        "[service.web.balance]\nslow_start = \"1m\"\nslow_start_aggression = 2\npanic_percent = 50\nall_down = \"fail_open\"",
+        "balance = { slow_start = \"1m\", slow_start_aggression = 2, panic_percent = 50, all_down = \"fail_open\" }",
     )
     .balance;
     assert_eq!(rest.slow_start, SlowStart { window: Duration::from_secs(60), aggression: 2.0 });
