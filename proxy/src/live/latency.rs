@@ -109,8 +109,12 @@ mod tests {
         latency.note(50_000, 0);
         latency.note_failure(100, 10);
         assert_eq!(latency.now(10), 50_000);
-        latency.note_failure(80_000, 20);
-        assert_eq!(latency.now(20), 80_000);
+        for tenth in 1..=600 {
+            latency.note_failure(100, tenth * SECOND / 10);
+        }
+        assert!(latency.now(60 * SECOND) > 45_000, "a minute of fast failures made it {}", latency.now(60 * SECOND));
+        latency.note_failure(80_000, 60 * SECOND);
+        assert_eq!(latency.now(60 * SECOND), 80_000);
     }
 
     #[test]
