@@ -23,6 +23,7 @@ use crate::config;
 use crate::control::alert::rules::watch_rules;
 use crate::control::alert::{Mailer, Metrics as MailMetrics};
 use crate::control::autoscale::Autoscaler;
+use crate::control::ejection;
 use crate::control::health;
 use crate::control::rollout::Driver;
 use crate::control::slow;
@@ -116,6 +117,7 @@ impl Daemon {
         ];
         tasks.spawn(health::run(Arc::clone(&live), published.clone()));
         tasks.spawn(slow::learn(Arc::clone(&live)));
+        tasks.spawn(ejection::watch(Arc::clone(&live)));
         first_checks(&live).await;
         let data_plane = DataPlane::start(&spec, &live, inheritance.listeners)?;
 

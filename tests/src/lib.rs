@@ -1,7 +1,7 @@
 //! The harness of serin's suite: real processes, real sockets, real time, and no sleeps.
 //!
 //! [`checkbox`] is a stand-in for the application in front of which serin runs, [`standin`] runs it
-//! as a process, [`serin`] does so with the daemon and [`agent`] with the agent; all stand on [`process`]. [`redis`] and
+//! as a process, [`tomcat`] is one for iTrust's sessions, [`serin`] does so with the daemon and [`agent`] with the agent; all stand on [`process`]. [`redis`] and
 //! [`smtp`] are the real servers that serin talks to, with certificates by [`pki`] and [`cable`]s that break, and
 //! [`ofrep`] real applications that ask it for flags. [`scene`] is the usual start of a test. [`client`]
 //! is one user, [`traffic`] many of them with what such users do, [`crowd`] very many at little cost,
@@ -38,6 +38,7 @@ pub mod serin;
 pub mod smtp;
 pub mod soak;
 pub mod standin;
+pub mod tomcat;
 pub mod traffic;
 pub mod verdict_report;
 pub mod websocket;

@@ -4,6 +4,7 @@ mod ansible;
 mod audit;
 mod autoscale;
 mod backtest;
+mod balancing;
 mod change;
 mod checkbox;
 mod cli;

@@ -179,21 +179,25 @@ async fn finish(
         let service = target::service(admin, &endpoint.service.spec.name)?;
         let taken_in = service.revision >= revision;
         let known = target::find(&service, endpoint.arm, &endpoint.id)?;
-        quiet = if taken_in && known.live.in_flight() == 0 { quiet + 1 } else { 0 };
+        let keeps_sessions = known.serves_sessions(&service.spec);
+        quiet = if taken_in && known.live.in_flight() == 0 && !keeps_sessions { quiet + 1 } else { 0 };
         if quiet == 2 {
             return Ok(Json(EndpointJson::of(known)));
         }
         if Instant::now() >= deadline && std::mem::take(&mut to_cut) {
+            known.live.end_sessions();
             service.live.cut_tunnels(&known.live);
             deadline += CUT;
         } else if Instant::now() >= deadline {
             let mut body = EndpointJson::of(known);
+            let sessions = if keeps_sessions { ", and its sessions are still served" } else { "" };
             let left = match (taken_in, body.tunnels) {
                 (false, _) => NOT_TAKEN_IN.to_owned(),
-                (true, 0) => format!("{} still in flight", body.in_flight),
-                (true, tunnels) => format!("{} still in flight, {tunnels} of them tunnels", body.in_flight),
+                (true, 0) => format!("{} still in flight{sessions}", body.in_flight),
+                (true, tunnels) => format!("{} still in flight, {tunnels} of them tunnels{sessions}", body.in_flight),
             };
             if on_timeout != OnTimeout::Fail {
+                known.live.end_sessions();
                 body.note = Some(left);
                 return Ok(Json(body));
             }

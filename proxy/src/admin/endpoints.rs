@@ -128,6 +128,7 @@ pub(super) fn after(
         id: endpoint.id.clone(),
         address: spec.address.to_string(),
         state: "checking".into(),
+        ejection: None,
         health: "unknown".into(),
         weight: spec.weight,
         version: spec.version.clone(),

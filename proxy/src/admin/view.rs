@@ -143,6 +143,9 @@ pub struct QuantilesJson {
 pub struct PoolJson {
     /// How many of its endpoints are ready.
     pub ready: usize,
+    /// Whether all of them get work, since too few are ready.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub panic: bool,
     /// Its endpoints, in the order of their ids.
     pub endpoints: Vec<EndpointJson>,
 }
@@ -154,8 +157,11 @@ pub struct EndpointJson {
     pub id: String,
     /// Its address and port.
     pub address: String,
-    /// `ready`, `checking`, `down`, `draining`, or `returning`: it went, beats again, and gets no work yet.
+    /// `ready`, `checking`, `down`, `ejected`, `draining`, or `returning`: it went, beats again, and gets no work yet.
     pub state: String,
+    /// Why it is left out, while it is ejected.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ejection: Option<EjectionJson>,
     /// What the probes say: `up`, `down` or `unknown`.
     pub health: String,
     /// Its share inside the pool.
@@ -184,6 +190,15 @@ pub struct EndpointJson {
     /// What the caller of a change should know.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
+}
+
+/// An endpoint is left out for what it failed.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct EjectionJson {
+    /// What that was.
+    pub why: String,
+    /// When it comes back, RFC 3339.
+    pub until: String,
 }
 
 /// How the store is doing.
@@ -292,7 +307,8 @@ impl TrafficJson {
 impl PoolJson {
     /// A pool as it is now.
     pub fn of(view: &ServiceView, arm: Arm) -> Self {
-        Self { ready: view.ready(arm), endpoints: view.pools.get(arm).iter().map(EndpointJson::of).collect() }
+        let endpoints = view.pools.get(arm).iter().map(EndpointJson::of).collect();
+        Self { ready: view.ready(arm), panic: view.panics(arm), endpoints }
     }
 }
 
@@ -308,6 +324,10 @@ impl EndpointJson {
             id: endpoint.id.to_string(),
             address: endpoint.address.to_string(),
             state: endpoint.state().to_owned(),
+            ejection: endpoint
+                .live
+                .ejection()
+                .map(|ejection| EjectionJson { why: ejection.why, until: ejection.until.to_string() }),
             health: health.to_owned(),
             weight: endpoint.member.weight,
             version: endpoint.member.version.clone(),

@@ -328,6 +328,7 @@ mod tests {
             id: id.into(),
             address: "10.0.0.1:80".into(),
             state: state.into(),
+            ejection: None,
             health: "up".into(),
             weight: 1,
             version: None,

@@ -41,10 +41,12 @@ pub enum ConfigError {
     #[error("{0}")]
     Invalid(String),
     /// A secret's file holds no secret.
-    #[error("{} holds no secret for testers: give it one line of {LEAST} to {MOST} letters, without blanks", path.display())]
+    #[error("{} holds no secret for {purpose}: give it one line of {LEAST} to {MOST} letters, without blanks", path.display())]
     NoSecret {
         /// The file.
         path: PathBuf,
+        /// What it is for.
+        purpose: &'static str,
     },
     /// The file, or one that it names for a secret, can't be read.
     #[error("{} can't be read", path.display())]
@@ -99,7 +101,13 @@ pub fn load(path: &Path) -> Result<(Spec, Vec<Note>), ConfigError> {
         read_endpoint_tls(service)?;
         let mut with_secret = ServiceSpec::clone(service);
         if let Some(secret) = with_secret.split.as_mut().and_then(|split| split.override_secret.as_mut()) {
-            secret.value = override_secret(&secret.file)?;
+            secret.value = secret_for(&secret.file, "testers")?;
+            *service = Arc::new(with_secret.clone());
+        }
+        if let Some(stickiness) = with_secret.balance.stickiness.as_mut()
+            && let Some(file) = &stickiness.secret.file
+        {
+            stickiness.secret.value = secret_for(file, "host stickiness")?;
             *service = Arc::new(with_secret);
         }
     }
@@ -141,14 +149,14 @@ fn read_all<'a>(files: impl Iterator<Item = &'a mut FileContent>) -> Result<(), 
     Ok(())
 }
 
-fn override_secret(path: &Path) -> Result<Arc<[u8]>, ConfigError> {
+fn secret_for(path: &Path, purpose: &'static str) -> Result<Arc<[u8]>, ConfigError> {
     let unreadable = |source| ConfigError::Unreadable { path: path.to_owned(), source };
     let bytes = std::fs::read(path).map_err(unreadable)?;
     let secret = bytes.trim_ascii();
     if (LEAST..=MOST).contains(&secret.len()) && secret.iter().all(u8::is_ascii_graphic) {
         Ok(secret.into())
     } else {
-        Err(ConfigError::NoSecret { path: path.to_owned() })
+        Err(ConfigError::NoSecret { path: path.to_owned(), purpose })
     }
 }
 

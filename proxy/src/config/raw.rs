@@ -12,10 +12,12 @@ use serde::de::{Deserializer, Visitor};
 use toml::Spanned;
 
 mod autoscale;
+mod balance;
 mod limits;
 mod route;
 
 pub(super) use autoscale::{RawAutoscale, RawDriver, RawScalingRule, RawSchedule};
+pub(super) use balance::{RawBalance, RawEjection, RawStickiness};
 pub(super) use limits::{RawLimits, RawQueue, RawRate};
 pub(super) use route::{RawHeaderChanges, RawHeaderRule, RawRedirect, RawRewrite, RawRoute};
 
@@ -177,6 +179,9 @@ pub(super) struct RawService {
     pub(super) verdict: Option<Spanned<RawVerdict>>,
     pub(super) rollout: RawRollout,
     pub(super) health: Option<RawHealth>,
+    pub(super) balance: RawBalance,
+    pub(super) stickiness: Option<Spanned<RawStickiness>>,
+    pub(super) ejection: Option<Spanned<RawEjection>>,
     pub(super) timeouts: RawTimeouts,
     pub(super) alert: Vec<Spanned<RawRule>>,
     pub(super) gate: Vec<Spanned<RawGate>>,
@@ -270,9 +275,14 @@ pub(super) struct RawRollout {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct RawHealth {
     pub(super) path: Text,
+    pub(super) method: Text,
+    pub(super) headers: Texts,
+    pub(super) body: Text,
+    pub(super) cookies: Option<bool>,
     pub(super) expect_status: Option<Spanned<Vec<Spanned<Scalar>>>>,
     pub(super) expect_body: Text,
     pub(super) interval: Value,
+    pub(super) down_interval: Value,
     pub(super) timeout: Value,
     pub(super) rise: Value,
     pub(super) fall: Value,

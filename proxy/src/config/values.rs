@@ -5,7 +5,8 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
-use http::header::HeaderName;
+use http::Method;
+use http::header::{self, HeaderName, HeaderValue};
 
 use crate::model::path;
 use crate::model::proxy_protocol::Version;
@@ -190,6 +191,24 @@ pub(super) fn settled_path(text: &str) -> Result<String, Reason> {
 /// Text to look for; the empty one is everywhere.
 pub(super) fn needle(text: &str) -> Result<String, Reason> {
     if text.is_empty() { Err("an empty text is found in every body".to_owned()) } else { Ok(text.to_owned()) }
+}
+
+/// The method of a health check: one that has no meaning of its own to what carries it.
+pub(super) fn probe_method(text: &str) -> Result<Method, Reason> {
+    let method = Method::from_bytes(text.as_bytes()).ok().filter(|method| *method != Method::CONNECT);
+    let upper = |method: &Method| method.as_str().bytes().all(|byte| byte.is_ascii_uppercase());
+    method.filter(upper).ok_or_else(|| "this is no method for a health check, such as \"HEAD\" or \"POST\"".to_owned())
+}
+
+/// A header with its value: `name: value`. What frames a request is no concern of who asks for it.
+pub(super) fn header(text: &str) -> Result<(HeaderName, HeaderValue), Reason> {
+    const HELP: &str = "this is no header with its value, such as \"Accept: application/json\"";
+    let (name, value) = text.split_once(':').ok_or(HELP)?;
+    let name = HeaderName::from_bytes(name.trim().as_bytes()).map_err(|_| HELP)?;
+    if [header::CONNECTION, header::CONTENT_LENGTH, header::TRANSFER_ENCODING, header::UPGRADE].contains(&name) {
+        return Err("this header is made by what is sent, and can't be given".to_owned());
+    }
+    Ok((name, HeaderValue::from_str(value.trim()).map_err(|_| HELP)?))
 }
 
 /// A header that means an error: `name`, or `name: text` with what its value holds.

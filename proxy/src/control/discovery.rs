@@ -141,7 +141,7 @@ mod tests {
     use crate::control::alert::Metrics;
     use crate::live::{compile, sample};
     use crate::model::flag::FlagSet;
-    use crate::model::spec::{HealthSpec, ServiceSpec, StatusSet};
+    use crate::model::spec::{HealthSpec, ProbeAsk, ServiceSpec, StatusSet};
     use crate::model::split::Arm;
     use crate::model::state::{Member, MemberSpec};
 
@@ -163,9 +163,11 @@ mod tests {
             let discovery = Discovery::new(Arc::clone(&live), mailer, "p".into());
             let health = health.then(|| HealthSpec {
                 path: "/".into(),
+                ask: ProbeAsk::default(),
                 expect_status: StatusSet::EMPTY,
                 expect_body: None,
                 interval: TTL,
+                down_interval: TTL,
                 timeout: TTL,
                 rise: 2,
                 fall: 1,

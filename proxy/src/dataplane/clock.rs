@@ -20,6 +20,7 @@ pub(crate) const SWEEP: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 pub(crate) struct Clock {
     now: Cell<Instant>,
+    began: Instant,
     alarms: RefCell<Vec<Slot>>,
     free: RefCell<Vec<usize>>,
     armed: Notify,
@@ -46,8 +47,10 @@ impl Slot {
 impl Clock {
     /// A clock without alarms.
     pub(crate) fn new() -> Rc<Self> {
+        let began = Instant::now();
         Rc::new(Self {
-            now: Cell::new(Instant::now()),
+            now: Cell::new(began),
+            began,
             alarms: RefCell::default(),
             free: RefCell::default(),
             armed: Notify::new(),
@@ -64,6 +67,12 @@ impl Clock {
     /// Now, at most a sweep ago.
     pub(crate) fn now(&self) -> Instant {
         self.now.get()
+    }
+
+    /// [`Self::now`] in microseconds since this clock began.
+    pub(crate) fn micros(&self) -> u64 {
+        let since = self.now.get().saturating_duration_since(self.began);
+        since.as_secs() * 1_000_000 + u64::from(since.subsec_micros())
     }
 
     /// An alarm for one connection's task.

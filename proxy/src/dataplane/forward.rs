@@ -1,7 +1,6 @@
 //! The attempt loop: from the draw to a response head, with at most one more try.
 
 use std::future::{Future as _, poll_fn};
-use std::ops::Range;
 use std::pin::pin;
 use std::rc::Rc;
 
@@ -14,8 +13,10 @@ use hyper::body::Incoming;
 use super::body::Body;
 use super::clock::deadline;
 use super::connection::Downstream;
+use super::host;
 use super::introduction::introduce;
 use super::matcher::{self, BodyMatcher};
+use super::pick::Wish;
 use super::record::Record;
 use super::respond::{ProxyError, bad_reason};
 use super::session;
@@ -31,8 +32,8 @@ use crate::model::split::Arm;
 pub(crate) struct Outgoing {
     /// Its head and body, in the words of the endpoint.
     pub(crate) sender: Outbound,
-    /// The members of the pool that shall serve it, as long as one of them is ready.
-    pub(crate) members: Range<usize>,
+    /// To whom it would rather go.
+    pub(crate) wish: Wish,
     /// What may be tried once more.
     pub(crate) repeats: Repeats,
     /// Whether it is a `HEAD`.
@@ -82,9 +83,9 @@ pub(crate) async fn forward(
     let core = &downstream.core;
     let service = record.service().clone();
     let pool = service.serving(arm);
-    let Outgoing { sender, members, repeats, to_head, offer } = outgoing;
-    let (members, repeats, to_head, offer) = (members.clone(), *repeats, *to_head, offer.take());
-    let mut index = record.pick(&members, None).ok_or(ProxyError::NoEndpoint)?;
+    let Outgoing { sender, wish, repeats, to_head, offer } = outgoing;
+    let (repeats, to_head, offer) = (*repeats, *to_head, offer.take());
+    let mut index = record.pick(wish, None).ok_or(ProxyError::NoEndpoint)?;
     let timeouts = *service.timeouts();
     let total = deadline(core.clock.now(), timeouts.total);
     let mut terms =
@@ -141,7 +142,7 @@ pub(crate) async fn forward(
                 }
             }
             Next::Elsewhere => {
-                let other = record.pick(&members, Some(index));
+                let other = record.pick(wish, Some(index));
                 let Some(other) = other.filter(|_| service.live.take_retry(core.id)) else {
                     return Err(ProxyError::Exchange(error));
                 };
@@ -220,10 +221,13 @@ pub(crate) fn relay(
     core.return_head_buffer(std::mem::take(&mut answer.spare));
     let status = answer.status.as_u16();
     record.answered(status, core.clock.refresh());
-    let headers = answer.headers;
+    let mut headers = answer.headers;
     let service = record.service().clone();
     let errors = &service.spec.verdict.errors;
     judge(&mut record, errors, request, answer.status, &headers);
+    if let (Some(stickiness), Some(endpoint)) = (&service.spec.balance.stickiness, record.endpoint()) {
+        host::remember(stickiness, endpoint.host, &mut headers);
+    }
     let body = match answer.body.take_whole() {
         Some(bytes) => {
             if matcher::is_bad(errors, &headers, &bytes) {

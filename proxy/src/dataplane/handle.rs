@@ -2,7 +2,6 @@
 //! that is limited, pick an endpoint and forward, record exactly once.
 
 use std::convert::Infallible;
-use std::ops::Range;
 use std::rc::Rc;
 
 use http::header::{self, HeaderMap};
@@ -22,6 +21,7 @@ use super::head::{self, Forwarded, client_address};
 use super::http2;
 use super::lot::{self, Lot};
 use super::matcher;
+use super::pick::Wish;
 use super::record::{self, Record};
 use super::respond::{self, ProxyError};
 use super::route::{self, Routed};
@@ -65,7 +65,7 @@ pub(crate) async fn handle(
         Ok(let_in) => let_in,
         Err(error) => return Ok(protect(&downstream, respond::error(&downstream, &request_id, &error))),
     };
-    let Lot { service, arm, drawn, new_key, said, members, recalls, .. } = lot;
+    let Lot { service, arm, drawn, new_key, said, wish, recalls, .. } = lot;
     let mut record = Record::begin(
         &downstream.core,
         service,
@@ -86,7 +86,7 @@ pub(crate) async fn handle(
         Said::Closed(gate) => turn_away(&downstream, record, &request_id, gate),
         Said::Open(told) => {
             let asked = Asked { request_id: &request_id, told: told.as_deref(), target: rewritten.as_ref() };
-            let mut outgoing = outgoing(&downstream, &record, &parts, body, members, &asked);
+            let mut outgoing = outgoing(&downstream, &record, &parts, body, wish, &asked);
             match forward(&downstream, &mut record, arm, &mut outgoing).await {
                 Ok(answer) if answer.status == StatusCode::SWITCHING_PROTOCOLS => {
                     tunnel::open(&downstream, record, &parts, answer, recalls)
@@ -206,7 +206,7 @@ fn outgoing(
     record: &Record,
     parts: &Parts,
     body: Incoming,
-    members: Range<usize>,
+    wish: Wish,
     asked: &Asked<'_>,
 ) -> Outgoing {
     let framing = framing(parts, &body);
@@ -239,7 +239,7 @@ fn outgoing(
         }
     };
     let repeats = Repeats::of(&parts.method, policy.map(|policy| policy.retries).unwrap_or_default());
-    Outgoing { sender, members, repeats, to_head: parts.method == Method::HEAD, offer }
+    Outgoing { sender, wish, repeats, to_head: parts.method == Method::HEAD, offer }
 }
 
 #[cfg(test)]

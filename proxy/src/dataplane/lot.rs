@@ -1,8 +1,7 @@
-//! What a request drew: its arm, what its flags say, and the members that shall serve it. And the way from there to
+//! What a request drew: its arm, what its flags say, and which endpoints shall serve it. And the way from there to
 //! being let in, which may take so long that it has to draw anew.
 
 use std::net::IpAddr;
-use std::ops::Range;
 use std::rc::Rc;
 
 use http::request::Parts;
@@ -12,6 +11,7 @@ use super::connection::Downstream;
 use super::core::ServiceRef;
 use super::flags::{self, Asker, Said};
 use super::limits::{self, Bound, Denied, Pass, Turn};
+use super::pick::Wish;
 use super::respond::ProxyError;
 use super::sticky::{self, Draw, Drawn};
 use crate::model::split::Arm;
@@ -29,8 +29,8 @@ pub(crate) struct Lot {
     pub(crate) new_key: Option<[u8; 16]>,
     /// What its flags say.
     pub(crate) said: Said,
-    /// The members of the arm's pool that shall serve it, as long as one of them is ready.
-    pub(crate) members: Range<usize>,
+    /// To whom of the arm's pool it would rather go.
+    pub(crate) wish: Wish,
     /// How often the canary had been stopped when the arm was drawn.
     pub(crate) recalls: u64,
     drawn_arm: Arm,
@@ -63,7 +63,8 @@ impl Lot {
             Some(drawn) => service.members(arm, drawn.unit, drawn.control),
             None => 0..service.serving(arm).len(),
         };
-        Self { service, arm, drawn, new_key, said, members, recalls, drawn_arm }
+        let wish = Wish::of(&service, arm, members, &parts.headers, client, new_key);
+        Self { service, arm, drawn, new_key, said, wish, recalls, drawn_arm }
     }
 }
 
@@ -91,7 +92,7 @@ pub(crate) async fn draw(
         if let Said::Closed(_) = lot.said {
             return Ok((lot, Pass::default()));
         }
-        let bound = Bound { service: &lot.service, drawn: lot.drawn_arm, arm: lot.arm, members: &lot.members };
+        let bound = Bound { service: &lot.service, drawn: lot.drawn_arm, arm: lot.arm, wish: &lot.wish };
         match limits::enter(core, &downstream.alarm, &bound, &mut turn).await {
             Ok(pass) => return Ok((lot, pass)),
             Err(Denied::Refused(refusal)) => return Err(ProxyError::NoRoom(refusal)),

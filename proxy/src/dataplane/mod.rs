@@ -17,6 +17,7 @@ mod flags;
 mod forward;
 mod handle;
 mod head;
+mod host;
 mod http2;
 mod introduction;
 mod limits;

@@ -4,7 +4,6 @@
 use std::cell::Cell;
 use std::fmt::Write as _;
 use std::net::IpAddr;
-use std::ops::Range;
 use std::rc::Rc;
 
 use http::Method;
@@ -14,15 +13,20 @@ use tokio::time::Instant;
 use super::core::{Core, ServiceRef};
 use super::limits::Pass;
 use super::matcher;
+use super::pick::Wish;
 use super::sticky::Drawn;
 use super::tunnel::OpenTunnel;
-use crate::live::Report;
 use crate::live::service::Ending;
+use crate::live::{EndpointView, Report};
+use crate::model::balance::Policy;
 use crate::model::outcome::{BadOutcome, BadReason, BadSample, PerSignal};
 use crate::model::split::{Arm, EpisodeId, Unit};
 use crate::model::time::Timestamp;
 use crate::model::verdict::addresses::ClientNet;
 use crate::telemetry;
+
+/// In microseconds: what breaks counts as an answer that took so long, else who breaks at once would be the fastest.
+const BROKEN: u64 = 1_000_000;
 
 /// The record of one request.
 #[derive(Debug)]
@@ -58,6 +62,8 @@ pub(crate) struct Record {
     first_endpoint: Option<usize>,
     with_endpoint: Option<usize>,
     attempts: u32,
+    /// Whether the attempt at hand broke.
+    broke: bool,
     /// What was found bad, once for each signal.
     bad: PerSignal<Option<BadReason>>,
 }
@@ -127,13 +133,14 @@ impl Record {
             first_endpoint: None,
             with_endpoint: None,
             attempts: 0,
+            broke: false,
             bad: PerSignal::default(),
         }
     }
 
     /// The endpoint to try, other than `avoid`: its place in the pool of the arm that serves.
-    pub(crate) fn pick(&mut self, members: &Range<usize>, avoid: Option<usize>) -> Option<usize> {
-        self.pass.pick(&self.core, &self.service, self.service.serving(self.arm), members, avoid)
+    pub(crate) fn pick(&mut self, wish: &Wish, avoid: Option<usize>) -> Option<usize> {
+        self.pass.pick(&self.core, &self.service, self.arm, wish, avoid)
     }
 
     /// An attempt begins with the endpoint at this place in the arm's pool.
@@ -143,6 +150,7 @@ impl Record {
         self.with_endpoint = Some(endpoint);
         self.first_endpoint.get_or_insert(endpoint);
         self.attempts += 1;
+        self.broke = false;
     }
 
     /// When the answer that is awaited is slow, as long as it isn't said to be.
@@ -154,6 +162,7 @@ impl Record {
     pub(crate) fn answered(&mut self, status: u16, now: Instant) {
         self.answered = true;
         self.head(status, now);
+        self.note_latency(status, now);
         if self.slow_at().is_some_and(|at| at < now) {
             self.bad(BadReason::Slow);
         }
@@ -167,6 +176,7 @@ impl Record {
 
     /// The attempt at hand was bad. Only the first attempt is scored, and once for each signal.
     pub(crate) fn bad(&mut self, reason: BadReason) {
+        self.broke |= reason.is_broken();
         let signal = reason.signal();
         if self.attempts > 1 || !self.counts || self.bad.get(signal).is_some() {
             return;
@@ -220,9 +230,34 @@ impl Record {
     }
 
     fn leave_endpoint(&mut self) {
-        if let Some(endpoint) = self.with_endpoint.take() {
-            self.service.serving(self.arm)[endpoint].live.end(self.core.id);
+        let Some(place) = self.with_endpoint.take() else { return };
+        let (endpoint, balance) = (&self.service.serving(self.arm)[place].live, &self.service.spec.balance);
+        endpoint.end(self.core.id);
+        if self.broke && balance.policy == Policy::P2c {
+            endpoint.note_latency(self.core.id, BROKEN, self.core.clock.micros(), true);
         }
+        if let Some(ejection) = &balance.ejection
+            && (self.broke || self.answered)
+        {
+            let failed = self.broke || self.status.is_some_and(|status| ejection.status.contains(status));
+            endpoint.note_end(self.core.id, failed);
+        }
+    }
+
+    /// Notes how soon the endpoint answered, for the next picks. A retry's time isn't its own.
+    fn note_latency(&self, status: u16, now: Instant) {
+        let Some(place) = self.with_endpoint.filter(|_| self.attempts == 1 && self.is_timed) else { return };
+        if self.service.spec.balance.policy == Policy::P2c {
+            let time = now.saturating_duration_since(self.start);
+            let micros = time.as_secs() * 1_000_000 + u64::from(time.subsec_micros());
+            let endpoint = &self.service.serving(self.arm)[place].live;
+            endpoint.note_latency(self.core.id, micros, self.core.clock.micros(), status >= 500);
+        }
+    }
+
+    /// The endpoint that has the request now.
+    pub(crate) fn endpoint(&self) -> Option<&EndpointView> {
+        Some(&self.service.serving(self.arm)[self.with_endpoint?])
     }
 
     fn first_endpoint_id(&self) -> Option<&str> {

@@ -31,7 +31,7 @@ pub(crate) fn is_lost(errors: &ErrorMatchers, request: &Parts, answer: &HeaderMa
 }
 
 /// The values that a request's cookie of this name has.
-fn carried<'a>(headers: &'a HeaderMap, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
+pub(super) fn carried<'a>(headers: &'a HeaderMap, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
     let lines = headers.get_all(header::COOKIE).iter();
     lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b';')).filter_map(|pair| value_of(pair, name))
 }
@@ -51,7 +51,7 @@ fn begun<'a>(line: &'a [u8], name: &str) -> Option<&'a [u8]> {
 }
 
 /// The value of `name=value`, without quotes.
-fn value_of<'a>(pair: &'a [u8], name: &str) -> Option<&'a [u8]> {
+pub(super) fn value_of<'a>(pair: &'a [u8], name: &str) -> Option<&'a [u8]> {
     let value = pair.trim_ascii().strip_prefix(name.as_bytes())?.trim_ascii_start().strip_prefix(b"=")?.trim_ascii();
     Some(value.strip_prefix(b"\"").and_then(|value| value.strip_suffix(b"\"")).unwrap_or(value))
 }

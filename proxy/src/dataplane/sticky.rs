@@ -95,7 +95,7 @@ fn chosen(split: &SplitSpec, headers: &HeaderMap) -> Option<Arm> {
 }
 
 /// The first well-formed key among the request's cookies. Anything else is no key.
-pub(crate) fn key_in_cookies(headers: &HeaderMap) -> Option<[u8; 16]> {
+pub(super) fn key_in_cookies(headers: &HeaderMap) -> Option<[u8; 16]> {
     let cookies = headers.get_all(header::COOKIE).iter().flat_map(|line| line.as_bytes().split(|byte| *byte == b';'));
     cookies
         .filter_map(|cookie| cookie.trim_ascii().strip_prefix(COOKIE.as_bytes())?.strip_prefix(b"="))

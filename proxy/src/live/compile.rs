@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::rotas::Rotas;
 use super::{EndpointView, EpisodeView, Health, Live, ServiceFlags, ServiceLimits, ServiceView, Standings, TrialView};
+use crate::model::balance::Policy;
+use crate::model::balance::host::HostName;
 use crate::model::discovery::Standing;
 use crate::model::flag::FlagSet;
 use crate::model::spec::ServiceSpec;
@@ -42,8 +45,11 @@ pub fn service(
             if spec.health.is_none() {
                 known.set_health(Health::Up);
             }
+            known.set_draining(draining);
             let control = member.control && arm == Arm::Stable;
-            EndpointView { draining, control, standing, ..EndpointView::new(&id, member, known) }
+            let stickiness = spec.balance.stickiness.as_ref();
+            let host = stickiness.map_or_else(HostName::default, |by| by.secret.name_of(&id, member.address));
+            EndpointView { draining, control, standing, host, ..EndpointView::new(&id, member, known) }
         });
         let mut endpoints: Vec<_> = endpoints.collect();
         if has_control {
@@ -61,13 +67,19 @@ pub fn service(
     });
     let trial = state.live_rollout().and_then(|rollout| TrialView::compile(live, spec, rollout, flags));
     let promoted = trial.as_ref().and_then(TrialView::promoted);
+    let control_from = pools.stable.partition_point(is_of_rest);
+    let rotas = (spec.balance.policy == Policy::RoundRobin).then(|| {
+        let of = |arm| if arm == Arm::Stable { control_from } else { pools.canary.len() };
+        Box::new(PerArm::from_fn(|arm| Rotas::of(pools.get(arm), of(arm))))
+    });
     Arc::new(ServiceView {
         spec: Arc::clone(spec),
         revision: state.revision,
         asked: asked_weight(spec, state),
         episode,
-        control_from: pools.stable.partition_point(is_of_rest),
+        control_from,
         pools,
+        rotas,
         canary_withdrawn: state.pools.canary.values().any(|member| !matches!(member, Member::Ready(_))),
         rollout: state.rollout.clone(),
         scaling: state.scaling.clone(),

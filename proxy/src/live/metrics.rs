@@ -3,6 +3,7 @@
 //! The request path only adds to its own core's counters; nothing here costs it anything.
 //! Every label is bounded by the configuration, the pools, or a fixed list.
 
+mod balance;
 mod flags;
 mod limits;
 mod scaling;
@@ -133,7 +134,7 @@ const SLOW: Named = gauge(
     &["service"],
 );
 
-const ALL: [&Named; 51] = [
+const ALL: [&Named; 54] = [
     &REQUESTS,
     &BAD,
     &HEAD,
@@ -160,6 +161,9 @@ const ALL: [&Named; 51] = [
     &PHASE,
     &STEP,
     &ROLLOUT_WEIGHT,
+    &balance::EJECTED,
+    &balance::EJECTIONS,
+    &balance::PANIC,
     &scaling::INSTANCES,
     &scaling::CUT,
     &scaling::FAILURES,
@@ -302,6 +306,7 @@ impl Scrape {
             self.number(&TUNNELS, &labels, endpoint.live.tunnels());
             self.number(&READY, &labels, endpoint.is_ready().into());
         }
+        self.balance(view, arm);
     }
 
     fn leases(&mut self, view: &ServiceView) {

@@ -15,10 +15,12 @@ pub mod endpoint;
 mod endpoint_tls;
 pub mod flags;
 pub mod gates;
+pub mod latency;
 pub mod limits;
 pub mod metrics;
 pub mod pulse;
 pub mod rates;
+pub mod rotas;
 pub mod routes;
 #[cfg(test)]
 pub(crate) mod sample;

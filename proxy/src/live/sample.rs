@@ -10,6 +10,7 @@ use http::header::HeaderValue;
 use http::{Method, StatusCode};
 
 use super::{FlagFacts, Live, Snapshot, Standings, compile};
+use crate::model::balance::BalanceSpec;
 use crate::model::flag::Definitions;
 use crate::model::gate::{GateAnswer, GatePath, GateSpec, NormalPath};
 use crate::model::limits::{LimitsSpec, QueueSpec, RateKey, RateSpec};
@@ -43,6 +44,7 @@ pub(crate) fn service(name: &str) -> ServiceSpec {
         verdict: VerdictSpec::default(),
         rollout: RolloutSpec::default(),
         health: None,
+        balance: BalanceSpec::default(),
         protocol: Protocol::Http1,
         proxy_protocol: None,
         tls: None,

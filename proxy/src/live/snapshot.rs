@@ -6,11 +6,14 @@ use std::sync::Arc;
 
 use super::endpoint::{EndpointLive, Health};
 use super::limits::ServiceLimits;
+use super::rotas::Rotas;
 use super::routes::{Answer, Places};
 use super::seen::{EpisodeLive, StepLive};
 use super::service::ServiceLive;
 use super::service_flags::ServiceFlags;
 use super::trial::TrialView;
+use crate::model::balance::host::HostName;
+use crate::model::balance::rendezvous;
 use crate::model::discovery::Standing;
 use crate::model::flag::FlagSet;
 use crate::model::rollout::Rollout;
@@ -110,6 +113,8 @@ pub struct ServiceView {
     pub limits: Option<Box<ServiceLimits>>,
     /// The flag on trial: then stable serves both arms.
     pub trial: Option<Box<TrialView>>,
+    /// Whose turn it is, in services that go by turns.
+    pub rotas: Option<Box<PerArm<Rotas>>>,
 }
 
 impl ServiceView {
@@ -215,6 +220,11 @@ impl ServiceView {
         self.pools.get(arm).iter().any(EndpointView::is_ready)
     }
 
+    /// Whether all of a pool get work, since too few are ready.
+    pub fn panics(&self, arm: Arm) -> bool {
+        self.spec.balance.panic_percent > 0 && self.live.panics(arm)
+    }
+
     /// How many endpoints of a pool are ready.
     pub fn ready(&self, arm: Arm) -> usize {
         self.pools.get(arm).iter().filter(|endpoint| endpoint.is_ready()).count()
@@ -243,6 +253,12 @@ pub struct EndpointView {
     pub address: SocketAddr,
     /// The weights of the pool summed up to and including this one: see [`EndpointView::with_shares`].
     pub share_end: u32,
+    /// What a request adds to how busy it is: more for one of little weight, [`ONE_REQUEST`] for one of the pool's mean.
+    pub burden: u32,
+    /// Its point in consistent hashes.
+    pub point: u64,
+    /// What it is called by the cookie of its sessions, in services with host stickiness.
+    pub host: HostName,
     /// Whether it gets no new work.
     pub draining: bool,
     /// Whether it is marked to serve the control.
@@ -255,6 +271,9 @@ pub struct EndpointView {
     pub live: Arc<EndpointLive>,
 }
 
+/// What a request adds to how busy an endpoint of its pool's mean weight is.
+pub const ONE_REQUEST: u32 = 256;
+
 impl EndpointView {
     /// A member as it was registered, to be placed into a pool by [`EndpointView::with_shares`].
     pub fn new(id: &str, member: MemberSpec, live: Arc<EndpointLive>) -> Self {
@@ -262,6 +281,9 @@ impl EndpointView {
             id: Arc::from(id),
             address: member.address,
             share_end: 0,
+            burden: ONE_REQUEST,
+            point: rendezvous::point_of(id.as_bytes()),
+            host: HostName::default(),
             draining: false,
             control: false,
             member: Arc::new(member),
@@ -270,7 +292,7 @@ impl EndpointView {
         }
     }
 
-    /// A pool with its running sums of weights filled in.
+    /// A pool with what follows from its weights filled in.
     #[must_use]
     pub fn with_shares(mut pool: Vec<Self>) -> Vec<Self> {
         let mut sum = 0;
@@ -278,12 +300,34 @@ impl EndpointView {
             sum += u32::from(endpoint.member.weight.max(1));
             endpoint.share_end = sum;
         }
+        let count = pool.len() as u64;
+        for endpoint in &mut pool {
+            let weight = u64::from(endpoint.member.weight.max(1));
+            let burden = u64::from(ONE_REQUEST) * u64::from(sum) / (weight * count.max(1));
+            endpoint.burden = u32::try_from(burden).unwrap_or(u32::MAX).max(1);
+        }
         pool
     }
 
     /// Whether it may get new work.
     pub fn is_ready(&self) -> bool {
-        !self.draining && self.standing != Standing::Returning && self.live.health() == Health::Up
+        self.may_be_tried() && self.live.is_usable()
+    }
+
+    /// Whether it may get new work though it is down or ejected, where there is none better.
+    pub fn may_be_tried(&self) -> bool {
+        !self.draining && self.standing != Standing::Returning
+    }
+
+    /// Whether it still gets the requests of its sessions, in a service with host stickiness: while it is ready; while it
+    /// drains, for a time; and while it is ejected, if its active checks go on passing: what fails there may be one
+    /// page, and its sessions are nowhere else.
+    pub fn serves_sessions(&self, spec: &ServiceSpec) -> bool {
+        let Some(stickiness) = &spec.balance.stickiness else { return false };
+        if self.draining {
+            return self.live.health() == Health::Up && self.live.keeps_sessions(stickiness.drain);
+        }
+        self.is_ready() || (self.may_be_tried() && spec.health.is_some() && self.live.health() == Health::Up)
     }
 
     /// Its state in a word, for people and programs.
@@ -292,6 +336,7 @@ impl EndpointView {
             (true, _) => "draining",
             (false, Health::Down) => "down",
             (false, _) if self.standing == Standing::Returning => "returning",
+            (false, Health::Up) if self.live.is_ejected() => "ejected",
             (false, Health::Up) => "ready",
             (false, Health::Unknown) => "checking",
         }

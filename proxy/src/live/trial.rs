@@ -79,9 +79,14 @@ fn candidate(live: &Live, spec: &ServiceSpec, trial: &Trial) -> Result<Option<As
 }
 
 impl ServiceView {
+    /// The pool that serves an arm.
+    pub const fn serving_pool(&self, arm: Arm) -> Arm {
+        if self.trial.is_some() { Arm::Stable } else { arm }
+    }
+
     /// The endpoints that serve an arm.
     pub fn serving(&self, arm: Arm) -> &[EndpointView] {
-        self.pools.get(if self.trial.is_some() { Arm::Stable } else { arm })
+        self.pools.get(self.serving_pool(arm))
     }
 
     /// Whether an arm has a ready endpoint.

@@ -6,6 +6,7 @@
 pub mod agent;
 pub mod alert;
 pub mod audit;
+pub mod balance;
 pub mod circuit;
 pub mod discovery;
 pub mod fields;

@@ -12,6 +12,7 @@ use std::time::Duration;
 use http::header::HeaderName;
 
 use super::alert::RuleSpec;
+use super::balance::BalanceSpec;
 use super::flag::FlagFile;
 use super::gate::GateSpec;
 use super::limits::LimitsSpec;
@@ -25,6 +26,8 @@ use super::secret::OverrideSecret;
 use super::split::PerArm;
 use super::tls::{EndpointTlsSpec, TlsSpec};
 use super::weight::Weight;
+
+pub use super::health::{HealthSpec, ProbeAsk};
 
 /// The whole configuration.
 #[derive(Clone, Debug)]
@@ -188,6 +191,8 @@ pub struct ServiceSpec {
     pub rollout: RolloutSpec,
     /// How endpoints are probed; none = ready at start, no probe sent.
     pub health: Option<HealthSpec>,
+    /// How its requests are shared among the endpoints of a pool.
+    pub balance: BalanceSpec,
     /// What its endpoints speak.
     pub protocol: Protocol,
     /// How connections to endpoints say whose they are; none where they don't.
@@ -418,25 +423,6 @@ impl std::fmt::Debug for StatusSet {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_set().entries((100..600).filter(|status| self.contains(*status))).finish()
     }
-}
-
-/// How endpoints are probed.
-#[derive(Clone, Debug, PartialEq)]
-pub struct HealthSpec {
-    /// The path asked for, by GET.
-    pub path: String,
-    /// Statuses that mean healthy.
-    pub expect_status: StatusSet,
-    /// Text that a healthy body holds in its first 64 KiB.
-    pub expect_body: Option<String>,
-    /// The time between two probes.
-    pub interval: Duration,
-    /// How long one probe may take.
-    pub timeout: Duration,
-    /// Good probes in a row until an endpoint is ready.
-    pub rise: u32,
-    /// Bad probes in a row until it is down.
-    pub fall: u32,
 }
 
 /// How long things may take; zero = no limit.

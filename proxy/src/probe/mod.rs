@@ -3,19 +3,22 @@
 //!
 //! May know: model, trust. Never: who asks, and what becomes of the finding.
 
+mod jar;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, header};
-use http_body_util::{BodyExt as _, Empty, Limited};
+use http_body_util::{BodyExt as _, Full, Limited};
 use hyper_util::rt::TokioIo;
 use rand::RngExt as _;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
+use self::jar::Jar;
 use crate::model::health::{Health, Streak};
 use crate::model::proxy_protocol::{self, Version};
 use crate::model::spec::HealthSpec;
@@ -64,34 +67,39 @@ pub struct Target {
 
 /// Probes for ever; each change of the health is told, with the finding that made it so.
 pub async fn watch(target: Target, mut health: Health, mut tell: impl FnMut(Health, Result<(), ProbeError>) + Send) {
-    let mut streak = Streak::default();
+    let (mut streak, mut jar) = (Streak::default(), Jar::default());
     let spec = &target.spec;
     loop {
-        let found = tokio::time::timeout(spec.timeout, probe(&target)).await;
+        let found = tokio::time::timeout(spec.timeout, probe(&target, &mut jar)).await;
         let found = found.unwrap_or(Err(ProbeError::Timeout(spec.timeout)));
         let after = streak.after(health, found.is_ok(), spec);
         if after != health {
             health = after;
             tell(after, found);
         }
+        if after == Health::Down {
+            // What it knew before is no concern of the one that comes up.
+            jar = Jar::default();
+        }
+        let pause = if after == Health::Down { spec.down_interval } else { spec.interval };
         // A tenth of jitter, so that many who probe don't do so in step.
         let jitter = rand::rng().random_range(0.9..1.1);
-        tokio::time::sleep(spec.interval.mul_f64(jitter)).await;
+        tokio::time::sleep(pause.mul_f64(jitter)).await;
     }
 }
 
 /// One probe over a connection of its own, so that a stuck one can't hide a live endpoint.
-async fn probe(target: &Target) -> Result<(), ProbeError> {
+async fn probe(target: &Target, jar: &mut Jar) -> Result<(), ProbeError> {
     let mut stream = TcpStream::connect(target.address).await.map_err(ProbeError::Connect)?;
     if let Some(version) = target.proxy_protocol {
         stream.write_all(proxy_protocol::own(version)).await.map_err(ProbeError::Connect)?;
     }
-    let Some(client) = &target.tls else { return ask(target, stream).await };
+    let Some(client) = &target.tls else { return ask(target, stream, jar).await };
     let stream = client.connect(stream, target.address, Words::Http1).await.map_err(ProbeError::Tls)?;
-    ask(target, stream).await
+    ask(target, stream, jar).await
 }
 
-async fn ask<S>(target: &Target, stream: S) -> Result<(), ProbeError>
+async fn ask<S>(target: &Target, stream: S, jar: &mut Jar) -> Result<(), ProbeError>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -99,15 +107,13 @@ where
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(ProbeError::Exchange)?;
     let mut driver = JoinSet::new();
     driver.spawn(connection);
-    let request = Request::get(target.spec.path.as_str())
-        .header(header::HOST, target.host.as_str())
-        .header(header::USER_AGENT, "serin-health")
-        .header(header::CONNECTION, "close")
-        .body(Empty::<Bytes>::new());
     // The configuration has checked path and host.
-    let Ok(request) = request else { return Err(ProbeError::Status(0)) };
+    let Ok(request) = request(target, jar) else { return Err(ProbeError::Status(0)) };
     let response = sender.send_request(request).await.map_err(ProbeError::Exchange)?;
     let status = response.status().as_u16();
+    if target.spec.ask.cookies {
+        jar.keep(response.headers());
+    }
     if !target.spec.expect_status.contains(status) {
         return Err(ProbeError::Status(status));
     }
@@ -117,4 +123,24 @@ where
         Some(_) => Ok(()),
         None => Err(ProbeError::Body),
     }
+}
+
+fn request(target: &Target, jar: &Jar) -> http::Result<Request<Full<Bytes>>> {
+    let ask = &target.spec.ask;
+    let mut request = Request::builder().method(&ask.method).uri(target.spec.path.as_str());
+    let own = |name| !ask.headers.iter().any(|(given, _)| *given == name);
+    if own(header::HOST) {
+        request = request.header(header::HOST, target.host.as_str());
+    }
+    if own(header::USER_AGENT) {
+        request = request.header(header::USER_AGENT, "serin-health");
+    }
+    for (name, value) in &ask.headers {
+        request = request.header(name, value);
+    }
+    if let Some(cookies) = jar.cookies() {
+        request = request.header(header::COOKIE, cookies);
+    }
+    let body = ask.body.as_deref().unwrap_or_default();
+    request.header(header::CONNECTION, "close").body(Full::from(body.to_owned()))
 }

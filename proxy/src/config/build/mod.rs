@@ -4,6 +4,7 @@
 //! default, so that the rest is still looked at; the spec is then thrown away.
 
 mod autoscale;
+mod balance;
 mod claims;
 mod gate;
 mod limits;

@@ -6,6 +6,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::Method;
 use toml::Spanned;
 
 use crate::config::findings::Findings;
@@ -15,13 +16,13 @@ use crate::config::values;
 use crate::model::alert::{AlertMetric, Condition, RuleSpec};
 use crate::model::route::RouteSpec;
 use crate::model::secret::OverrideSecret;
-use crate::model::spec::{HealthSpec, Protocol, ServiceSpec, SplitSpec, StatusSet, Sticky, Timeouts};
+use crate::model::spec::{HealthSpec, ProbeAsk, Protocol, ServiceSpec, SplitSpec, StatusSet, Sticky, Timeouts};
 use crate::model::split::PerArm;
 use crate::model::weight::Weight;
 
 use super::claims::{self, Claim, Claims};
 use super::route::{self, Usual};
-use super::{autoscale, gate, limits, rollout, service_tls, verdict};
+use super::{autoscale, balance, gate, limits, rollout, service_tls, verdict};
 
 const MAX_BODY_BYTES: u64 = 64 << 20;
 /// How long an alert rule's condition holds before it fires.
@@ -122,6 +123,7 @@ fn service(name: &Spanned<String>, hosts: Vec<String>, raw: &RawService, finding
         routes,
         seeds,
         control,
+        balance: balance::balance(name.get_ref(), raw, split.as_ref(), findings),
         split,
         verdict: verdict::verdict(raw.verdict.as_ref().map_or(&default, Spanned::get_ref), protocol, findings),
         rollout: rollout::rollout(&raw.rollout, findings),
@@ -246,14 +248,33 @@ pub(in crate::config) fn health(raw: &RawHealth, findings: &mut Findings<'_>) ->
         u32::try_from(number).unwrap_or(u32::MAX)
     };
     let (rise, fall) = (small(&raw.rise, RISE), small(&raw.fall, FALL));
+    let interval = findings.read_or(raw.interval.as_ref(), INTERVAL, units::positive_duration);
     HealthSpec {
         path,
+        ask: ask(raw, findings),
         expect_status,
         expect_body: raw.expect_body.as_ref().and_then(|raw| findings.read(raw, |text| values::needle(text))),
-        interval: findings.read_or(raw.interval.as_ref(), INTERVAL, units::positive_duration),
+        interval,
+        down_interval: findings.read_or(raw.down_interval.as_ref(), interval, units::positive_duration),
         timeout: findings.read_or(raw.timeout.as_ref(), PROBE_TIMEOUT, units::positive_duration),
         rise,
         fall,
+    }
+}
+
+/// What a probe asks with, beside its path.
+fn ask(raw: &RawHealth, findings: &mut Findings<'_>) -> ProbeAsk {
+    let method = findings.read_or(raw.method.as_ref(), Method::GET, |text| values::probe_method(text));
+    if let (true, Some(text)) = (method == Method::HEAD, &raw.expect_body) {
+        findings
+            .problem(text.span(), "an answer to HEAD has no body: leave `expect_body` out, or ask by another method");
+    }
+    let headers = findings.read_distinct(&raw.headers, values::header);
+    ProbeAsk {
+        method,
+        headers: headers.into_iter().map(|(_, header)| header).collect(),
+        body: raw.body.as_ref().map(|body| body.get_ref().clone()),
+        cookies: raw.cookies.unwrap_or(true),
     }
 }
 

@@ -178,6 +178,7 @@ fn configurations_in_the_manual_are_valid() {
         ("routing.md", include_str!("../../../../docs/routing.md")),
         ("proxy-protocol.md", include_str!("../../../../docs/proxy-protocol.md")),
         ("autoscaling.md", include_str!("../../../../docs/autoscaling.md")),
+        ("balancing.md", include_str!("../../../../docs/balancing.md")),
     ] {
         let examples: Vec<&str> = text.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
         assert!(!examples.is_empty(), "{page} shows no configuration");

@@ -1,6 +1,7 @@
 //! Tests of the room as a whole: bad files and what is said of them, shipped files, mutated files.
 
 mod agent;
+mod balance;
 mod endpoint_tls;
 mod examples;
 mod limits;

@@ -208,6 +208,7 @@ mod tests {
     use crate::live::service::Ending;
     use crate::live::{EndpointView, Health};
     use crate::model::alert::Condition;
+    use crate::model::balance::BalanceSpec;
     use crate::model::limits::LimitsSpec;
     use crate::model::outcome::BadReason;
     use crate::model::rollout::plan::RolloutSpec;
@@ -232,6 +233,7 @@ mod tests {
             verdict: VerdictSpec::default(),
             rollout: RolloutSpec::default(),
             health: None,
+            balance: BalanceSpec::default(),
             protocol: Protocol::Http1,
             proxy_protocol: None,
             tls: None,
@@ -296,6 +298,7 @@ mod tests {
                 flags: None,
                 limits: None,
                 trial: None,
+                rotas: None,
             };
             let snapshot = Snapshot::new(revision, vec![Arc::new(view)], Arc::default());
             self.live.snapshot_cell().store(Arc::new(snapshot));

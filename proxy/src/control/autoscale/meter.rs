@@ -6,8 +6,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use crate::live::ServiceView;
 use crate::live::counters::HistogramSum;
+use crate::live::{EndpointView, ServiceView};
 use crate::model::scaling::Metric;
 use crate::model::split::Arm;
 
@@ -72,7 +72,10 @@ impl Meter {
     pub(super) fn load(&mut self, service: &ServiceView) -> Load {
         self.number += 1;
         let draining = service.pools.stable.iter().filter(|endpoint| endpoint.draining);
-        let draining = draining.map(|endpoint| (endpoint.id.to_string(), endpoint.live.in_flight())).collect();
+        // Who still gets the requests of its sessions isn't empty, whatever it has at the moment.
+        let left =
+            |endpoint: &EndpointView| endpoint.live.in_flight().max(u64::from(endpoint.serves_sessions(&service.spec)));
+        let draining = draining.map(|endpoint| (endpoint.id.to_string(), left(endpoint))).collect();
         let mut load = Load { number: self.number, revision: service.revision, draining, ..Load::default() };
         if let (Some(first), Some(last)) = (self.moments.front(), self.moments.back())
             && last.at > first.at

@@ -17,7 +17,7 @@ use crate::live::sample;
 use crate::live::service::Ending;
 use crate::live::{Health, Live, Report, ServiceView};
 use crate::model::outcome::{BadOutcome, BadReason, BadSample};
-use crate::model::spec::{HealthSpec, ServiceSpec, Spec, StatusSet, VerdictSpec};
+use crate::model::spec::{HealthSpec, ProbeAsk, ServiceSpec, Spec, StatusSet, VerdictSpec};
 use crate::model::split::{Arm, Unit};
 use crate::model::state::Scope;
 use crate::model::weight::Weight;
@@ -199,9 +199,11 @@ fn service() -> ServiceSpec {
     ServiceSpec {
         health: Some(HealthSpec {
             path: "/".into(),
+            ask: ProbeAsk::default(),
             expect_status: StatusSet::default(),
             expect_body: None,
             interval: second,
+            down_interval: second,
             timeout: second,
             rise: 1,
             fall: 1,

@@ -12,7 +12,7 @@ use crate::control::alert::Metrics;
 use crate::live::{Health, sample};
 use crate::model::circuit::{Reset, Trip};
 use crate::model::flag::FlagChange;
-use crate::model::spec::{HealthSpec, StatusSet};
+use crate::model::spec::{HealthSpec, ProbeAsk, StatusSet};
 use crate::model::state::MemberSpec;
 use crate::model::time::Timestamp;
 use crate::model::weight::Weight;
@@ -41,9 +41,11 @@ fn spec(services: usize) -> Spec {
     let health = |at: usize| {
         at.is_multiple_of(2).then(|| HealthSpec {
             path: "/".into(),
+            ask: ProbeAsk::default(),
             expect_status: StatusSet::EMPTY,
             expect_body: None,
             interval: second,
+            down_interval: second,
             timeout: second,
             rise: 1,
             fall: 1,

@@ -11,7 +11,6 @@ mod rate;
 mod tests;
 
 use std::future::poll_fn;
-use std::ops::Range;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
@@ -25,6 +24,7 @@ pub(crate) use self::rate::{TooEarly, check_rates};
 use super::clock::{Alarm, deadline};
 use super::core::{Core, ServiceRef};
 use super::lot::serving_arm;
+use super::pick::Wish;
 use crate::live::{Lane, Refusal, Turnstile};
 use crate::model::split::Arm;
 
@@ -35,8 +35,8 @@ pub(crate) struct Bound<'a> {
     /// The arm that was drawn, and the one that serves.
     pub(crate) drawn: Arm,
     pub(crate) arm: Arm,
-    /// The members of the pool that shall serve it.
-    pub(crate) members: &'a Range<usize>,
+    /// To whom of the arm's pool it would rather go.
+    pub(crate) wish: &'a Wish,
 }
 
 /// Why a request isn't let in.
@@ -78,7 +78,7 @@ impl Bound<'_> {
     fn lane(&self) -> Lane {
         match self.arm {
             Arm::Canary => Lane::Canary,
-            Arm::Stable if self.members.start > 0 => Lane::Control,
+            Arm::Stable if self.wish.members().start > 0 => Lane::Control,
             Arm::Stable => Lane::Stable,
         }
     }

@@ -1,15 +1,14 @@
 //! The right of a request to be inside: a slot of its service, one of its endpoint, or none where nothing is limited.
 
 use std::num::NonZeroU32;
-use std::ops::Range;
 use std::sync::Arc;
 
 use tokio::time::Instant;
 
 use super::Bound;
 use crate::dataplane::core::Core;
-use crate::dataplane::pick::pick;
-use crate::live::{EndpointLive, EndpointView, ServiceView, Turnstile};
+use crate::dataplane::pick::{Wish, pick};
+use crate::live::{EndpointLive, ServiceView, Turnstile};
 use crate::model::split::Arm;
 
 /// What a request has taken, until this is dropped. Then the next is called.
@@ -56,13 +55,13 @@ impl Pass {
     /// Takes what a request needs, all of it or nothing. The slot of the endpoint comes first: who finds none must not
     /// have kept the service's from others.
     pub(super) fn take(core: &Core, bound: &Bound<'_>, turnstile: &Arc<Turnstile>) -> Option<Self> {
-        let Bound { service, arm, members, .. } = *bound;
+        let Bound { service, arm, wish, .. } = *bound;
         let limits = &service.spec.limits;
         if limits.max_in_flight.is_some_and(|limit| !turnstile.has_room(limit)) {
             return None;
         }
         let endpoint = match limits.max_in_flight_per_endpoint {
-            Some(limit) => OfEndpoint::one_of(core, service.serving(arm), members, None, limit)?,
+            Some(limit) => OfEndpoint::one_of(core, service, arm, wish, None, limit)?,
             None => None,
         };
         // Where stable can't serve, the canary has all there is.
@@ -96,17 +95,17 @@ impl Pass {
         &mut self,
         core: &Core,
         service: &ServiceView,
-        pool: &[EndpointView],
-        members: &Range<usize>,
+        arm: Arm,
+        wish: &Wish,
         avoid: Option<usize>,
     ) -> Option<usize> {
         let (Some(own), Some(limit)) = (&self.endpoint, service.spec.limits.max_in_flight_per_endpoint) else {
-            return pick(core, pool, members, avoid);
+            return pick(core, service, arm, wish, avoid);
         };
         if avoid.is_none() {
             return Some(own.place);
         }
-        let other = OfEndpoint::one_of(core, pool, members, avoid, limit)??;
+        let other = OfEndpoint::one_of(core, service, arm, wish, avoid, limit)??;
         let place = other.place;
         self.endpoint = Some(other);
         if let Some(service) = &self.service {
@@ -117,23 +116,30 @@ impl Pass {
 }
 
 impl OfEndpoint {
-    /// A slot of a ready endpoint other than `avoid`, as [`pick`] picks them. None if all are full; none inside if there
+    /// A slot of a ready endpoint other than `avoid`, as [`pick`] picks them. None if all are full, or the one that has the
+    /// session is; none inside if there
     /// is no ready one, for which nobody needs to wait.
     fn one_of(
         core: &Core,
-        pool: &[EndpointView],
-        members: &Range<usize>,
+        service: &ServiceView,
+        arm: Arm,
+        wish: &Wish,
         avoid: Option<usize>,
         limit: NonZeroU32,
     ) -> Option<Option<Self>> {
+        let pool = service.serving(arm);
         let take = |place: usize| {
             let live = &pool[place].live;
             live.slots.0.take(limit).then(|| Some(Self { place, live: Arc::clone(live) }))
         };
-        let Some(picked) = pick(core, pool, members, avoid) else { return Some(None) };
+        let Some(picked) = pick(core, service, arm, wish, avoid) else { return Some(None) };
         if let Some(taken) = take(picked) {
             return Some(taken);
         }
+        if wish.is_for(picked) {
+            return None;
+        }
+        let members = wish.members();
         let among = if members.contains(&picked) { members.clone() } else { 0..pool.len() };
         let length = u32::try_from(among.len()).unwrap_or(u32::MAX);
         let start = among.start + usize::try_from(core.random_below(length.max(1))).unwrap_or(0);

@@ -65,7 +65,8 @@ async fn come(core: Rc<Core>, drawn: Arm) -> Result<(Pass, Arm), Refusal> {
         let service = ServiceRef::new(core.snapshot(), 0);
         let arm = serving_arm(&service, drawn);
         let members = 0..service.serving(arm).len();
-        let bound = Bound { service: &service, drawn, arm, members: &members };
+        let wish = Wish::of(&service, arm, members, &http::HeaderMap::new(), [127, 0, 0, 1].into(), None);
+        let bound = Bound { service: &service, drawn, arm, wish: &wish };
         match enter(&core, &alarm, &bound, &mut turn).await {
             Ok(pass) => return Ok((pass, arm)),
             Err(Denied::Refused(refusal)) => return Err(refusal),

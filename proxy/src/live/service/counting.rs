@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::ServiceLive;
 use crate::live::counters::{self, Histogram, HistogramSum};
 use crate::live::gates::{Gates, TurnedAway};
+use crate::live::rotas::GROUPS;
 use crate::model::outcome::{BadReason, Signal};
 use crate::model::spec::SlowThreshold;
 use crate::model::split::{Arm, PerArm};
@@ -21,6 +22,8 @@ pub(super) struct ServiceCore {
     /// What retries took from the budget of this core and requests haven't earned back yet, in
     /// fifths of a retry.
     retry_debt: AtomicU64,
+    /// Turns taken, by arm and group of members.
+    turns: PerArm<[AtomicU64; GROUPS]>,
 }
 
 /// One core's counters of one arm of a service.
@@ -142,6 +145,16 @@ impl ServiceLive {
             counters::add(&core.retries, 1);
         }
         granted
+    }
+
+    /// Takes the next turn of a group on this core: each core has its own, and they begin at even distances in a round of
+    /// this length. Returns the place in the round.
+    pub fn take_turn(&self, core: usize, arm: Arm, group: usize, round: usize) -> usize {
+        let turn = &self.cores[core].0.turns.get(arm)[group];
+        let taken = turn.load(Ordering::Relaxed);
+        counters::add(turn, 1);
+        let begin = core * round / self.cores.len();
+        usize::try_from(taken % round as u64).unwrap_or(0).wrapping_add(begin) % round
     }
 
     /// Retries so far.

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use self::counting::ServiceCore;
 pub use self::counting::{ArmTotals, CLASS_NAMES, Ending};
@@ -24,7 +25,7 @@ use super::scaling::ScalingStatus;
 use super::seen::{EpisodeLive, StepLive};
 use super::verdict::VerdictStatus;
 use crate::model::circuit::Circuit;
-use crate::model::split::{Arm, EpisodeId};
+use crate::model::split::{Arm, EpisodeId, PerArm};
 use crate::model::tls::EndpointTlsSpec;
 use crate::model::weight::Weight;
 use crate::trust::Client;
@@ -45,7 +46,9 @@ pub struct ServiceLive {
     /// Raised when tunnels shall look whether they may go on: see [`super::Live::recalls`].
     all_recalls: Arc<AtomicU64>,
     cores: Box<[Padded<ServiceCore>]>,
-    endpoints: Mutex<HashMap<(Arm, String), Known>>,
+    endpoints: Mutex<Endpoints>,
+    /// Whether all of a pool get work, since too few may.
+    panics: PerArm<AtomicBool>,
     episode: Mutex<Option<Arc<EpisodeLive>>>,
     step: Mutex<Option<Arc<StepLive>>>,
     verdict: ArcSwap<VerdictStatus>,
@@ -58,6 +61,23 @@ pub struct ServiceLive {
     pub(super) limits: LimitCounts,
     scaling: ArcSwap<ScalingStatus>,
     tls: EndpointTls,
+}
+
+/// The endpoints that are known.
+#[derive(Debug, Default)]
+struct Endpoints {
+    known: HashMap<(Arm, String), Known>,
+    /// When each pool had its first endpoint, as long as it has any.
+    founded: PerArm<Option<Instant>>,
+}
+
+impl Endpoints {
+    /// The one of this id, made with this health where there is none.
+    fn get(&mut self, arm: Arm, id: &str, cores: usize, first: Health) -> &mut Known {
+        let founded = *self.founded.get_mut(arm).get_or_insert_with(Instant::now);
+        let made = || Known { address: None, live: Arc::new(EndpointLive::new(cores, first, founded)) };
+        self.known.entry((arm, id.to_owned())).or_insert_with(made)
+    }
 }
 
 /// An endpoint that is known.
@@ -81,6 +101,7 @@ impl ServiceLive {
             all_recalls,
             cores: (0..cores).map(|_| Padded::default()).collect(),
             endpoints: Mutex::default(),
+            panics: PerArm::default(),
             episode: Mutex::default(),
             step: Mutex::default(),
             verdict: ArcSwap::default(),
@@ -120,18 +141,17 @@ impl ServiceLive {
     /// What is known of an endpoint, made with this health when it is first asked for.
     pub fn endpoint(&self, arm: Arm, id: &str, first: Health) -> Arc<EndpointLive> {
         let mut endpoints = self.endpoints.lock().unwrap_or_else(PoisonError::into_inner);
-        let made = || Known { address: None, live: Arc::new(EndpointLive::new(self.cores.len(), first)) };
-        Arc::clone(&endpoints.entry((arm, id.to_owned())).or_insert_with(made).live)
+        Arc::clone(&endpoints.get(arm, id, self.cores.len(), first).live)
     }
 
     /// As [`Self::endpoint`], of one that is here: what was known of its id elsewhere says nothing of it.
     pub fn endpoint_at(&self, arm: Arm, id: &str, address: SocketAddr, first: Health) -> Arc<EndpointLive> {
         let mut endpoints = self.endpoints.lock().unwrap_or_else(PoisonError::into_inner);
-        let made = || Known { address: None, live: Arc::new(EndpointLive::new(self.cores.len(), first)) };
-        let known = endpoints.entry((arm, id.to_owned())).or_insert_with(made);
-        if known.address.is_some_and(|before| before != address) {
-            *known = made();
+        let moved = |known: &Known| known.address.is_some_and(|before| before != address);
+        if endpoints.known.get(&(arm, id.to_owned())).is_some_and(moved) {
+            endpoints.known.remove(&(arm, id.to_owned()));
         }
+        let known = endpoints.get(arm, id, self.cores.len(), first);
         known.address = Some(address);
         Arc::clone(&known.live)
     }
@@ -139,7 +159,7 @@ impl ServiceLive {
     /// The health of an endpoint, if it is known in that pool.
     pub fn health_of(&self, arm: Arm, id: &str) -> Option<Health> {
         let endpoints = self.endpoints.lock().unwrap_or_else(PoisonError::into_inner);
-        endpoints.get(&(arm, id.to_owned())).map(|known| known.live.health())
+        endpoints.known.get(&(arm, id.to_owned())).map(|known| known.live.health())
     }
 
     /// Ends the tunnels that are open through an endpoint of this service, within a moment.
@@ -151,7 +171,22 @@ impl ServiceLive {
     /// Forgets the endpoints for which this says no and which have nothing in flight.
     pub fn retain_endpoints(&self, keep: impl Fn(Arm, &str) -> bool) {
         let mut endpoints = self.endpoints.lock().unwrap_or_else(PoisonError::into_inner);
-        endpoints.retain(|(arm, id), known| keep(*arm, id) || known.live.in_flight() > 0);
+        endpoints.known.retain(|(arm, id), known| keep(*arm, id) || known.live.in_flight() > 0);
+        for arm in Arm::BOTH {
+            if !endpoints.known.keys().any(|(of, _)| *of == arm) {
+                *endpoints.founded.get_mut(arm) = None;
+            }
+        }
+    }
+
+    /// Whether all of a pool get work, since too few may.
+    pub fn panics(&self, arm: Arm) -> bool {
+        self.panics.get(arm).load(Ordering::Relaxed)
+    }
+
+    /// Says whether all of a pool get work. Returns whether that is news.
+    pub fn set_panics(&self, arm: Arm, panics: bool) -> bool {
+        self.panics.get(arm).swap(panics, Ordering::Relaxed) != panics
     }
 
     /// What is known of an episode: the running one's facts are kept, a new one begins empty.
