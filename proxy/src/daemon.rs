@@ -35,6 +35,8 @@ use crate::telemetry::metrics::Registry;
 /// How long the start waits for the first health checks, so that the first requests find
 /// endpoints that are known to be healthy.
 const FIRST_CHECKS: Duration = Duration::from_secs(2);
+/// How long a process that ends waits for the store to hear of it.
+const LAST_WORD: Duration = Duration::from_secs(1);
 /// How often the files of certificates are read, to see whether they changed.
 const CERTIFICATE_LOOK: Duration = Duration::from_secs(5);
 
@@ -46,8 +48,9 @@ pub struct Daemon {
     access: Arc<Access>,
     data_plane: DataPlane,
     admin_address: Option<SocketAddr>,
-    /// Dropped last: the admin API answers until the drain is over.
-    stop_admin: watch::Sender<bool>,
+    /// Raised last: the admin API answers, and what is measured is told, until the drain is over.
+    stop: watch::Sender<bool>,
+    scaling: JoinSet<()>,
     tasks: JoinSet<()>,
 }
 
@@ -84,7 +87,10 @@ impl Daemon {
         tasks.spawn(sync.run());
         let driver = Driver::new(Arc::clone(&live), Arc::clone(&store), mailer.clone(), name.clone());
         let holder = driver.holder().to_owned();
-        tasks.spawn(Autoscaler::new(Arc::clone(&live), Arc::clone(&store), name.clone(), holder).run());
+        let scaler = Autoscaler::new(Arc::clone(&live), Arc::clone(&store), mailer.clone(), name.clone(), holder);
+        let (stop, stopped) = watch::channel(false);
+        let mut scaling = JoinSet::new();
+        scaling.spawn(scaler.run(stopped.clone()));
         tasks.spawn(driver.run(published.clone()));
         tasks.spawn(health::run(Arc::clone(&live), published.clone()));
         tasks.spawn(slow::learn(Arc::clone(&live)));
@@ -92,7 +98,6 @@ impl Daemon {
         first_checks(&live).await;
         let data_plane = DataPlane::start(&spec, &live)?;
 
-        let (stop_admin, stopped) = watch::channel(false);
         let state = AdminState {
             live: Arc::clone(&live),
             store,
@@ -103,7 +108,7 @@ impl Daemon {
             ofrep_rate: spec.admin.ofrep_rate,
         };
         tasks.spawn(serve_admin(admin_socket, state, stopped));
-        Ok(Self { live, spec: spec_sender, access, data_plane, admin_address, stop_admin, tasks })
+        Ok(Self { live, spec: spec_sender, access, data_plane, admin_address, stop, scaling, tasks })
     }
 
     /// Where each listener listens, by name.
@@ -163,7 +168,9 @@ impl Daemon {
         if tokio::task::spawn_blocking(move || data_plane.drain()).await.is_err() {
             tracing::error!("The drain panicked");
         }
-        self.stop_admin.send_replace(true);
+        self.stop.send_replace(true);
+        // It takes back what it told other proxies; a store that hangs keeps nobody.
+        let _in_time_or_not = tokio::time::timeout(LAST_WORD, self.scaling.join_next()).await;
         self.tasks.shutdown().await;
         tracing::info!("Ended");
     }

@@ -8,11 +8,11 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
 
 use async_trait::async_trait;
-use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
+use rustix::process::{Pid, Signal, kill_process_group};
 use serde::Deserialize;
-use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::unix::pipe::{Receiver, Sender};
 
@@ -21,6 +21,8 @@ use crate::model::scaling::DriverSpec;
 
 /// The most of an answer, and of what is written beside it, that is read.
 const MOST: u64 = 64 * 1024;
+/// How often is looked whether a command has ended that says nothing more.
+const LOOK: Duration = Duration::from_millis(20);
 /// The most of a failure's reason that is told.
 const REASON: usize = 300;
 
@@ -104,13 +106,15 @@ impl Group {
     }
 
     async fn wait(&mut self) -> io::Result<ExitStatus> {
-        if let Some(pid) = self.pid() {
-            // Readable once the process has ended.
-            let ended = AsyncFd::register(pidfd_open(pid, PidfdFlags::empty())?)?;
-            let _ = ended.readable().await?;
+        loop {
+            let child = self.0.as_mut().ok_or(io::ErrorKind::NotFound)?;
+            if let Some(status) = child.try_wait()? {
+                self.0 = None;
+                return Ok(status);
+            }
+            // Whoever closed both its outputs is about to end.
+            tokio::time::sleep(LOOK).await;
         }
-        let child = self.0.take();
-        child.map_or_else(|| Err(io::ErrorKind::NotFound.into()), |mut child| child.wait())
     }
 
     fn pid(&self) -> Option<Pid> {
@@ -144,8 +148,6 @@ async fn read(from: Option<impl Into<OwnedFd>>) -> io::Result<String> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::super::driver::Task;
     use super::*;
 

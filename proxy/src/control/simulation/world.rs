@@ -71,7 +71,12 @@ impl World {
             people: some(0.7),
         };
         let mut fault = |likely, most: f64| if draws.random_bool(likely) { draws.random_range(0.0..most) } else { 0.0 };
-        let faults = Faults { lost_answer: fault(0.4, 0.2), stale_read: fault(0.2, 0.2), slow: fault(0.4, 0.2) };
+        let faults = Faults {
+            lost_answer: fault(0.4, 0.2),
+            stale_read: fault(0.2, 0.2),
+            slow: fault(0.4, 0.2),
+            ..Faults::default()
+        };
         let server = Server::new(draws.random(), count);
         server.set_faults(faults);
         let oracle = Oracle::new(count);

@@ -52,6 +52,8 @@ pub(crate) struct Faults {
     pub(crate) stale_read: f64,
     /// A message takes many looks to arrive.
     pub(crate) slow: f64,
+    /// A change doesn't arrive.
+    pub(crate) lost_write: f64,
 }
 
 /// What wrote.
@@ -272,6 +274,13 @@ impl Simulated {
         if lost { Err(Down("the answer was lost".to_owned())) } else { Ok(()) }
     }
 
+    /// Draws only where writes are lost at all, so that what other seeds mean stays.
+    fn loses_a_write(&self) -> bool {
+        let mut inner = self.server.inner();
+        let likely = inner.faults.lost_write;
+        likely > 0.0 && inner.draws.random_bool(likely)
+    }
+
     fn found(&self, may_be_stale: bool) -> Decoded {
         let mut inner = self.server.inner();
         let likely = inner.faults.stale_read;
@@ -300,6 +309,10 @@ impl Remote for Simulated {
 
     async fn change(&self, wish: &Wish<'_>) -> Result<ServiceState, StoreError> {
         let since = Instant::now();
+        if self.loses_a_write() {
+            self.travel(since).await?;
+            return Err(Down("the change was lost".to_owned()).into());
+        }
         loop {
             self.travel(since).await?;
             let version = self.server.inner().version;
