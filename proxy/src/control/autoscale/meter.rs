@@ -96,7 +96,7 @@ struct Teller {
 
 impl Teller {
     fn counts(&self, now: Instant) -> bool {
-        self.lives && now - self.at <= LATE
+        self.lives && now - self.at < LATE
     }
 }
 

@@ -142,7 +142,9 @@ impl Autoscaler {
             return String::new();
         }
         // What is still to come of a grant and more than that are one grant: see `Act::Grant`.
-        let going = service.scaling.as_ref().and_then(|scaling| scaling.grants.first()).cloned();
+        let arrivals = arrivals(service);
+        let is_open = |grant: &&Grant| arrivals.get(&*grant.token).is_some_and(|arrived| arrived.unseen > 0);
+        let going = service.scaling.iter().flat_map(|scaling| &scaling.grants).find(is_open).cloned();
         let ids = |which: &dyn Fn(bool) -> bool| {
             let endpoints = service.pools.stable.iter().filter(|endpoint| which(endpoint.is_ready()));
             endpoints.map(|endpoint| endpoint.id.to_string()).collect()

@@ -5,7 +5,7 @@ use super::world::{SERVICE, World, drive};
 use crate::live::Health;
 use crate::model::rollout::Fence;
 use crate::model::scaling::{Leaving, Order, Removal, ScalingChange};
-use crate::model::split::{Arm, Episode, EpisodeId, Salt};
+use crate::model::split::{Episode, EpisodeId, Salt};
 use crate::model::state::Change;
 use crate::model::weight::Weight;
 use crate::store::redis::simulated::Faults;
@@ -140,12 +140,12 @@ async fn whoever_was_overtaken_takes_nobody_out_of_the_pool() {
 async fn what_is_down_goes_before_what_serves() {
     // given an endpoint that is down, for which another one came
     let mut world = World::new(1);
-    world.rate = 40;
-    world.pass(60, &[0]).await;
     let stays = |scaling: &mut ScalingSpec| {
         scaling.driver.as_mut().expect("a driver").ready_within = Duration::from_secs(100_000);
     };
     world.configure(0, stays);
+    world.rate = 40;
+    world.pass(60, &[0]).await;
     let id = world.members().first().expect("four").0.clone();
     world.find(0, &id, Health::Down);
     world.pass(100, &[0]).await;
