@@ -145,7 +145,8 @@ async fn what_is_down_goes_before_what_serves() {
     };
     world.configure(0, stays);
     world.rate = 40;
-    world.pass(60, &[0]).await;
+    world.pass(120, &[0]).await;
+    assert_eq!(world.scaling().grants, []);
     let id = world.members().first().expect("four").0.clone();
     world.find(0, &id, Health::Down);
     world.pass(100, &[0]).await;
