@@ -43,6 +43,8 @@ pub use serve::serve;
 const FIRST_CHECKS: Duration = Duration::from_secs(2);
 /// How long a mail that is being sent may hold up a new process. One that takes longer may be sent twice.
 const LAST_MAIL: Duration = Duration::from_secs(3);
+/// How long a process that ends waits for the store to hear of it.
+const LAST_WORD: Duration = Duration::from_secs(1);
 
 /// Sockets that were opened for this process by another one.
 #[derive(Debug, Default)]
@@ -65,9 +67,10 @@ pub struct Daemon {
     admin_socket: (String, OwnedFd),
     /// What acts for the whole fleet, or tells people: never two processes of one proxy at a time.
     acting: Vec<AbortHandle>,
-    /// The admin API answers until the drain is over.
-    stop_admin: watch::Sender<bool>,
+    /// Raised last: the admin API answers, and what is measured is told, until the drain is over.
+    stop: watch::Sender<bool>,
     admin: JoinHandle<()>,
+    scaling: JoinHandle<()>,
     tasks: JoinSet<()>,
 }
 
@@ -110,8 +113,10 @@ impl Daemon {
         tasks.spawn(sync.run());
         let driver = Driver::new(Arc::clone(&live), Arc::clone(&store), mailer.clone(), name.clone());
         let holder = driver.holder().to_owned();
+        let scaler = Autoscaler::new(Arc::clone(&live), Arc::clone(&store), mailer.clone(), name.clone(), holder);
+        let (stop, stopped) = watch::channel(false);
+        let scaling = tokio::spawn(scaler.run(stopped.clone()));
         let acting = vec![
-            tasks.spawn(Autoscaler::new(Arc::clone(&live), Arc::clone(&store), name.clone(), holder).run()),
             tasks.spawn(driver.run(published.clone())),
             tasks.spawn(watch_rules(Arc::clone(&live), mailer.clone())),
         ];
@@ -121,7 +126,6 @@ impl Daemon {
         first_checks(&live).await;
         let data_plane = DataPlane::start(&spec, &live, inheritance.listeners)?;
 
-        let (stop_admin, stopped) = watch::channel(false);
         let (upgrades, wishes) = mpsc::channel(1);
         let state = AdminState {
             live: Arc::clone(&live),
@@ -145,8 +149,9 @@ impl Daemon {
             admin_address,
             admin_socket,
             acting,
-            stop_admin,
+            stop,
             admin,
+            scaling,
             tasks,
         };
         Ok((daemon, wishes))
@@ -234,7 +239,7 @@ impl Daemon {
     async fn make_way(self) {
         self.acting.iter().for_each(AbortHandle::abort);
         // What comes now is the other's to answer.
-        self.stop_admin.send_replace(true);
+        self.stop.send_replace(true);
         self.end(Farewell { grace: Duration::ZERO, lingers: true }).await;
     }
 
@@ -242,11 +247,13 @@ impl Daemon {
         self.live.start_draining();
         tracing::info!("Draining");
         self.data_plane.drain(farewell).await;
-        self.stop_admin.send_replace(true);
+        self.stop.send_replace(true);
         // It lets its requests finish, and cuts what takes too long by itself.
         if self.admin.await.is_err() {
             tracing::error!("The admin API had panicked");
         }
+        // It takes back what it told other proxies; a store that hangs keeps nobody.
+        let _in_time_or_not = tokio::time::timeout(LAST_WORD, self.scaling).await;
         self.tasks.shutdown().await;
         tracing::info!("Ended");
     }

@@ -190,3 +190,46 @@ async fn load_brings_instances_and_its_end_takes_them_away_and_no_request_fails(
     let audit = serin.operator().get("/v1/audit").await.unwrap().text();
     assert!(audit.contains("autoscale.grow") && audit.contains("autoscale.shrink"), "{audit}");
 }
+
+#[tokio::test]
+async fn a_proxy_that_ends_takes_back_what_it_told_others_of_the_load() {
+    let redis = Redis::start().await.unwrap();
+    let rules = format!(
+        "{}[service.{SERVICE}.autoscale]\nmax = {MAX}\n[[service.{SERVICE}.autoscale.rule]]\nmetric = \"requests\"\ntarget = 10\n",
+        scene::store(&redis.url())
+    );
+    let serin = Serin::start(&scene::config(&[], &[], &rules)).await.unwrap();
+    let key = format!("serin:{{test}}:loads:{SERVICE}");
+    let told = async || redis.command::<usize>(&["HLEN", &key]).await.unwrap();
+    eventually(SOON, "it tells", async || (told().await == 1).then_some(())).await;
+    assert!(serin.stop().await.unwrap().success());
+    assert_eq!(told().await, 0);
+}
+
+#[tokio::test]
+async fn two_proxies_scale_one_pool_and_the_end_of_the_one_that_leads_changes_nothing() {
+    // given two proxies that share a load which three instances bear
+    let (redis, yard) = (Redis::start().await.unwrap(), Yard::new());
+    let first = start(&redis, &yard).await;
+    until_ready(&first, MIN).await;
+    let second = start(&redis, &yard).await;
+    let here = Strangers::come(first.http(), 11.0, LISTING);
+    let there = Strangers::come(second.http(), 11.0, LISTING);
+    until_ready(&second, 3).await;
+    // when the one that leads ends, and its users go to the other one
+    let mut visits = here.leave().await.unwrap();
+    let more = Strangers::come(second.http(), 11.0, LISTING);
+    assert!(first.stop().await.unwrap().success());
+    // then that one leads, measures all of the load, and leaves the pool as it is
+    eventually(SOON, "it leads and measures", async || {
+        let plan = plan(&second).await;
+        let borne = plan["decision"]["voices"][0]["value"].as_f64()?;
+        (plan["sizes"]["ready"] == 3 && borne > 6.0).then_some(())
+    })
+    .await;
+    visits.extend(there.leave().await.unwrap());
+    visits.extend(more.leave().await.unwrap());
+    all_were_served(&visits);
+    let log = yard.log();
+    assert!(log.iter().all(|done| done["running"].as_u64().unwrap() <= 3), "{log:?}");
+}

@@ -94,7 +94,7 @@ impl AutoscaleJson {
             removing: scaling.removal.as_ref().map(|removal| removal.ids.clone()).unwrap_or_default(),
             order,
             failures: scaling.failures,
-            retry_at: scaling.backs_off_until().map(|at| at.to_string()),
+            retry_at: scaling.backs_off_until(now).map(|at| at.to_string()),
             revision: view.revision,
             note: None,
         }

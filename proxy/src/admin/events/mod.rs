@@ -5,6 +5,7 @@
 //! store call and nothing on the request path, and holds nothing but its place in the ring.
 
 mod ring;
+mod scaling;
 mod watch;
 
 use std::sync::Arc;
@@ -34,6 +35,7 @@ pub(super) enum Kind {
     Endpoint,
     Store,
     Discovery,
+    Autoscale,
 }
 
 impl Kind {
@@ -46,6 +48,7 @@ impl Kind {
             Self::Endpoint => "endpoint",
             Self::Store => "store",
             Self::Discovery => "discovery",
+            Self::Autoscale => "autoscale",
         }
     }
 }

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::ring::Ring;
+use super::scaling::scaling;
 use super::{EventJson, Events, Kind};
 use crate::live::{Live, ServiceView};
 use crate::model::circuit::Circuit;
@@ -108,7 +109,7 @@ impl Watcher {
             if let Some(before) = before {
                 let (circuit, endpoints) = (circuit(name, before, &after), endpoints(name, before, &after));
                 let all = circuit.into_iter().chain(weight(name, before, &after)).chain(rollout(name, before, &after));
-                for (kind, event) in all.chain(endpoints) {
+                for (kind, event) in all.chain(scaling(name, &before.view, &after.view)).chain(endpoints) {
                     self.ring.push(kind, &event);
                 }
             }
@@ -125,7 +126,7 @@ const fn leases(silent: bool) -> &'static str {
     if silent { "mass expiry" } else { "steady" }
 }
 
-type Told = (Kind, EventJson);
+pub(super) type Told = (Kind, EventJson);
 
 /// A trip, a reset, or both if they came between two looks.
 fn circuit(name: &str, before: &Facts, after: &Facts) -> Vec<Told> {
@@ -201,7 +202,7 @@ fn endpoints<'a>(name: &'a str, before: &'a Facts, after: &'a Facts) -> impl Ite
 
 impl EventJson {
     /// Something that happened just now.
-    fn of(service: Option<&str>, from: impl Display, to: impl Display) -> Self {
+    pub(super) fn of(service: Option<&str>, from: impl Display, to: impl Display) -> Self {
         Self {
             at: telemetry::now().to_string(),
             service: service.map(str::to_owned),
@@ -227,6 +228,7 @@ mod tests {
     use crate::model::rollout::plan::Plan;
     use crate::model::rollout::subject::Subject;
     use crate::model::rollout::{Fence, RolloutId};
+    use crate::model::scaling::{Act, Grant, ScalingChange, Stage};
     use crate::model::split::{Episode, EpisodeId, Salt};
     use crate::model::state::{Change, MemberSpec, ServiceState, State};
     use crate::model::time::Timestamp;
@@ -358,6 +360,23 @@ mod tests {
         assert_eq!((&told[0].1["from"], &told[0].1["to"]), (&"0".into(), &"5".into()));
         assert!(told[0].1["why"].as_str().expect("a reason").starts_with("rollout 0000000000000001: "), "{told:?}");
         assert_eq!(told[1].1["to"], "progressing, step 1 of 2");
+    }
+
+    #[tokio::test]
+    async fn instances_that_are_asked_for_and_a_driver_that_fails_are_told() {
+        let mut scene = Scene::new();
+        let at = Timestamp::from_millis(1);
+        let lead = |act| Change::Scaling(ScalingChange::Lead { fence: Fence(1), act });
+        let token = "t".to_owned();
+        let (before, down) = (vec![], vec![]);
+        let grant = Grant { token: token.clone(), count: 3, at, stage: Stage::Asked, before, down };
+        scene.change(&lead(Act::Grant(grant)));
+        assert_eq!(scene.one().await.0, "autoscale steady → starting 3");
+        scene.change(&lead(Act::Fail { at }));
+        assert_eq!(scene.one().await.0, "autoscale starting 3 → starting 3, driver failed 1 times in a row");
+        scene.change(&lead(Act::Succeed));
+        scene.change(&lead(Act::Settle { token }));
+        assert!(scene.one().await.0.ends_with("→ steady"));
     }
 
     #[tokio::test]

@@ -10,11 +10,10 @@ use crate::config::units::{self, Reason};
 use crate::config::values;
 use crate::model::rollout::freeze::Freeze;
 use crate::model::scaling::{
-    DriverSpec, InRollout, Measure, Metric, Pace, RuleSpec, ScalingSpec, Schedule, Stride, Threshold, Want,
+    DriverSpec, InRollout, MOST_INSTANCES, Measure, Metric, Pace, RuleSpec, ScalingSpec, Schedule, Stride, Threshold,
+    Want,
 };
 
-/// A pool of more instances is a slip of the keyboard.
-const MOST: u64 = 10_000;
 const MIN: u32 = 1;
 /// Enough for a small fleet; whoever has more says so.
 const MAX: u32 = 10;
@@ -66,7 +65,7 @@ pub(super) fn autoscale(service: &str, raw: &RawService, findings: &mut Findings
 }
 
 fn instances(value: &Scalar) -> Result<u32, Reason> {
-    units::count(value, 1, MOST).map(|count| u32::try_from(count).unwrap_or(u32::MAX))
+    units::count(value, 1, MOST_INSTANCES.into()).map(|count| u32::try_from(count).unwrap_or(u32::MAX))
 }
 
 fn bounds(raw: &RawAutoscale, findings: &mut Findings<'_>) -> (u32, u32) {

@@ -90,6 +90,7 @@ impl Composer {
                 format!("rollout\n{}\n{}\n{}", alert.service, rollout.plan.id, rollout.phase)
             }
             Alert::Silence(alert) => format!("silence\n{}\n{}\n{:?}", alert.proxy, alert.began, alert.ended),
+            Alert::Scaling(alert) => format!("scaling\n{}\n{}\n{:?}", alert.service, alert.at, alert.news),
             Alert::Rule(RuleAlert { service, rule, news, fired_at, .. }) => {
                 format!("rule\n{}\n{service}\n{rule:?}\n{fired_at}\n{news:?}", self.host)
             }
@@ -119,7 +120,7 @@ impl Alert {
         match self {
             Self::Tripped(_) => Kind::Trip,
             // Good to know, and no pull: it goes behind those.
-            Self::Ratio(_) | Self::Rule(_) | Self::Rollout(_) | Self::Silence(_) => Kind::Rule,
+            Self::Ratio(_) | Self::Rule(_) | Self::Rollout(_) | Self::Silence(_) | Self::Scaling(_) => Kind::Rule,
         }
     }
 
@@ -130,6 +131,7 @@ impl Alert {
             Self::Rule(alert) => alert.at,
             Self::Rollout(alert) => alert.at,
             Self::Silence(alert) => alert.ended.unwrap_or(alert.began),
+            Self::Scaling(alert) => alert.at,
         }
     }
 

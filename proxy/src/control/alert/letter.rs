@@ -4,6 +4,7 @@
 //! name, reason or path from outside can break a header or forge a line of the body.
 
 mod rollout;
+mod scaling;
 mod silence;
 
 use super::words::{self, one_line};
@@ -90,6 +91,7 @@ impl Alert {
             }
             Self::Rollout(alert) => (&alert.service, alert.what()),
             Self::Silence(alert) => (&alert.proxy, alert.what()),
+            Self::Scaling(alert) => (&alert.service, alert.what()),
         };
         one_line(&format!("[serin] {service}: {what}"), SUBJECT)
     }
@@ -102,6 +104,7 @@ impl Alert {
             Self::Rule(alert) => alert.letter(self.subject(), host, admin_url),
             Self::Rollout(alert) => alert.letter(self.subject(), host, admin_url),
             Self::Silence(alert) => alert.letter(self.subject(), host, admin_url),
+            Self::Scaling(alert) => alert.letter(self.subject(), host, admin_url),
         }
     }
 }

@@ -55,6 +55,40 @@ pub enum Alert {
     Rollout(Box<RolloutAlert>),
     /// Too many leases ran out together, or that is over.
     Silence(SilenceAlert),
+    /// The driver that starts and stops a pool's instances fails, or works again.
+    Scaling(ScalingAlert),
+}
+
+/// The driver that starts and stops a pool's instances fails, or works again.
+#[derive(Clone, Debug)]
+pub struct ScalingAlert {
+    /// The service.
+    pub service: String,
+    /// The proxy that asked the driver.
+    pub proxy: String,
+    /// Which of the two.
+    pub news: ScalingNews,
+    /// When it was found.
+    pub at: Timestamp,
+}
+
+/// What is new of a driver.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ScalingNews {
+    /// It said no, took too long, or said that it did what it didn't.
+    Fails {
+        /// What went wrong last.
+        why: String,
+        /// Failures in a row.
+        failures: u32,
+        /// When it is asked again.
+        retry_at: Timestamp,
+    },
+    /// It did as asked.
+    Works {
+        /// After so many failures in a row.
+        failures: u32,
+    },
 }
 
 /// Too many leases ran out together: their members serve on. Or that is over.

@@ -13,6 +13,9 @@ use crate::model::split::Arm;
 
 /// Over so long it averages.
 const WINDOW: Duration = Duration::from_secs(15);
+/// What a proxy told counts for so long: it tells anew every 5 s. By then a process that took its place isn't counted
+/// yet, so that no request counts twice.
+const LATE: Duration = Duration::from_secs(8);
 /// A proxy that told nothing new for so long, by this one's clock, is gone.
 const SILENT: Duration = Duration::from_secs(20);
 
@@ -93,31 +96,61 @@ impl Meter {
     }
 }
 
+/// What one proxy told.
+#[derive(Debug)]
+struct Teller {
+    load: Load,
+    /// When it was heard, by this proxy's clock.
+    at: Instant,
+    /// Whether it lives for sure: what is heard first may be the last word of a process that is gone.
+    lives: bool,
+}
+
+impl Teller {
+    fn counts(&self, now: Instant) -> bool {
+        self.lives && now - self.at < LATE
+    }
+}
+
 /// What all proxies told, by their names.
 #[derive(Debug, Default)]
 pub(super) struct Fleet {
-    told: HashMap<String, (Load, Instant)>,
+    told: HashMap<String, Teller>,
 }
 
 impl Fleet {
-    /// Takes in what all told, and says who is gone.
-    pub(super) fn hear(&mut self, told: &BTreeMap<String, String>) -> Vec<String> {
+    /// Takes in what all told, this one included, and says who is gone.
+    pub(super) fn hear(&mut self, told: &BTreeMap<String, String>, own: &str) -> Vec<String> {
         let now = Instant::now();
         for (teller, text) in told {
             let Ok(load) = serde_json::from_str::<Load>(text) else { continue };
-            let known = self.told.get(teller).is_some_and(|(known, _)| known.number == load.number);
-            if !known {
-                self.told.insert(teller.clone(), (load, now));
+            match self.told.get_mut(teller) {
+                Some(known) if load.number <= known.load.number => {}
+                Some(known) => *known = Teller { load, at: now, lives: true },
+                None => drop(self.told.insert(teller.clone(), Teller { load, at: now, lives: teller == own })),
             }
         }
         self.told.retain(|teller, _| told.contains_key(teller));
-        let silent = |teller: &String| self.told.get(teller).is_none_or(|(_, at)| now - *at > SILENT);
+        let silent = |teller: &String| self.told.get(teller).is_none_or(|known| now - known.at > SILENT);
         told.keys().filter(|teller| silent(teller)).cloned().collect()
     }
 
+    /// Those that may be there.
+    fn tellers(&self) -> impl Iterator<Item = &Teller> {
+        let now = Instant::now();
+        self.told.values().filter(move |teller| now - teller.at <= SILENT)
+    }
+
+    /// What those told whose word counts.
     fn loads(&self) -> impl Iterator<Item = &Load> {
         let now = Instant::now();
-        self.told.values().filter(move |(_, at)| now - *at <= SILENT).map(|(load, _)| load)
+        self.tellers().filter(move |teller| teller.counts(now)).map(|teller| &teller.load)
+    }
+
+    /// Whether all that may be there are counted: if not, there may be more load than is measured.
+    pub(super) fn is_heard(&self) -> bool {
+        let now = Instant::now();
+        self.tellers().all(|teller| teller.counts(now))
     }
 
     /// A metric over all proxies; none if one of them can't tell.
@@ -139,8 +172,8 @@ impl Fleet {
         // Who doesn't know an endpoint either hasn't heard yet that it drains, or has heard already that it is out.
         let left =
             |load: &Load, id: &String| load.draining.get(id).map_or(load.revision >= revision, |left| *left == 0);
-        let quiet = |load: &Load| ids.iter().all(|id| left(load, id));
-        self.loads().next().is_some() && self.loads().all(quiet)
+        let quiet = |teller: &Teller| ids.iter().all(|id| left(&teller.load, id));
+        self.tellers().next().is_some() && self.tellers().all(quiet)
     }
 }
 
@@ -168,16 +201,59 @@ mod tests {
     async fn a_fleet_measures_as_one_and_forgets_who_is_gone() {
         let mut fleet = Fleet::default();
         assert_eq!(fleet.value(Metric::Requests, 2), None, "nobody told anything");
-        let gone = fleet.hear(&told(&[("a", load(1, 60.0)), ("b", load(1, 100.0))]));
-        assert_eq!((gone, fleet.value(Metric::Requests, 2)), (vec![], Some(80.0)));
+        fleet.hear(&told(&[("a", load(1, 60.0)), ("b", load(1, 100.0))]), "a");
+        let gone = fleet.hear(&told(&[("a", load(2, 60.0)), ("b", load(2, 100.0))]), "a");
+        assert_eq!((gone, fleet.value(Metric::Requests, 2), fleet.is_heard()), (vec![], Some(80.0), true));
         assert_eq!(fleet.value(Metric::P95, 2), Some(0.1));
         assert_eq!(fleet.value(Metric::QueueWait, 2), Some(0.1), "the longest of all");
-        tokio::time::advance(SILENT + Duration::from_secs(1)).await;
-        let gone = fleet.hear(&told(&[("a", load(2, 60.0)), ("b", load(1, 100.0))]));
-        assert_eq!((gone, fleet.value(Metric::Requests, 2)), (vec!["b".to_owned()], Some(30.0)));
-        let silent = Load { requests: None, ..load(3, 0.0) };
-        fleet.hear(&told(&[("a", silent)]));
+        // one that isn't heard for a while is no load any more, and may be there all the same
+        tokio::time::advance(LATE + Duration::from_secs(1)).await;
+        let gone = fleet.hear(&told(&[("a", load(3, 60.0)), ("b", load(2, 100.0))]), "a");
+        assert_eq!((gone, fleet.value(Metric::Requests, 2), fleet.is_heard()), (vec![], Some(30.0), false));
+        tokio::time::advance(SILENT - LATE).await;
+        let gone = fleet.hear(&told(&[("a", load(4, 60.0)), ("b", load(2, 100.0))]), "a");
+        assert_eq!(
+            (gone, fleet.value(Metric::Requests, 2), fleet.is_heard()),
+            (vec!["b".to_owned()], Some(30.0), true)
+        );
+        let silent = Load { requests: None, ..load(5, 0.0) };
+        fleet.hear(&told(&[("a", silent)]), "a");
         assert_eq!(fleet.value(Metric::Requests, 2), None, "one that can't tell leaves the sum unknown");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_last_word_of_a_process_that_is_gone_is_no_load() {
+        // given a process that took another one's place, whose field is still there
+        let mut fleet = Fleet::default();
+        fleet.hear(&told(&[("new", load(1, 80.0)), ("old", load(57, 80.0))]), "new");
+        // then only its own load counts, and nobody is sure that it is all
+        assert_eq!((fleet.value(Metric::Requests, 1), fleet.is_heard()), (Some(80.0), false));
+        for number in 2..=5 {
+            tokio::time::advance(Duration::from_secs(5)).await;
+            fleet.hear(&told(&[("new", load(number, 80.0)), ("old", load(57, 80.0))]), "new");
+            assert_eq!(fleet.value(Metric::Requests, 1), Some(80.0));
+        }
+        tokio::time::advance(Duration::from_secs(5)).await;
+        let gone = fleet.hear(&told(&[("new", load(6, 80.0)), ("old", load(57, 80.0))]), "new");
+        assert_eq!((gone, fleet.is_heard()), (vec!["old".to_owned()], true));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_process_that_dies_and_the_one_that_takes_its_place_never_count_together() {
+        // given another proxy that hears both, the new one 3 s after the old one's last word
+        let mut fleet = Fleet::default();
+        let mut at_most: f64 = 0.0;
+        for second in 0..60_u64 {
+            let own = ("own", load(second / 5 + 1, 10.0));
+            let old = ("old", load((second.min(20)) / 5 + 1, 80.0));
+            let new = (second >= 23).then(|| ("new", load((second - 23) / 5 + 1, 80.0)));
+            fleet.hear(&told(&[own, old].into_iter().chain(new).collect::<Vec<_>>()), "own");
+            if second >= 5 {
+                at_most = at_most.max(fleet.value(Metric::Requests, 1).expect("a load"));
+            }
+            tokio::time::advance(Duration::from_secs(1)).await;
+        }
+        assert!((at_most - 90.0).abs() < 1e-9, "{at_most}");
     }
 
     #[tokio::test(start_paused = true)]
@@ -190,12 +266,12 @@ mod tests {
         let (mut fleet, ids) = (Fleet::default(), ["x".to_owned()]);
         assert!(!fleet.left(&ids, 6), "nobody told anything");
         for (number, left, is_left) in [(1, 3, false), (2, 0, true)] {
-            fleet.hear(&told(&[("a", busy(9 + number, 6, 0)), ("b", busy(number, 6, left))]));
+            fleet.hear(&told(&[("a", busy(9 + number, 6, 0)), ("b", busy(number, 6, left))]), "a");
             assert_eq!(fleet.left(&ids, 6), is_left);
         }
         // one that doesn't know the endpoint knows too little, or enough
         for (number, revision, is_left) in [(20, 5, false), (21, 6, true)] {
-            fleet.hear(&told(&[("a", busy(number, 6, 0)), ("b", Load { revision, ..load(number, 1.0) })]));
+            fleet.hear(&told(&[("a", busy(number, 6, 0)), ("b", Load { revision, ..load(number, 1.0) })]), "a");
             assert_eq!(fleet.left(&ids, 6), is_left);
         }
     }

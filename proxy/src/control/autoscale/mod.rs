@@ -7,8 +7,11 @@
 
 mod driver;
 mod exec;
+mod lease;
 mod meter;
+mod pool;
 mod query;
+mod removal;
 mod task;
 #[cfg(test)]
 mod tests;
@@ -17,17 +20,20 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use self::driver::{Driver, DriverError, Task, Wish};
 use self::exec::ExecDriver;
+use self::lease::Lease;
 use self::meter::{Fleet, Meter};
+use self::query::Answers;
+use self::task::{OVERTAKEN, Turn};
+use crate::control::alert::Mailer;
 use crate::live::scaling::ScalingStatus;
-use crate::live::{Live, ServiceView};
-use crate::model::rollout::Fence;
-use crate::model::scaling::{Bar, Measure, Memory, ScalingSpec, Seen, Sizes, decide};
-use crate::model::split::Arm;
+use crate::live::{EndpointView, Live, ServiceView};
+use crate::model::scaling::{Act, Bar, Measure, Memory, ScalingSpec, Seen, Sizes, decide};
 use crate::model::time::Timestamp;
 use crate::store::{Store, Word};
 use crate::telemetry;
@@ -38,8 +44,8 @@ const MOMENT: Duration = Duration::from_secs(1);
 const LOOK: u32 = 5;
 /// For so long a snapshot may be behind what was noted. A store that lost the newest revisions never shows them.
 const BEHIND: Duration = Duration::from_secs(10);
-/// For how long a leader leads without renewing, which it does at each moment: so long pools stay as they are when it dies.
-const TERM: Duration = Duration::from_secs(3);
+/// Who decided nothing for so long begins anew: what it saw is too long ago.
+const FORGETS: Duration = Duration::from_secs(15);
 
 /// Makes the driver that a configuration names.
 type Make = Box<dyn Fn(&ScalingSpec) -> Option<Arc<dyn Driver>> + Send + Sync>;
@@ -55,11 +61,9 @@ struct Called {
 pub struct Autoscaler {
     live: Arc<Live>,
     store: Arc<dyn Store>,
+    mailer: Mailer,
     proxy_name: String,
-    /// What names this process to the others: no two are the same, and all that leads in a process leads by it.
-    holder: String,
-    /// The fence with which it led at the last moment.
-    fence: Option<Fence>,
+    lease: Arc<Lease>,
     watched: HashMap<String, Watched>,
     calls: JoinSet<Called>,
     make: Make,
@@ -67,7 +71,7 @@ pub struct Autoscaler {
 
 impl std::fmt::Debug for Autoscaler {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Autoscaler").field("holder", &self.holder).finish_non_exhaustive()
+        f.debug_struct("Autoscaler").field("lease", &self.lease).finish_non_exhaustive()
     }
 }
 
@@ -77,8 +81,12 @@ struct Watched {
     meter: Meter,
     fleet: Fleet,
     memory: Memory,
+    /// When it was decided last.
+    decided: Option<Instant>,
     /// Since when each endpoint is ready, as far as was seen here.
     ready_since: BTreeMap<String, Timestamp>,
+    /// Since when each one fails its checks, as far as was seen here.
+    down_since: BTreeMap<String, Timestamp>,
     /// Whether the driver is at work: one thing at a time.
     calling: bool,
     /// The service's revision after the last thing that was noted, and when that was.
@@ -90,25 +98,45 @@ fn command(spec: &ScalingSpec) -> Option<Arc<dyn Driver>> {
 }
 
 impl Autoscaler {
-    /// One that has seen nothing yet.
-    pub fn new(live: Arc<Live>, store: Arc<dyn Store>, proxy_name: String, holder: String) -> Self {
+    /// One that has seen nothing yet. The holder names this process to the others: no two are the same, and all that
+    /// leads in a process leads by it.
+    pub fn new(live: Arc<Live>, store: Arc<dyn Store>, mailer: Mailer, proxy_name: String, holder: String) -> Self {
+        let lease = Arc::new(Lease::new(Arc::clone(&live), Arc::clone(&store), holder));
         let (watched, calls) = (HashMap::new(), JoinSet::new());
-        Self { live, store, proxy_name, holder, fence: None, watched, calls, make: Box::new(command) }
+        Self { live, store, mailer, proxy_name, lease, watched, calls, make: Box::new(command) }
     }
 
-    /// Goes on for ever.
-    pub async fn run(mut self) {
+    /// Goes on until it is stopped; then it takes back what it told the others.
+    pub async fn run(mut self, mut stopped: watch::Receiver<bool>) {
+        let mut keeper = JoinSet::new();
+        keeper.spawn(Arc::clone(&self.lease).keep());
+        tokio::select! {
+            () = self.go_on_for_ever() => {}
+            _either_way_it_is_over = stopped.wait_for(|stop| *stop) => {}
+        }
+        self.withdraw().await;
+    }
+
+    async fn go_on_for_ever(&mut self) {
         let mut moments = tokio::time::interval(MOMENT);
         moments.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut count = 0_u32;
         loop {
             moments.tick().await;
             self.measure();
-            self.lead().await;
             count = count.wrapping_add(1);
             if count.is_multiple_of(LOOK) {
                 self.look().await;
             }
+        }
+    }
+
+    /// This process ends: what it measured last is no load any more.
+    async fn withdraw(&self) {
+        let own = self.lease.holder();
+        for service in self.watched.keys() {
+            let _it_gets_old_otherwise =
+                self.store.share(Word { service, teller: own, said: "", gone: &[own.to_owned()] }).await;
         }
     }
 
@@ -134,46 +162,62 @@ impl Autoscaler {
         if self.calls.is_empty() {
             self.watched.values_mut().for_each(|watched| watched.calling = false);
         }
+        // Before anything is looked at: Prometheus may take its time.
+        let answers = self.ask().await;
         let snapshot = self.live.snapshot();
         for service in snapshot.services() {
             if let Some(spec) = &service.spec.autoscale {
-                self.look_at(service, spec).await;
+                self.look_at(service, spec, &answers).await;
             }
         }
     }
 
-    /// Goes on leading, or tries to begin. Whoever begins anew has seen nothing: what it saw when it led before is long ago.
-    async fn lead(&mut self) {
-        let may = !self.watched.is_empty() && self.live.store_health().reachable;
-        let asked = if may { self.store.lead(&self.holder, TERM).await } else { Ok(None) };
-        let fence = asked.unwrap_or_else(|error| {
-            tracing::warn!(%error, "Pools stay as they are: nobody can be sure to lead");
-            None
-        });
-        if fence != self.fence {
-            self.fence = fence;
-            self.watched.values_mut().for_each(|watched| watched.memory = Memory::default());
+    /// What Prometheus says to the queries of all rules, where this process leads.
+    async fn ask(&self) -> Answers {
+        if self.lease.fence().is_none() {
+            return Answers::default();
         }
+        let snapshot = self.live.snapshot();
+        let specs = snapshot.services().iter().filter_map(|service| service.spec.autoscale.as_ref());
+        let questions = specs.flat_map(|spec| {
+            let queries = spec.rules.iter().filter_map(|rule| match &rule.measure {
+                Measure::Own(_) => None,
+                Measure::Query { query, .. } => Some(query),
+            });
+            queries.map(|query| (spec.prometheus.clone(), query.clone()))
+        });
+        query::ask_all(questions.collect()).await
     }
 
-    async fn look_at(&mut self, service: &ServiceView, spec: &ScalingSpec) {
+    async fn look_at(&mut self, service: &ServiceView, spec: &ScalingSpec, answers: &Answers) {
         self.exchange(service).await;
         let now = telemetry::now();
-        let fence = self.fence;
-        let Some(watched) = self.watched.get_mut(name(service)) else { return };
-        let sizes = watched.sizes(service, spec, now);
-        let Some(fence) = fence else {
-            let note = "another proxy leads, or the store can't be reached".to_owned();
-            service.live.set_scaling(ScalingStatus { sizes, decision: None, note });
+        let Some(sizes) = self.watched.get_mut(name(service)).map(|watched| watched.sizes(service, spec, now)) else {
             return;
         };
-        let values = watched.values(spec, sizes).await;
-        let bars = bars(service, spec, self.live.store_health().reachable, now);
+        let nothing = |note: &str| ScalingStatus { sizes, decision: None, note: note.to_owned() };
+        let Some(fence) = self.lease.fence() else {
+            service.live.set_scaling(nothing("another proxy leads, or the store can't be reached"));
+            return;
+        };
         let scaling = service.scaling.clone().unwrap_or_default();
+        if scaling.fence != fence {
+            // Before anything is decided: from here on those who led before are not listened to, and what they did
+            // until then is seen.
+            let begins = self.note(service, fence, Act::Hold).await.is_some();
+            service.live.set_scaling(nothing(if begins { "it begins to lead" } else { OVERTAKEN }));
+            return;
+        }
+        let Some(watched) = self.watched.get_mut(name(service)) else { return };
+        watched.begin_anew_after_a_while();
+        let values = watched.values(spec, sizes, answers);
+        let bars = pool::bars(service, spec, self.live.store_health().reachable, watched.fleet.is_heard(), now);
         let set = scaling.order_at(now).and_then(|order| order.size);
         let seen = Seen { now, sizes, values: &values, bars: &bars, set };
         let decision = decide(spec, &scaling.ledger, &mut watched.memory, &seen);
-        let note = self.act(service, spec, fence, &decision).await;
+        let stays = |bar: &Bar| matches!(bar, Bar::Rollout | Bar::Freeze(_) | Bar::Paused(_));
+        let is_barred = set.is_none() && bars.iter().any(stays);
+        let note = self.act(&Turn { service, spec, fence, decision: &decision, is_barred }).await;
         service.live.set_scaling(ScalingStatus { sizes, decision: Some(decision), note });
     }
 
@@ -181,10 +225,11 @@ impl Autoscaler {
     async fn exchange(&mut self, service: &ServiceView) {
         let Some(watched) = self.watched.get_mut(name(service)) else { return };
         let said = serde_json::to_string(&watched.meter.load(service)).unwrap_or_default();
-        let word = Word { service: name(service), teller: &self.holder, said: &said, gone: &[] };
+        let own = self.lease.holder();
+        let word = Word { service: name(service), teller: own, said: &said, gone: &[] };
         let told = self.store.share(word).await;
         // What isn't heard gets old, and then there is no value.
-        let gone = told.map(|told| watched.fleet.hear(&told)).unwrap_or_default();
+        let gone = told.map(|told| watched.fleet.hear(&told, own)).unwrap_or_default();
         if !gone.is_empty() {
             let _tried_again_later = self.store.share(Word { gone: &gone, ..word }).await;
         }
@@ -194,19 +239,21 @@ impl Autoscaler {
 impl Watched {
     /// How many there are, by what is in the pool and what was asked for.
     fn sizes(&mut self, service: &ServiceView, spec: &ScalingSpec, now: Timestamp) -> Sizes {
-        let ready: Vec<&str> = serving(service).collect();
-        self.ready_since.retain(|id, _| ready.contains(&id.as_str()));
-        for id in &ready {
-            self.ready_since.entry((*id).to_owned()).or_insert(now);
-        }
+        let endpoints = || service.pools.stable.iter();
+        keep_since(&mut self.ready_since, endpoints().filter(|endpoint| endpoint.is_ready()), now);
+        keep_since(&mut self.down_since, endpoints().filter(|endpoint| pool::is_down(endpoint)), now);
         let young = |since: &&Timestamp| now.since(**since) < spec.pace.warm_up;
-        let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
-        let arrivals = task::arrivals(service);
-        let missing = arrivals.values().fold(0, |sum: u32, arrivals| sum.saturating_add(arrivals.missing));
         // Those that were there when this process began have long warmed up.
         let first = self.ready_since.values().min().copied();
         let warming = self.ready_since.values().filter(|since| Some(**since) != first).filter(young).count();
-        Sizes { ready: count(ready.len()), warming: count(warming), pending: missing }
+        Sizes { warming: pool::count(warming), ..pool::sizes(service) }
+    }
+
+    /// Whoever begins to lead has seen nothing: what it saw when it led before is long ago.
+    fn begin_anew_after_a_while(&mut self) {
+        if self.decided.replace(Instant::now()).is_none_or(|before| before.elapsed() > FORGETS) {
+            self.memory = Memory::default();
+        }
     }
 
     /// Whether a snapshot doesn't show yet what was noted.
@@ -215,47 +262,29 @@ impl Watched {
         noted.is_some_and(|(noted, at)| revision < noted && at.elapsed() < BEHIND)
     }
 
-    async fn values(&self, spec: &ScalingSpec, sizes: Sizes) -> Vec<Option<f64>> {
-        let mut values = Vec::with_capacity(spec.rules.len());
-        for rule in &spec.rules {
-            values.push(match &rule.measure {
-                Measure::Own(metric) => self.fleet.value(*metric, sizes.ready),
-                Measure::Query { name, query } => {
-                    let asked = query::ask(&spec.prometheus, query).await;
-                    asked.unwrap_or_else(|error| {
-                        let error = &error as &dyn std::error::Error;
-                        tracing::warn!(rule = name, error, "A rule has no value");
-                        None
-                    })
-                }
-            });
-        }
-        values
+    fn values(&self, spec: &ScalingSpec, sizes: Sizes, answers: &Answers) -> Vec<Option<f64>> {
+        let value = |measure: &Measure| match measure {
+            Measure::Own(metric) => self.fleet.value(*metric, sizes.ready),
+            Measure::Query { query, .. } => answers.value(&spec.prometheus, query),
+        };
+        spec.rules.iter().map(|rule| value(&rule.measure)).collect()
     }
+}
+
+/// Keeps since when endpoints are as they are now.
+fn keep_since<'a>(
+    since: &mut BTreeMap<String, Timestamp>,
+    endpoints: impl Iterator<Item = &'a EndpointView>,
+    now: Timestamp,
+) {
+    let mut before = std::mem::take(since);
+    since.extend(endpoints.map(|endpoint| {
+        let id = endpoint.id.to_string();
+        let known = before.remove(&id);
+        (id, known.unwrap_or(now))
+    }));
 }
 
 fn name(service: &ServiceView) -> &str {
     &service.spec.name
-}
-
-/// The stable endpoints that count: registered, checked, and not on their way out.
-fn serving(service: &ServiceView) -> impl Iterator<Item = &str> {
-    service.pools.get(Arm::Stable).iter().filter(|endpoint| endpoint.is_ready()).map(|endpoint| &*endpoint.id)
-}
-
-/// Why the pool is to be left as it is.
-fn bars(service: &ServiceView, spec: &ScalingSpec, store: bool, now: Timestamp) -> Vec<Bar> {
-    let order = service.scaling.as_ref().and_then(|scaling| scaling.order_at(now));
-    let compared = service.live_rollout().is_some() || !service.effective().is_zero();
-    // A person who drains an endpoint rolls the pool.
-    let ours = service.scaling.as_ref().and_then(|scaling| scaling.removal.as_ref());
-    let is_ours = |id: &str| ours.is_some_and(|removal| removal.ids.iter().any(|own| own == id));
-    let rolled = service.pools.stable.iter().any(|endpoint| endpoint.draining && !is_ours(&endpoint.id));
-    let mut bars = Vec::new();
-    bars.extend((!store).then_some(Bar::StoreGone));
-    bars.extend(order.filter(|order| order.size.is_none()).map(|order| Bar::Paused(order.until)));
-    bars.extend((compared || rolled).then_some(Bar::Rollout));
-    let freezes = service.spec.rollout.freeze.iter().filter_map(|window| window.until(now));
-    bars.extend(freezes.chain(spec.frozen_until(now)).max().map(Bar::Freeze));
-    bars
 }

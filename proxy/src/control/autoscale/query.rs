@@ -1,5 +1,6 @@
-//! Asks Prometheus one question: a query that gives one number.
+//! Asks Prometheus: queries that give one number each, all at once.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -11,8 +12,8 @@ use serde::Deserialize;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
-/// How long an answer may take.
-const PATIENCE: Duration = Duration::from_secs(3);
+/// How long answers may take, all together.
+const PATIENCE: Duration = Duration::from_secs(2);
 /// The most of an answer that is read.
 const MOST: usize = 256 * 1024;
 
@@ -54,8 +55,43 @@ struct Series {
 #[derive(Deserialize)]
 struct Sample(serde::de::IgnoredAny, String);
 
+/// What was answered, by where it was asked and the query.
+#[derive(Debug, Default)]
+pub(super) struct Answers(BTreeMap<(String, String), f64>);
+
+impl Answers {
+    /// What a query gave; none where it wasn't answered.
+    pub(super) fn value(&self, base: &str, query: &str) -> Option<f64> {
+        self.0.get(&(base.to_owned(), query.to_owned())).copied()
+    }
+}
+
+/// Asks all of these at once: who hangs keeps no answer of others back. Each is where to ask, and the query.
+pub(super) async fn ask_all(questions: BTreeSet<(String, String)>) -> Answers {
+    let mut asked = JoinSet::new();
+    for (base, query) in questions {
+        asked.spawn(async move {
+            let answer = ask(&base, &query).await;
+            ((base, query), answer)
+        });
+    }
+    let mut answers = Answers::default();
+    while let Some(answered) = asked.join_next().await {
+        match answered {
+            Ok((question, Ok(Some(value)))) => drop(answers.0.insert(question, value)),
+            Ok((_, Ok(None))) => {}
+            Ok(((_, query), Err(error))) => {
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(query, error, "A rule has no value");
+            }
+            Err(error) => tracing::error!(%error, "A query broke off"),
+        }
+    }
+    answers
+}
+
 /// The number that a query gives now. What isn't a number is none all the same.
-pub(super) async fn ask(base: &str, query: &str) -> Result<Option<f64>, QueryError> {
+async fn ask(base: &str, query: &str) -> Result<Option<f64>, QueryError> {
     tokio::time::timeout(PATIENCE, exchange(base, query)).await.map_err(|_| QueryError::Timeout)?
 }
 
@@ -126,6 +162,17 @@ mod tests {
         assert_eq!(answer(r#"{"resultType":"scalar","result":[1,"7"]}"#).expect("a number"), Some(7.0));
         assert!(matches!(answer(r#"{"resultType":"matrix","result":[]}"#), Err(QueryError::Answer)));
         assert!(matches!(number(b"<html>"), Err(QueryError::Answer)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_hangs_keeps_nobody_waiting_longer_than_one_question_takes() {
+        // Accepts, and never says a word.
+        let hangs = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let base = format!("http://{}", hangs.local_addr().expect("bound"));
+        let since = tokio::time::Instant::now();
+        let answers = ask_all((0..20).map(|n| (base.clone(), format!("up{n}"))).collect()).await;
+        assert_eq!(answers.value(&base, "up0"), None);
+        assert!(since.elapsed() < Duration::from_secs(3), "{:?}", since.elapsed());
     }
 
     #[test]

@@ -1,247 +1,177 @@
 //! What is done about a decision: one thing at a time for each pool, each noted in the store before it is done.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::PoisonError;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Autoscaler, Called, Task, Wish, driver, name, serving};
+use super::pool::{arrivals, serving};
+use super::{Autoscaler, Called, Task, Wish, driver, name};
+use crate::control::alert::{Alert, ScalingAlert, ScalingNews};
 use crate::live::ServiceView;
 use crate::model::audit::Entry;
 use crate::model::rollout::Fence;
-use crate::model::scaling::{
-    Act, Candidate, Decision, DriverSpec, Grant, Removal, Scaling, ScalingChange, ScalingSpec, Stage, victims,
-};
+use crate::model::scaling::{Act, Decision, DriverSpec, Grant, Leaving, Scaling, ScalingChange, ScalingSpec, Stage};
 use crate::model::split::Arm;
-use crate::model::state::{Change, MemberSpec};
+use crate::model::state::Change;
+use crate::model::time::Timestamp;
 use crate::telemetry;
 
-/// After so long what is still in flight with an instance that goes is left to it: a connection that stays open for
-/// hours must not keep an instance for hours.
-const DRAIN: Duration = Duration::from_secs(15 * 60);
 /// The version of the driver's contract.
 const CONTRACT: u32 = 1;
 
-/// What came of a grant so far.
-#[derive(Debug, Default)]
-pub(super) struct Arrivals<'a> {
-    /// The instances that are there.
-    came: Vec<&'a str>,
-    /// How many aren't.
-    pub(super) missing: u32,
+/// One look at one pool: by whom, and on what it acts.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Turn<'a> {
+    /// The pool.
+    pub(super) service: &'a ServiceView,
+    /// What the configuration asks for.
+    pub(super) spec: &'a ScalingSpec,
+    /// Which leader acts.
+    pub(super) fence: Fence,
+    /// What was decided.
+    pub(super) decision: &'a Decision,
+    /// Whether a canary, a freeze window or a pause wants the pool to stay as it is, and nobody ordered a size.
+    pub(super) is_barred: bool,
 }
 
-/// What came of each grant, by its token. Each instance that came counts for one grant, the oldest first.
-pub(super) fn arrivals(service: &ServiceView) -> BTreeMap<&str, Arrivals<'_>> {
-    let mut taken: BTreeSet<&str> = BTreeSet::new();
-    let mut arrivals = BTreeMap::new();
-    for grant in service.scaling.iter().flat_map(|scaling| &scaling.grants) {
-        let mut of_grant = Arrivals { came: Vec::new(), missing: grant.count };
-        for id in serving(service).filter(|id| !grant.before.iter().any(|before| before == id)) {
-            if of_grant.missing > 0 && taken.insert(id) {
-                of_grant.missing -= 1;
-                of_grant.came.push(id);
-            }
-        }
-        arrivals.insert(grant.token.as_str(), of_grant);
+impl<'a> Turn<'a> {
+    /// What starts and stops instances, where anything does.
+    pub(super) fn driver(&self) -> Option<&'a DriverSpec> {
+        self.spec.driver.as_ref().filter(|_| !self.spec.dry_run)
     }
-    arrivals
 }
 
 impl Autoscaler {
     /// Goes on with what is under way, or begins what was decided. Says what it did, or why it did nothing.
-    pub(super) async fn act(
-        &mut self,
-        service: &ServiceView,
-        spec: &ScalingSpec,
-        fence: Fence,
-        decision: &Decision,
-    ) -> String {
-        let scaling = service.scaling.clone().unwrap_or_default();
-        let Some(driver) = spec.driver.as_ref().filter(|_| !spec.dry_run) else {
-            let why = if spec.dry_run { "a dry run" } else { "there is no driver" };
-            return format!("nothing is done: {why}");
-        };
-        if self.watched.get(name(service)).is_some_and(|watched| watched.calling) {
+    pub(super) async fn act(&mut self, turn: &Turn<'_>) -> String {
+        let Some(watched) = self.watched.get(name(turn.service)) else { return String::new() };
+        if watched.calling {
             return "the driver is at work".to_owned();
         }
-        if self.watched.get(name(service)).is_some_and(|watched| watched.is_ahead_of(service.revision)) {
+        if watched.is_ahead_of(turn.service.revision) {
             return "what was done last isn't taken in yet".to_owned();
         }
-        let now = telemetry::now();
-        if let Some(until) = scaling.backs_off_until().filter(|until| *until > now) {
-            return format!("the driver failed {} times in a row and is left alone until {until}", scaling.failures);
-        }
-        if let Some(note) = self.go_on(service, spec, driver, fence, &scaling, decision).await {
+        let scaling = turn.service.scaling.clone().unwrap_or_default();
+        if let Some(removal) = &scaling.removal
+            && let Some(note) = self.settle_removal(turn, removal).await
+        {
             return note;
         }
+        let Some(driver) = turn.driver() else {
+            let why = if turn.spec.dry_run { "a dry run" } else { "there is no driver" };
+            return format!("nothing is done: {why}");
+        };
+        let now = telemetry::now();
+        if let Some(until) = scaling.backs_off_until(now).filter(|until| *until > now) {
+            return format!("the driver failed {} times in a row and is left alone until {until}", scaling.failures);
+        }
+        if let Some(note) = self.go_on(turn, driver, &scaling).await {
+            return note;
+        }
+        self.begin(turn, &scaling).await
+    }
+
+    /// Begins what was decided.
+    async fn begin(&mut self, turn: &Turn<'_>, scaling: &Scaling) -> String {
+        let decision = turn.decision;
         if decision.grow() > 0 {
-            self.grow(service, spec, fence, decision).await
-        } else if decision.shrink() > 0 && scaling.grants.is_empty() {
-            self.shrink(service, spec, fence, decision).await
-        } else if decision.shrink() > 0 {
-            "none is taken away while others start".to_owned()
-        } else {
-            String::new()
+            return self.grow(turn).await;
+        }
+        match (decision.shrink() > 0, scaling.grants.is_empty()) {
+            (true, true) => self.shrink(turn).await,
+            (false, true) => self.replace(turn).await.unwrap_or_default(),
+            (true, false) => "none is taken away while others start".to_owned(),
+            (false, false) => String::new(),
         }
     }
 
     /// Goes on with what is under way; none where nothing of it keeps anything else from being begun.
-    async fn go_on(
-        &mut self,
-        service: &ServiceView,
-        spec: &ScalingSpec,
-        driver: &DriverSpec,
-        fence: Fence,
-        scaling: &Scaling,
-        decision: &Decision,
-    ) -> Option<String> {
-        let (now, arrivals) = (telemetry::now(), arrivals(service));
+    async fn go_on(&mut self, turn: &Turn<'_>, driver: &DriverSpec, scaling: &Scaling) -> Option<String> {
+        let (service, fence, now) = (turn.service, turn.fence, telemetry::now());
+        let arrivals = arrivals(service);
         for grant in &scaling.grants {
-            let Some(Arrivals { came, missing }) = arrivals.get(grant.token.as_str()) else { continue };
-            let (token, count) = (&grant.token, grant.count);
+            let Some(arrived) = arrivals.get(grant.token.as_str()) else { continue };
+            let (token, count) = (grant.token.clone(), grant.count);
             match grant.stage {
+                // Whoever wrote it, and whatever was in force then.
+                Stage::Asked if turn.decision.sizes.there() > turn.spec.max && arrived.unseen > 0 => {
+                    self.note(service, fence, Act::Reach { token, stage: Stage::Undone }).await;
+                    return Some("more were asked for than there may be: that is undone".to_owned());
+                }
                 // Also what an earlier leader asked for and never heard of.
-                Stage::Asked => return Some(self.call(service, spec, fence, token, Task::Add { count }).await),
-                Stage::Started | Stage::Undone if *missing == 0 => {
-                    self.note(service, fence, Act::Settle { token: token.clone() }).await;
-                    self.note(service, fence, Act::Succeed).await;
+                Stage::Asked => return Some(self.call(turn, &token, Task::Add { count }).await),
+                Stage::Started | Stage::Undone if arrived.unseen == 0 => {
+                    self.note(service, fence, Act::Settle { token }).await;
+                    self.succeed(service, fence).await;
                 }
                 Stage::Undone => {
-                    let came: Vec<String> = came.iter().map(|id| (*id).to_owned()).collect();
-                    let task = Task::Undo { count: *missing, keep: instances(service, &came) };
-                    return Some(self.call(service, spec, fence, token, task).await);
+                    let serving: Vec<String> = serving(service).map(str::to_owned).collect();
+                    let task = Task::Undo { count: arrived.unseen, keep: instances(service, &serving) };
+                    return Some(self.call(turn, &token, task).await);
                 }
-                Stage::Started if now.since(grant.at) >= driver.ready_within => {
-                    let why = format!("{missing} of {count} instances weren't ready in time");
-                    self.fail(service, fence, token, &why).await;
-                    return Some(why);
+                Stage::Started if apart(now, grant.at) >= driver.ready_within => {
+                    return Some(self.come_late(turn, &token, arrived.missing, count).await);
                 }
                 Stage::Started => {}
             }
         }
         match &scaling.removal {
-            Some(removal) => Some(self.go_on_removing(service, spec, fence, removal, decision).await),
+            Some(removal) => Some(self.go_on_removing(turn, removal).await),
             None => None,
         }
     }
 
-    async fn go_on_removing(
-        &mut self,
-        service: &ServiceView,
-        spec: &ScalingSpec,
-        fence: Fence,
-        removal: &Removal,
-        decision: &Decision,
-    ) -> String {
-        if removal.given {
-            let wish = Task::Remove { instances: instances(service, &removal.ids) };
-            return self.call(service, spec, fence, &removal.token, wish).await;
+    /// Not all of a grant came in time.
+    async fn come_late(&self, turn: &Turn<'_>, token: &str, missing: u32, count: u32) -> String {
+        if missing > 0 {
+            let why = format!("{missing} of {count} instances weren't ready in time");
+            self.fail(turn.service, turn.fence, token, &why).await;
+            return why;
         }
-        if decision.grow() > 0 {
-            self.drain(service, fence, &removal.ids, false).await;
-            self.note(service, fence, Act::Removed { token: removal.token.clone() }).await;
-            return "what was to go serves again".to_owned();
-        }
-        let drains =
-            |id: &String| service.pools.stable.iter().any(|endpoint| *endpoint.id == **id && !endpoint.draining);
-        if removal.ids.iter().any(drains) {
-            self.drain(service, fence, &removal.ids, true).await;
-            return "instances drain".to_owned();
-        }
-        let left = self.watched.get(name(service)).is_some_and(|w| w.fleet.left(&removal.ids, service.revision));
-        if !left && telemetry::now().since(removal.at) < DRAIN {
-            return "instances that go still have requests".to_owned();
-        }
-        let given = Removal { given: true, ..removal.clone() };
-        match self.note(service, fence, Act::Remove(given)).await {
-            Some(_) => {
-                let wish = Task::Remove { instances: instances(service, &removal.ids) };
-                self.call(service, spec, fence, &removal.token, wish).await
-            }
-            None => OVERTAKEN.to_owned(),
-        }
+        let act = Act::Reach { token: token.to_owned(), stage: Stage::Undone };
+        self.note(turn.service, turn.fence, act).await;
+        "endpoints that were down came back: what else was started is undone".to_owned()
     }
 
-    async fn grow(&mut self, service: &ServiceView, spec: &ScalingSpec, fence: Fence, decision: &Decision) -> String {
+    async fn grow(&mut self, turn: &Turn<'_>) -> String {
+        let (service, decision) = (turn.service, turn.decision);
         // Once more at the door: whatever was decided, no more than that are asked for.
-        let count = decision.grow().min(spec.max.saturating_sub(decision.sizes.total()));
+        let count = decision.grow().min(turn.spec.max.saturating_sub(decision.sizes.there()));
         if count == 0 {
             return String::new();
         }
         // What is still to come of a grant and more than that are one grant: see `Act::Grant`.
-        let going = service.scaling.as_ref().and_then(|scaling| scaling.grants.first()).cloned();
+        let arrivals = arrivals(service);
+        let is_open = |grant: &&Grant| arrivals.get(&*grant.token).is_some_and(|arrived| arrived.unseen > 0);
+        let going = service.scaling.iter().flat_map(|scaling| &scaling.grants).find(is_open).cloned();
+        let ids = |which: &dyn Fn(bool) -> bool| {
+            let endpoints = service.pools.stable.iter().filter(|endpoint| which(endpoint.is_ready()));
+            endpoints.map(|endpoint| endpoint.id.to_string()).collect()
+        };
         let fresh = || Grant {
             token: fresh_token(),
             count: 0,
             at: telemetry::now(),
             stage: Stage::Asked,
-            before: service.pools.stable.iter().map(|endpoint| endpoint.id.to_string()).collect(),
+            before: ids(&|_| true),
+            down: ids(&|is_ready| !is_ready),
         };
         let going = going.unwrap_or_else(fresh);
         let count = going.count.saturating_add(count);
         let grant = Grant { count, at: telemetry::now(), stage: Stage::Asked, ..going };
         let token = grant.token.clone();
-        let noted = self.note(service, fence, Act::Grant(grant)).await;
+        let noted = self.note(service, turn.fence, Act::Grant(grant)).await;
         if noted.is_none_or(|scaling| scaling.grant(&token).is_none_or(|grant| grant.count != count)) {
             return OVERTAKEN.to_owned();
         }
-        self.tell(service, decision, "autoscale.grow");
-        self.call(service, spec, fence, &token, Task::Add { count }).await
-    }
-
-    async fn shrink(&mut self, service: &ServiceView, spec: &ScalingSpec, fence: Fence, decision: &Decision) -> String {
-        let count = decision.shrink().min(decision.sizes.ready.saturating_sub(spec.min));
-        let ids = victims(self.candidates(service), count);
-        if ids.is_empty() {
-            return "none can be taken away".to_owned();
-        }
-        let (token, at) = (fresh_token(), telemetry::now());
-        let removal = Removal { token: token.clone(), ids: ids.clone(), at, given: false };
-        let noted = self.note(service, fence, Act::Remove(removal)).await;
-        if noted.is_none_or(|scaling| scaling.removal.is_none_or(|going| going.token != token)) {
-            return OVERTAKEN.to_owned();
-        }
-        self.tell(service, decision, "autoscale.shrink");
-        self.drain(service, fence, &ids, true).await;
-        "instances drain".to_owned()
-    }
-
-    /// The instances that may go. Those of the control stay: the canary is compared with them.
-    fn candidates(&self, service: &ServiceView) -> Vec<Candidate> {
-        let since = |id: &str| self.watched.get(name(service))?.ready_since.get(id).copied();
-        let ready = service.pools.stable.iter().filter(|endpoint| endpoint.is_ready() && !endpoint.control);
-        let candidate = |endpoint: &crate::live::EndpointView| Candidate {
-            id: endpoint.id.to_string(),
-            zone: endpoint.member.zone.clone(),
-            since: since(&endpoint.id).unwrap_or_default(),
-            is_seed: service.spec.seeds.stable.contains(&endpoint.address),
-        };
-        ready.map(candidate).collect()
-    }
-
-    /// Has endpoints drain, or serve again.
-    async fn drain(&self, service: &ServiceView, fence: Fence, ids: &[String], draining: bool) {
-        for endpoint in service.pools.stable.iter().filter(|endpoint| ids.iter().any(|id| **id == *endpoint.id)) {
-            // Who was overtaken meanwhile touches no endpoint.
-            if self.note(service, fence, Act::Hold).await.is_none() {
-                return;
-            }
-            let (id, spec) = (endpoint.id.to_string(), MemberSpec::clone(&endpoint.member));
-            self.apply(service, Change::SetDraining { arm: Arm::Stable, id, spec, draining }).await;
-        }
+        self.tell(turn, "autoscale.grow");
+        self.call(turn, &token, Task::Add { count }).await
     }
 
     /// Has the driver do something, and comes back to it at a later look.
-    async fn call(
-        &mut self,
-        service: &ServiceView,
-        spec: &ScalingSpec,
-        fence: Fence,
-        token: &str,
-        task: Task,
-    ) -> String {
+    pub(super) async fn call(&mut self, turn: &Turn<'_>, token: &str, task: Task) -> String {
+        let Turn { service, spec, fence, .. } = *turn;
         // Whoever finds its fence in the store led a moment ago; what it asks for then carries its fence.
         if self.note(service, fence, Act::Hold).await.is_none() {
             return OVERTAKEN.to_owned();
@@ -275,7 +205,7 @@ impl Autoscaler {
             watched.calling = false;
         }
         let snapshot = self.live.snapshot();
-        let (Some(service), Some(fence)) = (snapshot.service(&called.service), self.fence) else { return };
+        let (Some(service), Some(fence)) = (snapshot.service(&called.service), self.lease.fence()) else { return };
         let token = called.wish.token;
         if let Err(error) = &called.outcome {
             let why = error.to_string();
@@ -289,12 +219,13 @@ impl Autoscaler {
             Task::Add { .. } => drop(self.note(service, fence, Act::Reach { token, stage: Stage::Started }).await),
             // That a driver undoes what it did is no sign that it works.
             Task::Undo { .. } => drop(self.note(service, fence, Act::Settle { token }).await),
-            Task::Remove { instances } => {
-                for driver::Instance { id, .. } in instances {
-                    self.apply(service, Change::RemoveMember { arm: Arm::Stable, id }).await;
+            Task::Remove { .. } => {
+                let stage = Leaving::Stopped;
+                let noted = self.note(service, fence, Act::Leave { token: token.clone(), stage }).await;
+                let stopped = noted.and_then(|scaling| scaling.removal).filter(|removal| removal.token == token);
+                if let Some(removal) = stopped {
+                    self.strike_out(service, fence, &removal).await;
                 }
-                self.note(service, fence, Act::Removed { token }).await;
-                self.note(service, fence, Act::Succeed).await;
             }
         }
     }
@@ -306,15 +237,35 @@ impl Autoscaler {
     }
 
     async fn fail_again(&self, service: &ServiceView, fence: Fence, why: &str) {
-        let noted = self.note(service, fence, Act::Fail { at: telemetry::now() }).await;
-        let failures = noted.map_or(0, |scaling| scaling.failures);
+        let at = telemetry::now();
+        let Some(noted) = self.note(service, fence, Act::Fail { at }).await else { return };
+        let failures = noted.failures;
         tracing::error!(service = name(service), why, failures, "Scaling failed");
         self.audit(service, "autoscale.fail", String::new(), failures.to_string(), why.to_owned());
+        // One that fails for ever is told less and less often.
+        if failures.is_power_of_two() {
+            let retry_at = noted.backs_off_until(at).unwrap_or(at);
+            self.alert(service, at, ScalingNews::Fails { why: why.to_owned(), failures, retry_at });
+        }
     }
 
-    fn tell(&self, service: &ServiceView, decision: &Decision, what: &str) {
+    /// The driver did as asked.
+    pub(super) async fn succeed(&self, service: &ServiceView, fence: Fence) {
+        let failed = service.scaling.as_ref().map_or(0, |scaling| scaling.failures);
+        if self.note(service, fence, Act::Succeed).await.is_some() && failed > 0 {
+            self.alert(service, telemetry::now(), ScalingNews::Works { failures: failed });
+        }
+    }
+
+    fn alert(&self, service: &ServiceView, at: Timestamp, news: ScalingNews) {
+        let (service, proxy) = (name(service).to_owned(), self.proxy_name.clone());
+        self.mailer.send(Alert::Scaling(ScalingAlert { service, proxy, at, news }));
+    }
+
+    pub(super) fn tell(&self, turn: &Turn<'_>, what: &str) {
+        let Turn { service, decision, .. } = *turn;
         let (from, to, why) = (decision.sizes.total(), decision.size, decision.why());
-        tracing::info!(service = name(service), from, to, why, "Scaling");
+        tracing::info!(service = name(service), what, from, to, why, "Scaling");
         self.audit(service, what, from.to_string(), to.to_string(), why);
     }
 
@@ -332,13 +283,13 @@ impl Autoscaler {
     }
 
     /// Notes an act under this leader's fence. None where another one leads by now, or nobody knows.
-    async fn note(&self, service: &ServiceView, fence: Fence, act: Act) -> Option<Scaling> {
+    pub(super) async fn note(&self, service: &ServiceView, fence: Fence, act: Act) -> Option<Scaling> {
         let change = Change::Scaling(ScalingChange::Lead { fence, act });
         let scaling = self.apply(service, change).await?;
         (scaling.fence <= fence).then_some(scaling)
     }
 
-    async fn apply(&self, service: &ServiceView, change: Change) -> Option<Scaling> {
+    pub(super) async fn apply(&self, service: &ServiceView, change: Change) -> Option<Scaling> {
         let stored = self.store.apply(name(service), &change, None).await;
         let stored = stored.map_err(|error| {
             tracing::warn!(service = name(service), %error, "What scaling does couldn't be noted, and isn't done");
@@ -351,9 +302,10 @@ impl Autoscaler {
     }
 }
 
-const OVERTAKEN: &str = "another proxy leads by now, or the store doesn't answer: nothing is done";
+pub(super) const OVERTAKEN: &str = "another proxy leads by now, or the store doesn't answer: nothing is done";
 
-fn instances(service: &ServiceView, ids: &[String]) -> Vec<driver::Instance> {
+/// The instances of these ids, for the driver.
+pub(super) fn instances(service: &ServiceView, ids: &[String]) -> Vec<driver::Instance> {
     let known = |id: &String| service.pools.stable.iter().find(|endpoint| *endpoint.id == **id);
     let instance = |id: &String| driver::Instance {
         id: id.clone(),
@@ -363,6 +315,12 @@ fn instances(service: &ServiceView, ids: &[String]) -> Vec<driver::Instance> {
     ids.iter().map(instance).collect()
 }
 
-fn fresh_token() -> String {
+/// A name for a wish that nobody used before.
+pub(super) fn fresh_token() -> String {
     format!("{:016x}", rand::random::<u64>())
+}
+
+/// How far two moments are apart, whichever is the later one: what lies far ahead was noted by a clock that was wrong.
+pub(super) fn apart(one: Timestamp, other: Timestamp) -> Duration {
+    one.since(other).max(other.since(one))
 }

@@ -35,6 +35,7 @@ pub fn decide(spec: &ScalingSpec, ledger: &Ledger, memory: &mut Memory, seen: &S
     // What holds a pool that is above `max` already asks for none; whatever grows ends here.
     if draft.size > total {
         draft.cap(Limit::Max, spec.max.max(total));
+        draft.leave_room(spec, seen);
     }
     Decision { at: seen.now, sizes: seen.sizes, size: draft.size, wanted, voices, cuts: draft.cuts }
 }
@@ -121,9 +122,21 @@ impl Draft {
                 }
                 Bar::Rollout if spec.in_rollout == InRollout::Grow => self.keep(Limit::Rollout, self.total),
                 Bar::Rollout if !person => self.cut(Limit::Rollout, self.total, ""),
-                Bar::Paused(_) | Bar::Freeze(_) | Bar::Rollout => {}
+                Bar::Unheard if !person => {
+                    let why = "a proxy isn't heard, so none is taken away";
+                    self.cut(Limit::Missing, self.size.max(self.total), why);
+                }
+                Bar::Paused(_) | Bar::Freeze(_) | Bar::Rollout | Bar::Unheard => {}
             }
         }
+    }
+
+    /// What is in the pool and not ready may run all the same, and come back.
+    fn leave_room(&mut self, spec: &ScalingSpec, seen: &Seen<'_>) {
+        let down = seen.sizes.down;
+        let most = spec.max.saturating_sub(down).max(self.total);
+        let why = format!("{down} in the pool aren't ready, and count towards the most there may be");
+        self.cut(Limit::Down, self.size.min(most), why);
     }
 
     fn stride(&mut self, spec: &ScalingSpec) {

@@ -33,6 +33,12 @@ impl Decision {
         self.sizes.total().saturating_sub(self.size)
     }
 
+    /// How many more there would be if those that are down didn't count; zero if none.
+    pub fn held_up_by_down(&self) -> u32 {
+        let cuts = self.cuts.iter().filter(|cut| cut.limit == Limit::Down);
+        cuts.fold(0, |sum, cut| sum.saturating_add(cut.from.saturating_sub(cut.to)))
+    }
+
     /// In one sentence.
     pub fn why(&self) -> String {
         let voices: Vec<String> = self.voices.iter().map(Voice::told).collect();
@@ -146,11 +152,13 @@ pub enum Limit {
     MaxShrink,
     /// The most started in an hour.
     Budget,
+    /// What is in the pool and not ready.
+    Down,
 }
 
 impl Limit {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Missing,
         Self::GrowAfter,
         Self::ShrinkAfter,
@@ -164,6 +172,7 @@ impl Limit {
         Self::MaxGrow,
         Self::MaxShrink,
         Self::Budget,
+        Self::Down,
     ];
 
     /// Its name in the API and in labels.
@@ -182,6 +191,7 @@ impl Limit {
             Self::MaxGrow => "max_grow",
             Self::MaxShrink => "max_shrink",
             Self::Budget => "budget",
+            Self::Down => "down",
         }
     }
 
@@ -200,6 +210,7 @@ impl Limit {
             Self::MaxGrow => "no more in one step",
             Self::MaxShrink => "no more taken away in one step",
             Self::Budget => "enough were started in the last hour",
+            Self::Down => "what isn't ready counts towards the most there may be",
         }
     }
 }

@@ -4,6 +4,7 @@
 //! lately, and says the size with its whole explanation: what each rule wanted, and which limit cut it to what. It
 //! never chooses more than [`ScalingSpec::max`], whatever it is told.
 
+mod check;
 mod decide;
 mod decision;
 mod ledger;
@@ -17,13 +18,15 @@ mod trend;
 mod victims;
 mod voice;
 
+pub use check::ScalingError;
 pub use decide::decide;
 pub use decision::{Cut, Decision, Limit, Opinion, Voice};
 pub use ledger::{Ledger, Start};
 pub use memory::Memory;
-pub use record::{Act, Grant, Order, Removal, Scaling, ScalingChange, Stage};
+pub use record::{Act, Grant, Leaving, Order, Removal, Scaling, ScalingChange, Stage};
 pub use spec::{
-    DriverSpec, InRollout, Measure, Metric, Pace, RuleSpec, ScalingSpec, Schedule, Stride, Threshold, Want,
+    DriverSpec, InRollout, MOST_INSTANCES, Measure, Metric, Pace, RuleSpec, ScalingSpec, Schedule, Stride, Threshold,
+    Want,
 };
 pub use victims::{Candidate, victims};
 
@@ -38,12 +41,21 @@ pub struct Sizes {
     pub warming: u32,
     /// Asked for and not ready yet.
     pub pending: u32,
+    /// In the pool and not ready, beside those that are pending. They may run, so they count towards the most there may
+    /// be, and towards nothing else.
+    #[serde(default)]
+    pub down: u32,
 }
 
 impl Sizes {
     /// All that count as the pool's size.
     pub const fn total(self) -> u32 {
         self.ready.saturating_add(self.pending)
+    }
+
+    /// All that may run.
+    pub const fn there(self) -> u32 {
+        self.total().saturating_add(self.down)
     }
 
     /// Whether what was asked for lately can't be seen in what is measured yet.
@@ -63,6 +75,8 @@ pub enum Bar {
     Freeze(Timestamp),
     /// A person paused it, until then.
     Paused(Timestamp),
+    /// A proxy isn't heard, or not yet: what is measured may be less than there is.
+    Unheard,
 }
 
 /// What a decision is made on.

@@ -54,8 +54,11 @@ pub struct Grant {
     pub at: Timestamp,
     /// How far it is.
     pub stage: Stage,
-    /// The endpoints that were there before.
+    /// The endpoints that were in the pool before.
     pub before: Vec<String>,
+    /// Those of them that weren't ready: one that is ready now was brought back by the driver, or came back by itself.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub down: Vec<String>,
 }
 
 /// How far a grant is.
@@ -80,9 +83,24 @@ pub struct Removal {
     pub ids: Vec<String>,
     /// Since when they drain.
     pub at: Timestamp,
-    /// Whether they were given to the driver: from then on there is no way back.
+    /// How far it is.
     #[serde(default)]
-    pub given: bool,
+    pub stage: Leaving,
+}
+
+/// How far a removal is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Leaving {
+    /// They drain. The driver hasn't heard of it.
+    #[default]
+    Draining,
+    /// They are to serve again: it is over once they do.
+    Returning,
+    /// They were given to the driver, which may have begun to stop them.
+    Given,
+    /// The driver says that they are stopped: it is over once they are out of the pool.
+    Stopped,
 }
 
 /// What a person ordered.
@@ -118,7 +136,7 @@ pub enum ScalingChange {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Act {
     /// Asks for instances, or for more by the same grant: while some haven't come, those that come can't be told apart
-    /// by grant, so there is one at a time.
+    /// by grant, so there is one at a time. Whoever asks by another one hasn't seen the first, and gets nothing.
     Grant(Grant),
     /// Notes how far a grant is.
     Reach {
@@ -132,8 +150,15 @@ pub enum Act {
         /// Its token.
         token: String,
     },
-    /// Takes instances away, or gives those that drain to the driver.
+    /// Takes instances away.
     Remove(Removal),
+    /// Notes how far a removal is.
+    Leave {
+        /// Its token.
+        token: String,
+        /// How far.
+        stage: Leaving,
+    },
     /// A removal is over.
     Removed {
         /// Its token.
@@ -161,17 +186,19 @@ impl Scaling {
         self.order.as_ref().filter(|order| order.until > now)
     }
 
-    /// Until when the driver is left alone after its failures.
-    pub fn backs_off_until(&self) -> Option<Timestamp> {
+    /// Until when the driver is left alone after its failures. One that is to come was noted by a clock that was wrong.
+    pub fn backs_off_until(&self, now: Timestamp) -> Option<Timestamp> {
         let doublings = self.failures.checked_sub(1)?.min(16);
-        Some(self.failed? + (FIRST_BACKOFF * (1 << doublings)).min(LONGEST_BACKOFF))
+        let failed = self.failed.filter(|failed| failed.since(now) <= LONGEST_BACKOFF)?;
+        Some(failed + (FIRST_BACKOFF * (1 << doublings)).min(LONGEST_BACKOFF))
     }
 
     fn act(&mut self, act: &Act) {
         match act {
             Act::Grant(grant) => {
                 let known = self.grant(&grant.token).map_or(0, |known| known.count);
-                if grant.count > known {
+                let others = self.grants.iter().any(|known| known.token != grant.token);
+                if grant.count > known && !others {
                     self.ledger.note_grow(grant.at, grant.count - known);
                     self.grants.retain(|known| known.token != grant.token);
                     self.grants.push(grant.clone());
@@ -184,9 +211,14 @@ impl Scaling {
             }
             Act::Settle { token } => self.grants.retain(|grant| grant.token != *token),
             Act::Remove(removal) => {
-                if self.removal.as_ref().is_none_or(|going| going.token == removal.token) {
+                if self.removal.is_none() {
                     self.removal = Some(removal.clone());
                     self.ledger.note_shrink(removal.at);
+                }
+            }
+            Act::Leave { token, stage } => {
+                if let Some(removal) = self.removal.as_mut().filter(|removal| removal.token == *token) {
+                    removal.stage = *stage;
                 }
             }
             Act::Removed { token } => self.removal = self.removal.take().filter(|removal| removal.token != *token),
@@ -224,7 +256,7 @@ mod tests {
     const NOW: Timestamp = Timestamp::from_millis(1_000_000);
 
     fn grant(token: &str) -> Grant {
-        Grant { token: token.into(), count: 2, at: NOW, stage: Stage::Asked, before: vec![] }
+        Grant { token: token.into(), count: 2, at: NOW, stage: Stage::Asked, before: vec![], down: vec![] }
     }
 
     fn lead(fence: u64, act: Act) -> Change {
@@ -257,10 +289,27 @@ mod tests {
     }
 
     #[test]
+    fn instances_are_asked_for_by_one_grant_at_a_time() {
+        let state = ServiceState::default().apply(&lead(5, Act::Grant(grant("a"))));
+        assert_eq!(state.apply(&lead(6, Act::Grant(grant("b")))).scaling.map(|scaling| scaling.grants), {
+            state.scaling.clone().map(|scaling| scaling.grants)
+        });
+        let over = state.apply(&lead(5, Act::Settle { token: "a".into() })).apply(&lead(6, Act::Grant(grant("b"))));
+        assert_eq!(scaling(&over).grants, [grant("b")]);
+    }
+
+    #[test]
     fn one_removal_is_under_way_at_a_time() {
-        let removal = |token: &str| Removal { token: token.into(), ids: vec!["x".into()], at: NOW, given: false };
+        let removal =
+            |token: &str| Removal { token: token.into(), ids: vec!["x".into()], at: NOW, stage: Leaving::Draining };
         let state = ServiceState::default().apply(&lead(5, Act::Remove(removal("a"))));
         assert_eq!(state.apply(&lead(5, Act::Remove(removal("b")))), state);
+        let leave = |token: &str| Act::Leave { token: token.into(), stage: Leaving::Given };
+        assert_eq!(state.apply(&lead(5, leave("b"))), state);
+        assert_eq!(
+            scaling(&state.apply(&lead(5, leave("a")))).removal.map(|removal| removal.stage),
+            Some(Leaving::Given)
+        );
         let over = state.apply(&lead(5, Act::Removed { token: "a".into() }));
         assert_eq!(scaling(&over).removal, None);
     }
@@ -271,10 +320,11 @@ mod tests {
         let mut waits = Vec::new();
         for _ in 0..9 {
             state = state.apply(&lead(5, Act::Fail { at: NOW }));
-            waits.push(scaling(&state).backs_off_until().expect("it failed").since(NOW).as_secs());
+            waits.push(scaling(&state).backs_off_until(NOW).expect("it failed").since(NOW).as_secs());
         }
         assert_eq!(waits, [10, 20, 40, 80, 160, 320, 600, 600, 600]);
-        assert_eq!(scaling(&state.apply(&lead(5, Act::Succeed))).backs_off_until(), None);
+        assert_eq!(scaling(&state).backs_off_until(NOW - Duration::from_secs(601)), None, "nobody failed to-morrow");
+        assert_eq!(scaling(&state.apply(&lead(5, Act::Succeed))).backs_off_until(NOW), None);
     }
 
     #[test]

@@ -6,6 +6,9 @@ use std::time::Duration;
 use super::super::rollout::freeze::Freeze;
 use super::super::time::Timestamp;
 
+/// A pool of more instances is a slip of the keyboard.
+pub const MOST_INSTANCES: u32 = 10_000;
+
 /// How the size of a service's stable pool follows its load.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ScalingSpec {

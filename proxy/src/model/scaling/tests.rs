@@ -62,7 +62,7 @@ fn limits(decision: &Decision) -> Vec<Limit> {
 fn a_target_is_followed_in_proportion_and_pending_ones_count() {
     let spec = spec(vec![target(Metric::Requests, 80.0)]);
     assert_eq!(decided(&spec, ready(4), &[Some(160.0)]).size, 8);
-    assert_eq!(decided(&spec, Sizes { ready: 4, warming: 0, pending: 4 }, &[Some(160.0)]).size, 8);
+    assert_eq!(decided(&spec, Sizes { ready: 4, warming: 0, pending: 4, down: 0 }, &[Some(160.0)]).size, 8);
     assert_eq!(decided(&spec, ready(8), &[Some(20.0)]).size, 2);
     assert_eq!(decided(&spec, ready(8), &[Some(83.0)]).size, 8, "within the deadband");
     assert_eq!(decided(&spec, ready(8), &[Some(85.0)]).size, 9);
@@ -88,7 +88,7 @@ fn the_largest_wish_counts_and_each_says_what_it_wants() {
 fn what_saturates_asks_for_no_more_than_double_and_waits_for_those_that_warm_up() {
     let spec = spec(vec![target(Metric::InFlight, 10.0)]);
     assert_eq!(decided(&spec, ready(4), &[Some(4_000.0)]).size, 8);
-    assert_eq!(decided(&spec, Sizes { ready: 8, warming: 4, pending: 0 }, &[Some(4_000.0)]).size, 8);
+    assert_eq!(decided(&spec, Sizes { ready: 8, warming: 4, pending: 0, down: 0 }, &[Some(4_000.0)]).size, 8);
 }
 
 #[test]
@@ -116,7 +116,7 @@ fn a_missing_value_takes_none_away_and_adds_none() {
 fn a_threshold_steps_once_and_waits_to_see_the_help() {
     let spec = spec(vec![step(0.25, Some(0.1)), target(Metric::Requests, 80.0)]);
     assert_eq!(decided(&spec, ready(8), &[Some(0.3), Some(80.0)]).size, 10);
-    let warming = Sizes { ready: 10, warming: 2, pending: 0 };
+    let warming = Sizes { ready: 10, warming: 2, pending: 0, down: 0 };
     assert_eq!(decided(&spec, warming, &[Some(0.3), Some(60.0)]).size, 10);
     assert_eq!(decided(&spec, ready(10), &[Some(0.2), Some(40.0)]).size, 10, "between the two it stays");
     assert_eq!(decided(&spec, ready(10), &[Some(0.05), Some(40.0)]).size, 5, "below it leaves it to others");
@@ -222,6 +222,23 @@ fn the_budget_of_an_hour_is_spent_once() {
 }
 
 #[test]
+fn what_is_down_leaves_no_room_for_others() {
+    let spec = spec(vec![target(Metric::Requests, 80.0)]);
+    let at = |down| decided(&spec, Sizes { down, ..ready(10) }, &[Some(160.0)]);
+    assert_eq!((at(0).size, at(4).size, at(10).size, at(99).size), (20, 16, 10, 10));
+    assert_eq!((limits(&at(4)), at(4).held_up_by_down(), at(0).held_up_by_down()), (vec![Limit::Down], 4, 0));
+}
+
+#[test]
+fn while_a_proxy_is_not_heard_a_pool_grows_and_does_not_shrink() {
+    let spec = spec(vec![target(Metric::Requests, 80.0)]);
+    let at = |value| {
+        decide(&spec, &Ledger::default(), &mut Memory::default(), &seen(ready(8), &[Some(value)], &[Bar::Unheard])).size
+    };
+    assert_eq!((at(24.0), at(160.0)), (8, 16));
+}
+
+#[test]
 fn a_schedule_moves_the_bounds_within_the_usual_most() {
     let window = |text: &str| text.parse().expect(text);
     let mut spec = spec(vec![target(Metric::Requests, 80.0)]);
@@ -294,7 +311,7 @@ fn live_through(seed: u64) {
         let before = sizes.total();
         let decision = decide(&spec, &ledger, &mut memory, &seen);
         assert!(decision.size <= spec.max.max(before), "seed {seed}: {decision:?}");
-        assert!(decision.grow() == 0 || decision.size <= spec.max, "seed {seed}: {decision:?}");
+        assert!(decision.grow() == 0 || decision.size + sizes.down <= spec.max, "seed {seed}: {decision:?}");
         let all_missing = values.iter().all(|value| value.is_none_or(|value| !value.is_finite() || value < 0.0));
         if all_missing && set.is_none() && (spec.min..=spec.max).contains(&before) {
             assert_eq!(decision.size, before, "seed {seed}: {decision:?}");
@@ -321,6 +338,7 @@ fn live_through(seed: u64) {
         }
         sizes.ready -= u32::from(sizes.ready > 0 && rng.random_bool(0.02));
         sizes.warming = rng.random_range(0..=sizes.ready);
+        sizes.down = if rng.random_bool(0.2) { rng.random_range(0..5) } else { 0 };
     }
 }
 

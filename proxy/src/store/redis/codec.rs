@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use super::keys::ServiceKeys;
 use crate::model::member::{Member, MemberError, MemberSpec};
 use crate::model::rollout::Rollout;
+use crate::model::scaling::Scaling;
 use crate::model::split::{Arm, Episode, PerArm};
 use crate::model::state::ServiceState;
 use crate::store::Poison;
@@ -123,7 +124,7 @@ impl Decoded {
         let rollout = text(ROLLOUT).map(|text| read_rollout(text).ok_or(BAD_ROLLOUT));
         (self.state.rollout, self.sound.rollout) = self.judge(key, ROLLOUT, rollout, last_good.rollout.clone());
 
-        let scaling = text(SCALING).map(|text| serde_json::from_str(text).map_err(|_| BAD_SCALING));
+        let scaling = text(SCALING).map(|text| read_scaling(text).ok_or(BAD_SCALING));
         (self.state.scaling, self.sound.scaling) = self.judge(key, SCALING, scaling, last_good.scaling.clone());
     }
 
@@ -188,6 +189,11 @@ fn read_episode(id: Option<&str>, salt: Option<&str>) -> Option<Episode> {
 fn read_rollout(text: &str) -> Option<Rollout> {
     let rollout: Rollout = serde_json::from_str(text).ok()?;
     rollout.check().is_ok().then_some(rollout)
+}
+
+fn read_scaling(text: &str) -> Option<Scaling> {
+    let scaling: Scaling = serde_json::from_str(text).ok()?;
+    scaling.check().is_ok().then_some(scaling)
 }
 
 /// A member of a pool.

@@ -54,6 +54,8 @@ pub(crate) struct Faults {
     pub(crate) slow: f64,
     /// A write is refused at once: for want of memory, disk or replicas.
     pub(crate) refused_write: f64,
+    /// A change doesn't arrive.
+    pub(crate) lost_write: f64,
 }
 
 /// What wrote.
@@ -274,10 +276,10 @@ impl Simulated {
         if lost { Err(Down("the answer was lost".to_owned())) } else { Ok(()) }
     }
 
-    fn refuses_a_write(&self) -> bool {
+    /// Draws only where there is such a fault at all, so that what other seeds mean stays.
+    fn strikes(&self, fault: impl Fn(&Faults) -> f64) -> bool {
         let mut inner = self.server.inner();
-        let likely = inner.faults.refused_write;
-        // Without that fault no draw is spent on it.
+        let likely = fault(&inner.faults);
         likely > 0.0 && inner.draws.random_bool(likely)
     }
 
@@ -309,6 +311,10 @@ impl Remote for Simulated {
 
     async fn change(&self, wish: &Wish<'_>) -> Result<ServiceState, StoreError> {
         let since = Instant::now();
+        if self.strikes(|faults| faults.lost_write) {
+            self.travel(since).await?;
+            return Err(Down("the change was lost".to_owned()).into());
+        }
         loop {
             self.travel(since).await?;
             let version = self.server.inner().version;
@@ -321,7 +327,7 @@ impl Remote for Simulated {
                     return settled;
                 }
             };
-            if self.refuses_a_write() {
+            if self.strikes(|faults| faults.refused_write) {
                 return Err(StoreError::Unavailable("out of memory".to_owned()));
             }
             // Others may write in between: then the transaction doesn't go through.

@@ -157,6 +157,22 @@ fn a_silence_is_told_with_who_is_silent_and_its_end_answers_it() {
 }
 
 #[test]
+fn a_driver_that_fails_is_told_with_what_went_wrong_and_when_it_is_asked_again() {
+    let told = |news| Alert::Scaling(ScalingAlert { service: "shop".into(), proxy: "edge-1".into(), news, at: at(0) });
+    let fails =
+        told(ScalingNews::Fails { why: "no quota\nBcc: all@example".into(), failures: 4, retry_at: at(80_000) });
+    let letter = fails.letter("edge-1", None);
+    assert_eq!(letter.subject, "[serin] shop: the driver of its instances fails");
+    let text = text::render(&letter);
+    for said in ["no quota Bcc", "Failures in a row", &at(80_000).to_string(), "serin autoscale pause shop", "edge-1"] {
+        assert!(text.contains(said), "the mail doesn't say {said}:\n{text}");
+    }
+    let works = told(ScalingNews::Works { failures: 4 });
+    assert!(text::render(&works.letter("edge-1", None)).contains("after 4 failures in a row"));
+    assert_ne!(mail(&works).id, mail(&fails).id);
+}
+
+#[test]
 fn a_broken_split_is_told_once_in_an_episode() {
     let broken = |proxy_millis| {
         Alert::Ratio(RatioAlert {

@@ -19,6 +19,15 @@ fn at(millis: u64) -> Timestamp {
     Timestamp::from_millis(T0 + millis)
 }
 
+impl Mailer {
+    /// A mailer whose alerts a test reads.
+    pub(in crate::control) fn read_by_a_test() -> (Self, mpsc::UnboundedReceiver<Alert>) {
+        let metrics = Metrics::register(&prometheus::Registry::new()).expect("a registry of its own");
+        let (inbox, alerts) = mpsc::unbounded_channel();
+        (Self { inbox: Some(inbox), holder: hold::hold().0, metrics }, alerts)
+    }
+}
+
 fn email() -> EmailSpec {
     EmailSpec {
         server: SmtpServer { host: "127.0.0.1".into(), port: 25, tls: SmtpTls::None },

@@ -49,8 +49,12 @@ impl Scaler for Own<'_> {
         let now = self.begin + Duration::from_secs(sight.now);
         let values: Vec<_> = self.spec.rules.iter().map(|rule| self.value(&rule.measure, sight)).collect();
         let ready = sight.size() - sight.pending;
-        let sizes =
-            Sizes { ready, warming: sight.younger_than(self.spec.pace.warm_up.as_secs()), pending: sight.pending };
+        let sizes = Sizes {
+            ready,
+            warming: sight.younger_than(self.spec.pace.warm_up.as_secs()),
+            pending: sight.pending,
+            ..Sizes::default()
+        };
         let mut bars = Vec::new();
         bars.extend(sight.rollout.then_some(Bar::Rollout));
         bars.extend(self.spec.frozen_until(now).map(Bar::Freeze));

@@ -189,3 +189,15 @@ fn a_change_writes_what_makes_no_sense_anew() {
     let writes = service_writes(&decoded.sound, &decoded.state);
     assert_eq!(writes, [Write::Set(WEIGHT.into(), "12.5".into())]);
 }
+
+#[test]
+fn a_scaling_that_nobody_can_have_asked_for_is_passed_over() {
+    let grant =
+        |count: u32| format!(r#"{{"grants":[{{"token":"t","count":{count},"at":0,"stage":"asked","before":[]}}]}}"#);
+    let (sound, huge) = (grant(5), grant(100_000));
+    let last_good = decode(&keys(), &service(&[(REVISION, "3"), (SCALING, &sound)]), None).state;
+    assert_eq!(last_good.scaling.as_ref().map(|scaling| scaling.grants[0].count), Some(5));
+    let decoded = decode(&keys(), &service(&[(REVISION, "4"), (SCALING, &huge)]), Some(&last_good));
+    assert_eq!((decoded.state.scaling, decoded.sound.scaling), (last_good.scaling, None));
+    assert_eq!(decoded.poisoned, [poison("serin:{test}:service:checkbox", SCALING, BAD_SCALING)]);
+}

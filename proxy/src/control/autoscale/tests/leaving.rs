@@ -1,0 +1,160 @@
+//! How instances go, and how they don't.
+
+use super::super::*;
+use super::world::{SERVICE, World, drive};
+use crate::live::Health;
+use crate::model::rollout::Fence;
+use crate::model::scaling::{Leaving, Order, Removal, ScalingChange};
+use crate::model::split::{Episode, EpisodeId, Salt};
+use crate::model::state::Change;
+use crate::model::weight::Weight;
+use crate::store::redis::simulated::Faults;
+use crate::telemetry::simulated::set_clock;
+
+/// A pool of four whose load is gone: three drain, and each has a request that doesn't end.
+async fn draining() -> World {
+    let mut world = World::new(1);
+    world.rate = 40;
+    world.pass(60, &[0]).await;
+    let view = world.proxies[0].live.snapshot().service(SERVICE).cloned().expect("the service");
+    view.pools.stable.iter().for_each(|endpoint| endpoint.live.begin(0));
+    world.rate = 0;
+    world.pass(120, &[0]).await;
+    assert_eq!(world.scaling().removal.expect("some go").stage, Leaving::Draining);
+    assert!(drain(&world) > 0);
+    world
+}
+
+/// How many drain.
+fn drain(world: &World) -> usize {
+    world.members().iter().filter(|(_, draining)| *draining).count()
+}
+
+/// What is with endpoints ends.
+fn end_requests(world: &World) {
+    let view = world.proxies[0].live.snapshot().service(SERVICE).cloned().expect("the service");
+    view.pools.stable.iter().for_each(|endpoint| endpoint.live.end(0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_drains_serves_again_while_a_canary_is_compared_or_a_person_pauses() {
+    let until = Timestamp::from_millis(super::world::DAWN) + Duration::from_secs(10_000);
+    let pause = Order { size: None, until, by: "ann".into(), reason: None };
+    let fresh = Episode { id: EpisodeId(1), salt: Salt(1) };
+    let weight = Weight::from_percent(10.0).expect("a weight");
+    for why in [Change::SetWeight { weight, fresh }, Change::Scaling(ScalingChange::Order(Some(pause)))] {
+        let mut world = draining().await;
+        world.change(why.clone()).await;
+        world.pass(30, &[0]).await;
+        assert_eq!((drain(&world), world.scaling().removal), (0, None), "{why:?}: {}", world.doing(0));
+        end_requests(&world);
+        world.pass(60, &[0]).await;
+        assert_eq!((world.driver.running().len(), world.members().len()), (4, 4), "{why:?}: {}", world.doing(0));
+    }
+    set_clock(None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_drains_serves_again_where_nothing_is_to_be_done_any_more() {
+    let mut world = draining().await;
+    world.configure(0, |scaling| scaling.dry_run = true);
+    world.pass(30, &[0]).await;
+    assert_eq!((drain(&world), world.scaling().removal), (0, None), "{}", world.doing(0));
+    set_clock(None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_write_that_is_lost_is_made_again() {
+    // given instances that drain, and each write is lost
+    let mut world = draining().await;
+    world.server.set_faults(Faults { lost_write: 1.0, ..Faults::default() });
+    // when the load is back
+    world.rate = 60;
+    world.pass(20, &[0]).await;
+    assert!(drain(&world) > 0);
+    // and half of them for another while
+    world.server.set_faults(Faults { lost_write: 0.5, ..Faults::default() });
+    world.pass(60, &[0]).await;
+    world.server.set_faults(Faults::default());
+    world.pass(60, &[0]).await;
+    // then all of them serve in the end, and scaling goes on
+    assert_eq!((drain(&world), world.scaling().removal), (0, None), "{}", world.doing(0));
+    assert_eq!(world.driver.running().len(), 6, "{}", world.doing(0));
+    set_clock(None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_removal_is_over_only_once_nothing_of_it_is_left() {
+    for seed_of_losses in 0..12_u64 {
+        let mut world = draining().await;
+        end_requests(&world);
+        let faults = Faults { lost_write: 0.6, ..Faults::default() };
+        world.server.set_faults(faults);
+        world.pass(40 + 5 * seed_of_losses, &[0]).await;
+        world.server.set_faults(Faults::default());
+        world.pass(200, &[0]).await;
+        assert_eq!((drain(&world), world.scaling().removal), (0, None), "{}", world.doing(0));
+        assert_eq!((world.driver.running().len(), world.members().len()), (1, 1), "{}", world.doing(0));
+    }
+    set_clock(None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_removal_that_somebody_wrote_into_the_store_leaves_min() {
+    for stage in [Leaving::Draining, Leaving::Given, Leaving::Stopped] {
+        let mut world = World::new(1);
+        world.rate = 40;
+        world.pass(60, &[0]).await;
+        let ids = world.members().into_iter().map(|(id, _)| id).collect();
+        world.lead(Act::Remove(Removal { token: "by-hand".into(), ids, at: telemetry::now(), stage })).await;
+        world.pass(60, &[0]).await;
+        assert!(world.driver.told().iter().all(|wish| wish.task.name() != "remove"), "{stage:?}");
+        assert_eq!((drain(&world), world.members().len()), (0, 4), "{stage:?}: {}", world.doing(0));
+        assert_eq!(world.scaling().removal, None, "{stage:?}: {}", world.doing(0));
+    }
+    set_clock(None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_was_overtaken_takes_nobody_out_of_the_pool() {
+    let mut world = World::new(1);
+    world.rate = 40;
+    world.pass(60, &[0]).await;
+    let (members, fence) = (world.members(), world.fence(0).expect("it leads"));
+    let ids: Vec<String> = members.iter().map(|(id, _)| id.clone()).take(2).collect();
+    let hold = ScalingChange::Lead { fence: Fence(fence.0 + 1), act: Act::Hold };
+    world.change(Change::Scaling(hold)).await;
+    let (token, instances) = (
+        "t".to_owned(),
+        ids.iter().map(|id| driver::Instance { id: id.clone(), address: id.clone(), zone: None }).collect(),
+    );
+    let task = Task::Remove { instances };
+    let wish =
+        Wish { version: 1, service: SERVICE.into(), pool: "stable", token, fence: fence.0, min: 1, max: 6, task };
+    drive(world.proxies[0].scaler.called(Called { service: SERVICE.into(), wish, outcome: Ok(()) })).await;
+    assert_eq!(world.members(), members);
+    set_clock(None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_down_goes_before_what_serves() {
+    // given an endpoint that is down, for which another one came
+    let mut world = World::new(1);
+    let stays = |scaling: &mut ScalingSpec| {
+        scaling.driver.as_mut().expect("a driver").ready_within = Duration::from_secs(100_000);
+    };
+    world.configure(0, stays);
+    world.rate = 40;
+    world.pass(120, &[0]).await;
+    assert_eq!(world.scaling().grants, []);
+    let id = world.members().first().expect("four").0.clone();
+    world.find(0, &id, Health::Down);
+    world.pass(100, &[0]).await;
+    assert_eq!(world.members().len(), 5, "{}", world.doing(0));
+    // when fewer are needed, then it goes first
+    world.rate = 25;
+    world.pass(200, &[0]).await;
+    assert!(world.members().iter().all(|(known, _)| *known != id), "{}", world.doing(0));
+    assert_eq!(world.driver.running().len(), 3, "{}", world.doing(0));
+    set_clock(None);
+}
