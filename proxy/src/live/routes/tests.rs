@@ -1,7 +1,5 @@
 //! The tree against a reading of the rules that looks at every route, and who answers for which host.
 
-use std::time::Duration;
-
 use http::HeaderValue;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
@@ -10,23 +8,13 @@ use super::*;
 use crate::live::sample;
 use crate::model::policy::RoutePolicy;
 use crate::model::route::{HeaderRule, Methods, PathRegex, ValueRule};
-use crate::model::spec::Timeouts;
 
 const METHODS: [Method; 3] = [Method::GET, Method::POST, Method::DELETE];
 const SEGMENTS: [&str; 4] = ["", "a", "b", "ab"];
 
 fn policy() -> RoutePolicy {
-    let second = Duration::from_secs(1);
-    let timeouts = Timeouts {
-        connect: second,
-        header: second,
-        idle: second,
-        total: second,
-        keep_alive: second,
-        tunnel_idle: second,
-    };
     RoutePolicy {
-        timeouts,
+        timeouts: sample::service("any").timeouts,
         max_body_bytes: 1,
         retries: Default::default(),
         rewrite: None,
