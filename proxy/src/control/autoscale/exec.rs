@@ -138,6 +138,8 @@ async fn read(from: Option<impl Into<OwnedFd>>) -> io::Result<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::super::driver::Task;
     use super::*;
 

@@ -100,9 +100,8 @@ pub(crate) async fn enter(core: &Core, alarm: &Alarm, bound: &Bound<'_>, turn: &
         turnstile.count_wait(core.id, Duration::ZERO);
         return Ok(pass);
     }
-    let place = match turn.line_up(core, bound, turnstile) {
-        Some(place) => place,
-        None => return Err(refused(core, turnstile, bound.arm, Refusal::QueueFull)),
+    let Some(place) = turn.line_up(core, bound, turnstile) else {
+        return Err(refused(core, turnstile, bound.arm, Refusal::QueueFull));
     };
     // Few wait: what they hold for it is not held by all others.
     let entered = Box::pin(wait(core, alarm, bound, place)).await;

@@ -88,6 +88,10 @@ pub(crate) enum ExchangeError {
 
 /// A request on its way, in the words that its endpoint speaks.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "the usual one is the large one: a box would cost each request an allocation"
+)]
 pub(crate) enum Outbound {
     /// HTTP/1.1.
     Http1(Sender),

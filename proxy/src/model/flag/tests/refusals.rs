@@ -241,7 +241,7 @@ fn what_is_too_big_is_refused() {
 
 /// A definition with objects and lists by turns inside one another, this many with itself.
 fn deep(depth: usize) -> Value {
-    let nest = |inner: Value, nth: usize| if nth % 2 == 0 { json!([inner]) } else { json!({ "in": inner }) };
+    let nest = |inner: Value, nth: usize| if nth.is_multiple_of(2) { json!([inner]) } else { json!({ "in": inner }) };
     with(json!({"$comment": (1..depth).fold(json!("deep"), nest)}))
 }
 
