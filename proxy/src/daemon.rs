@@ -235,11 +235,15 @@ impl Daemon {
         self.end(Farewell { grace, lingers: false }).await;
     }
 
+    /// Leaves callers of the admin API who come now to another process; those who are there are answered.
+    fn close_admin(&self) {
+        self.stop.send_replace(true);
+    }
+
     /// Ends what it has, while another process serves in its place.
     async fn make_way(self) {
         self.acting.iter().for_each(AbortHandle::abort);
-        // What comes now is the other's to answer.
-        self.stop.send_replace(true);
+        self.close_admin();
         self.end(Farewell { grace: Duration::ZERO, lingers: true }).await;
     }
 

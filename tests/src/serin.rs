@@ -385,8 +385,8 @@ impl Place {
     }
 
     fn write(&self, config: &str) -> anyhow::Result<()> {
-        fs::write(self.tokens(), auth::line("suite", Role::Operator, &auth::hash(TOKEN)))?;
-        Ok(fs::write(self.config(), self.complete(config)?)?)
+        replace(&self.tokens(), &auth::line("suite", Role::Operator, &auth::hash(TOKEN)))?;
+        replace(&self.config(), &self.complete(config)?)
     }
 
     /// The configuration with what is about place filled in, unless the test says it itself.
@@ -415,6 +415,13 @@ impl Drop for Serin {
             eprintln!("serin's files are kept in {}", self.place.dir.path().display());
         }
     }
+}
+
+/// Writes a file that a daemon may be reading: it finds the old text or the new one, never half of it.
+fn replace(path: &Path, text: &str) -> anyhow::Result<()> {
+    let fresh = path.with_extension("fresh");
+    fs::write(&fresh, text)?;
+    Ok(fs::rename(&fresh, path)?)
 }
 
 /// Whether the admin API did as asked.

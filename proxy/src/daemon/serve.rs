@@ -24,6 +24,9 @@ use crate::trust;
 /// How often the files of certificates are read, to see whether they changed.
 const CERTIFICATE_LOOK: Duration = Duration::from_secs(5);
 
+/// How long the admin API may take to hear that it takes no more callers.
+const LAST_CALLERS: Duration = Duration::from_millis(20);
+
 /// Signals that this process listens to.
 struct Signals {
     terminate: Signal,
@@ -113,6 +116,9 @@ async fn depart(daemon: Daemon, end: End, supervisor: &Supervisor, signs_of_life
             signs_of_life.inspect(AbortHandle::abort);
             supervisor.tell(&format!("MAINPID={}", successor.process));
             tracing::info!(process = successor.process, version = successor.version, "A new process has taken over");
+            // Who hears of the new process shall meet it at the admin address, and not the end of this one.
+            daemon.close_admin();
+            tokio::time::sleep(LAST_CALLERS).await;
             if let Some(asked) = asked {
                 let replaced = Replaced { process: successor.process, version: successor.version.clone() };
                 let _nobody_waits_any_more = asked.send(Ok(replaced));
