@@ -108,7 +108,9 @@ async fn what_is_down_counts_towards_the_most_there_may_be() {
     world.pass(120, &[0]).await;
     assert_eq!(world.driver.running().len(), 6, "{}", world.doing(0));
     let ids: Vec<String> = world.members().into_iter().map(|(id, _)| id).collect();
-    ids.iter().take(3).for_each(|id| world.find(0, id, Health::Down));
+    for id in ids.iter().take(3) {
+        world.find(0, id, Health::Down);
+    }
     // when the load goes on, then none is started beside those that may come back
     world.pass(30, &[0]).await;
     assert_eq!(world.driver.running().len(), 6, "{}", world.doing(0));

@@ -132,6 +132,17 @@ pub(super) struct Proxy {
     pub(super) sync: Sync,
     pub(super) scaler: Autoscaler,
     pub(super) spec: watch::Sender<Arc<Spec>>,
+    /// What its checks find, by endpoint.
+    found: BTreeMap<String, Health>,
+}
+
+impl Proxy {
+    /// Endpoints are as they were found: without a health check each new snapshot takes them for well.
+    fn check(&self) {
+        for (id, health) in &self.found {
+            self.live.service(SERVICE).endpoint(Arm::Stable, id, Health::Up).set_health(*health);
+        }
+    }
 }
 
 pub(super) struct World {
@@ -202,7 +213,7 @@ impl World {
         let mut scaler = Autoscaler::new(Arc::clone(&live), Arc::clone(&store), mailer, name, holder);
         let driver = Arc::clone(&self.driver);
         scaler.make = Box::new(move |_| Some(Arc::clone(&driver) as Arc<dyn Driver>));
-        Proxy { live, store, sync, scaler, spec: keeps }
+        Proxy { live, store, sync, scaler, spec: keeps, found: BTreeMap::new() }
     }
 
     /// A process dies, and another one takes its place.
@@ -232,8 +243,9 @@ impl World {
     }
 
     /// What a proxy finds of an endpoint's health.
-    pub(super) fn find(&self, proxy: usize, id: &str, health: Health) {
-        self.proxies[proxy].live.service(SERVICE).endpoint(Arm::Stable, id, Health::Up).set_health(health);
+    pub(super) fn find(&mut self, proxy: usize, id: &str, health: Health) {
+        self.proxies[proxy].found.insert(id.to_owned(), health);
+        self.proxies[proxy].check();
     }
 
     /// The members of the pool, and whether each drains.
@@ -265,6 +277,7 @@ impl World {
             let (rate, look) = (self.rate, self.seconds.is_multiple_of(5));
             let proxy = &mut self.proxies[*index];
             drive(proxy.sync.step()).await;
+            proxy.check();
             for _ in 0..rate {
                 proxy.live.service(SERVICE).count(0, Arm::Stable, Ending::Status(200), Some(Duration::from_millis(9)));
             }
