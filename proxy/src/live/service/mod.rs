@@ -1,5 +1,5 @@
-//! What is known of one service: its endpoints, its running episode, what it waits for; its [`latch`], its counters
-//! ([`counting`]).
+//! What is known of one service: its endpoints, its running episode, what it waits for; its `latch.rs`, its counters
+//! (`counting.rs`).
 
 mod counting;
 mod latch;
