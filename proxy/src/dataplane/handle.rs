@@ -19,6 +19,7 @@ use super::flags::Said;
 use super::forward::{Outgoing, Repeats, forward, framing, relay};
 use super::head::{self, Forwarded, client_address};
 use super::http2;
+use super::limits::Pass;
 use super::lot::{self, Lot};
 use super::matcher;
 use super::pick::Wish;
@@ -61,9 +62,15 @@ pub(crate) async fn handle(
         return Ok(protect(&downstream, response));
     }
     let client = client_address(downstream.peer, &parts.headers, |hop| downstream.trusts(hop));
-    let (lot, pass) = match lot::draw(&downstream, service, &parts, client, rewritten.as_ref()).await {
-        Ok(let_in) => let_in,
-        Err(error) => return Ok(protect(&downstream, respond::error(&downstream, &request_id, &error))),
+    let asker = lot::Asker { parts: &parts, client, rewritten: rewritten.as_ref() };
+    let (lot, pass) = if service.limits.is_none() {
+        (Lot::draw(&downstream, service, &asker), Pass::default())
+    } else {
+        // What only a service with limits needs isn't held for the requests of others.
+        match Box::pin(lot::draw_and_wait(&downstream, service, asker)).await {
+            Ok(let_in) => let_in,
+            Err(error) => return Ok(protect(&downstream, respond::error(&downstream, &request_id, &error))),
+        }
     };
     let Lot { service, arm, drawn, new_key, said, wish, recalls, .. } = lot;
     let mut record = Record::begin(

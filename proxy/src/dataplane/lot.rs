@@ -9,7 +9,7 @@ use http::uri::PathAndQuery;
 
 use super::connection::Downstream;
 use super::core::ServiceRef;
-use super::flags::{self, Asker, Said};
+use super::flags::{self, Said};
 use super::limits::{self, Bound, Denied, Pass, Turn};
 use super::pick::Wish;
 use super::respond::ProxyError;
@@ -37,21 +37,25 @@ pub(crate) struct Lot {
 }
 
 /// What decides what a request draws.
-struct Asked<'a> {
-    parts: &'a Parts,
-    client: IpAddr,
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Asker<'a> {
+    pub(crate) parts: &'a Parts,
+    pub(crate) client: IpAddr,
     /// What the endpoint is asked for, where that isn't what the client asked for.
-    rewritten: Option<&'a PathAndQuery>,
+    pub(crate) rewritten: Option<&'a PathAndQuery>,
 }
 
 impl Lot {
-    fn draw(downstream: &Downstream, service: ServiceRef, asked: &Asked<'_>) -> Self {
-        let Asked { parts, client, rewritten } = *asked;
+    /// Draws the arm of a request, and asks its flags.
+    pub(crate) fn draw(downstream: &Downstream, service: ServiceRef, asked: &Asker<'_>) -> Self {
+        let Asker { parts, client, rewritten } = *asked;
         let recalls = service.live.recalls();
         let Draw { arm: drawn_arm, drawn, new_key } = sticky::draw(&downstream.core, &service, &parts.headers, client);
         let arm = serving_arm(&service, drawn_arm);
         let said = match service.flags_of(arm) {
-            Some(flags) => flags::ask(&downstream.core, &service, flags, &Asker { parts, client, new_key, rewritten }),
+            Some(flags) => {
+                flags::ask(&downstream.core, &service, flags, &flags::Asker { parts, client, new_key, rewritten })
+            }
             None => Said::Open(None),
         };
         let drawn = drawn.filter(|_| match said {
@@ -68,26 +72,22 @@ impl Lot {
     }
 }
 
-/// Draws the arm of a request and lets it in, at once or when its turn comes. One that a closed gate turns away needs no
-/// room anywhere.
+/// Draws the arm of a request to a service with limits and lets it in, at once or when its turn comes. One that a closed
+/// gate turns away needs no room anywhere.
 ///
 /// # Errors
 /// When there is no room for it, or the client asks too often.
-pub(crate) async fn draw(
+pub(crate) async fn draw_and_wait(
     downstream: &Rc<Downstream>,
     service: ServiceRef,
-    parts: &Parts,
-    client: IpAddr,
-    rewritten: Option<&PathAndQuery>,
+    asker: Asker<'_>,
 ) -> Result<(Lot, Pass), ProxyError> {
     let core = &downstream.core;
-    let asked = Asked { parts, client, rewritten };
-    let Some(limits) = &service.limits else {
-        return Ok((Lot::draw(downstream, service, &asked), Pass::default()));
-    };
-    limits::check_rates(core, limits, parts, client)?;
+    if let Some(limits) = &service.limits {
+        limits::check_rates(core, limits, asker.parts, asker.client)?;
+    }
     let mut turn = Turn::default();
-    let mut lot = Lot::draw(downstream, service, &asked);
+    let mut lot = Lot::draw(downstream, service, &asker);
     loop {
         if let Said::Closed(_) = lot.said {
             return Ok((lot, Pass::default()));
@@ -98,7 +98,7 @@ pub(crate) async fn draw(
             Err(Denied::Refused(refusal)) => return Err(ProxyError::NoRoom(refusal)),
             Err(Denied::Outdated) => {
                 let newest = lot.service.renewed(core).ok_or(ProxyError::NoService)?;
-                lot = Lot::draw(downstream, newest, &asked);
+                lot = Lot::draw(downstream, newest, &asker);
             }
         }
     }

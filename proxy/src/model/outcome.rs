@@ -169,8 +169,8 @@ impl BadReason {
 
     /// Whether it means that the exchange broke: there was no answer to the end.
     pub const fn is_broken(self) -> bool {
-        use BadReason::{ConnectTimeout, Malformed, Refused, Reset, Timeout, Truncated};
-        matches!(self, ConnectTimeout | Refused | Reset | Timeout | Truncated | Malformed)
+        use BadReason::{ConnectTimeout, Malformed, Refused, Reset, Timeout, Tls, Truncated};
+        matches!(self, ConnectTimeout | Refused | Tls | Reset | Timeout | Truncated | Malformed)
     }
 
     /// The signal that it belongs to.

@@ -212,6 +212,6 @@ mod tests {
         for reason in BadReason::ALL {
             service.count_bad(0, Arm::Canary, reason);
         }
-        assert_eq!(service.totals(Arm::Canary).bad_requests(), 10);
+        assert_eq!(service.totals(Arm::Canary).bad_requests(), 11);
     }
 }
