@@ -11,24 +11,24 @@ use serin_tests::serin::Serin;
 use serin_tests::wire::{Message, Wire};
 use tokio::time::Instant;
 
+use crate::change::named;
 use crate::wire::given::{PATIENCE, ask, get, list, metric, serin, user};
 
 /// In this time serin looks more than once at what is in flight, and at who fails.
 const LOOKS: Duration = Duration::from_millis(500);
 const TURNS: &str = "balance = { policy = \"round_robin\" }\n";
 
-async fn named(name: &'static str) -> Played {
-    Origin::bind().await.unwrap().play(move |_| ok(name))
+/// The path of an endpoint of stable in the admin API, and what is done to it.
+fn path(endpoint: SocketAddr, verb: &str) -> String {
+    format!("/v1/services/web/pools/stable/endpoints/{endpoint}{verb}")
 }
 
-/// Tells the proxy something of an endpoint of stable: what is done to it, or by `PUT` what it is.
-async fn tell(serin: &Serin, endpoint: SocketAddr, verb: Option<&str>, wish: &Value) {
-    let path = format!("/v1/services/web/pools/stable/endpoints/{endpoint}");
-    let mut operator = serin.operator();
-    let reply = match verb {
-        Some(verb) => operator.post_json(&format!("{path}/{verb}"), wish).await.unwrap(),
-        None => operator.put_json(&path, wish).await.unwrap(),
-    };
+/// Tells the proxy something of an endpoint: what is done to it, or without a verb what it is.
+async fn tell(serin: &Serin, endpoint: SocketAddr, verb: &str, wish: &Value) {
+    let (mut operator, path) = (serin.operator(), path(endpoint, verb));
+    let told =
+        if verb.is_empty() { operator.put_json(&path, wish).await } else { operator.post_json(&path, wish).await };
+    let reply = told.unwrap();
     assert_eq!(reply.status, 200, "{}", reply.text());
 }
 
@@ -67,10 +67,10 @@ async fn issue_traefik_41_a_drain_takes_no_new_work_finishes_the_old_and_tells_w
     let serin = serin(&[busy.address()], "").await;
     let (mut user, mut wire) = under_way(&serin, &busy).await;
     let other = named("other").await;
-    tell(&serin, other.address(), None, &json!({})).await;
+    tell(&serin, other.address(), "", &json!({})).await;
     // when it is drained
     let mut operator = serin.operator().deadline(PATIENCE * 2);
-    let path = format!("/v1/services/web/pools/stable/endpoints/{}/drain", busy.address());
+    let path = path(busy.address(), "/drain");
     let drain = tokio::spawn(async move { operator.post_json(&path, &json!({ "wait": "30s" })).await.unwrap() });
     let draining = async || states(&serin).await.contains(&"draining".to_owned()).then_some(());
     eventually(PATIENCE, "it drains", draining).await;
@@ -101,7 +101,7 @@ async fn issue_traefik_2812_every_weight_set_by_the_api_counts_from_the_next_req
     }
     // and an endpoint's, however often
     for (weight, expected) in [(3, [30, 10]), (1, [20, 20]), (9, [36, 4]), (1, [20, 20]), (4, [32, 8])] {
-        tell(&serin, one.address(), None, &json!({ "weight": weight })).await;
+        tell(&serin, one.address(), "", &json!({ "weight": weight })).await;
         assert_eq!(shares(&answers(&mut user, 40).await, ["one", "other"]).0, expected, "{weight} to 1");
     }
 }
@@ -120,7 +120,7 @@ async fn issue_haproxy_2497_an_endpoint_that_is_added_takes_what_waits_for_the_f
     eventually(PATIENCE, "one is in line", in_line).await;
     // when another one is added, without a reload
     let added = named("added").await;
-    tell(&serin, added.address(), None, &json!({})).await;
+    tell(&serin, added.address(), "", &json!({})).await;
     // then it takes who waits, and who comes
     assert_eq!(waits.response().await.unwrap().text(), "added");
     assert_eq!(shares(&answers(&mut serin.client(), 10).await, ["added"]).0, [10]);
@@ -140,10 +140,10 @@ async fn issue_pingora_144_least_request_knows_what_is_in_flight_after_every_cha
     // when the pool is made anew again and again
     let others = [named("other").await, named("other").await];
     for other in &others {
-        tell(&serin, other.address(), None, &json!({})).await;
+        tell(&serin, other.address(), "", &json!({})).await;
         assert_eq!(shares(&answers(&mut serin.client(), 20).await, ["other"]).0, [20]);
     }
-    tell(&serin, busy.address(), None, &json!({ "weight": 2 })).await;
+    tell(&serin, busy.address(), "", &json!({ "weight": 2 })).await;
     assert_eq!(shares(&answers(&mut serin.client(), 20).await, ["other"]).0, [20]);
     // then its three were never forgotten, and it is asked again once they are done
     for (mut user, mut wire) in long {
@@ -151,7 +151,7 @@ async fn issue_pingora_144_least_request_knows_what_is_in_flight_after_every_cha
         assert_eq!(user.response().await.unwrap().text(), "long");
     }
     for other in &others {
-        tell(&serin, other.address(), Some("drain"), &json!({})).await;
+        tell(&serin, other.address(), "/drain", &json!({})).await;
     }
     let (mut user, mut wire) = under_way(&serin, &busy).await;
     wire.send(ok("busy")).await.unwrap();
@@ -163,7 +163,7 @@ async fn issue_traefik_2986_turns_are_by_weight_and_evenly_spread_also_after_an_
     let pool = [named("a").await, named("b").await, named("c").await];
     let [a, b, c] = [0, 1, 2].map(|index: usize| pool[index].address());
     let serin = serin(&[a, b, c], TURNS).await;
-    tell(&serin, a, None, &json!({ "weight": 3 })).await;
+    tell(&serin, a, "", &json!({ "weight": 3 })).await;
     let mut user = serin.client();
     for round in 0..3 {
         // a has three of five turns, never with the other two behind them
@@ -171,9 +171,9 @@ async fn issue_traefik_2986_turns_are_by_weight_and_evenly_spread_also_after_an_
         assert_eq!(counts, [30, 10, 10], "round {round}");
         assert!(in_a_row <= 2, "round {round}: {in_a_row} in a row");
         // when it goes and comes back
-        tell(&serin, a, Some("drain"), &json!({})).await;
+        tell(&serin, a, "/drain", &json!({})).await;
         assert_eq!(shares(&answers(&mut user, 20).await, ["a", "b", "c"]).0, [0, 10, 10], "round {round}");
-        tell(&serin, a, Some("ready"), &json!({})).await;
+        tell(&serin, a, "/ready", &json!({})).await;
     }
 }
 
@@ -183,7 +183,7 @@ async fn issue_envoy_25487_what_serin_refuses_by_a_limit_ejects_nobody() {
     let rest = "limits = { max_in_flight = 1, queue.length = 0 }\nejection = { consecutive = 1, time = \"1h\" }\n";
     let serin = serin(&[busy.address()], rest).await;
     let (mut user, mut wire) = under_way(&serin, &busy).await;
-    tell(&serin, other.address(), None, &json!({})).await;
+    tell(&serin, other.address(), "", &json!({})).await;
     // when very much more is refused
     let begun = Instant::now();
     while begun.elapsed() < LOOKS {
