@@ -253,7 +253,7 @@ async fn a_session_yields_when_its_user_changes_the_arm() {
 }
 
 #[tokio::test]
-async fn an_endpoint_that_fails_is_left_out_for_a_time_and_comes_back() {
+async fn issue_traefik_181_an_endpoint_that_fails_is_left_out_for_a_time_and_comes_back() {
     // given
     let world = World::start(3, 0, EJECTION).await;
     world.stable[1].fail(true);

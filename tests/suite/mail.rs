@@ -21,7 +21,7 @@ use serin_tests::smtp::{Behaviour, Tls};
 // === delivered ===
 
 #[tokio::test]
-async fn a_trip_arrives_with_both_parts_in_the_clear() {
+async fn issue_goalert_45_a_trip_arrives_with_both_parts_in_the_clear() {
     let (desk, server) = (Desk::new(), server(Behaviour::default()).await);
     let post = desk.open(&email(&server, SmtpTls::None));
     post.mailer.send(tripped(1));

@@ -10,6 +10,7 @@ mod checkbox;
 mod cli;
 mod control;
 mod costs;
+mod demand;
 mod demo;
 mod discovery;
 mod events;

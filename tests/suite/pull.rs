@@ -18,14 +18,16 @@ use serin_tests::smtp::{Behaviour, Received, SmtpServer};
 const BOUND: Duration = Duration::from_secs(3);
 const SOON: Duration = Duration::from_secs(20);
 
-fn mail_to(server: &SmtpServer) -> String {
+/// The table that has serin write to this server.
+pub(crate) fn mail_to(server: &SmtpServer) -> String {
     let port = server.port();
     format!(
         "[alert.email]\nsmtp = \"smtp://127.0.0.1:{port}\"\nfrom = \"serin@example.org\"\nto = [\"ops@example.org\"]\n"
     )
 }
 
-async fn mails(server: &SmtpServer, count: usize) -> Vec<Received> {
+/// The mails of a server, once there are so many.
+pub(crate) async fn mails(server: &SmtpServer, count: usize) -> Vec<Received> {
     let enough = async || Some(server.mails().unwrap()).filter(|mails| mails.len() >= count);
     let mails = eventually(SOON, "the mail arrives", enough).await;
     assert_eq!(mails.len(), count, "one trip, one mail");
@@ -126,7 +128,7 @@ async fn erred(trial: &Trial, users: u64) -> Value {
 }
 
 #[tokio::test]
-async fn a_fault_on_both_arms_pulls_nothing() {
+async fn issue_flagger_739_a_fault_on_both_arms_pulls_nothing() {
     is_not_pulled_by_a_common_outage(None).await;
 }
 

@@ -43,12 +43,14 @@ impl Stage {
     }
 }
 
-async fn post(serin: &Serin, verb: &str, body: &Value) -> (u16, Value) {
+/// The answer to a verb on the rollout of the service; none of them begins one.
+pub(crate) async fn post(serin: &Serin, verb: &str, body: &Value) -> (u16, Value) {
     let reply = serin.operator().post_json(&format!("{ROLLOUT}{verb}"), body).await.unwrap();
     (reply.status, reply.json().unwrap())
 }
 
-async fn start(serin: &Serin, steps: &[&str]) -> Value {
+/// Begins a rollout of version 1.5.
+pub(crate) async fn start(serin: &Serin, steps: &[&str]) -> Value {
     let (status, rollout) = post(serin, "", &json!({ "version": "1.5", "steps": steps })).await;
     assert_eq!(status, 200, "{rollout}");
     rollout
@@ -59,15 +61,18 @@ async fn rollout(serin: &Serin) -> Option<Value> {
     (reply.status == 200).then(|| reply.json().ok())?
 }
 
-async fn until(serin: &Serin, what: &str, is_so: impl Fn(&Value) -> bool) -> Value {
+/// The rollout, once this is so.
+pub(crate) async fn until(serin: &Serin, what: &str, is_so: impl Fn(&Value) -> bool) -> Value {
     eventually(SOON, what, async || rollout(serin).await.filter(|rollout| is_so(rollout))).await
 }
 
-async fn until_phase(serin: &Serin, phase: &str) -> Value {
+/// The rollout, once it is in this phase.
+pub(crate) async fn until_phase(serin: &Serin, phase: &str) -> Value {
     until(serin, &format!("the rollout is {phase}"), |rollout| rollout["phase"] == phase).await
 }
 
-async fn on_canary(serin: &Serin) -> usize {
+/// How many of a hundred new users meet the canary.
+pub(crate) async fn on_canary(serin: &Serin) -> usize {
     let met = Crowd::of(100).ask(serin.http(), &[LISTING]).await.unwrap();
     met.iter().filter(|version| *version == CANARY).count()
 }

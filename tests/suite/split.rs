@@ -36,7 +36,8 @@ impl Pools {
     }
 }
 
-fn on_canary(met: &[String]) -> BTreeSet<usize> {
+/// The users who met the canary.
+pub(crate) fn on_canary(met: &[String]) -> BTreeSet<usize> {
     met.iter().enumerate().filter(|(_, version)| *version == CANARY).map(|(user, _)| user).collect()
 }
 

@@ -21,7 +21,7 @@ const SOON: Duration = Duration::from_secs(20);
 const SERVICE: &str = "web";
 
 /// An endpoint that says its name.
-async fn named(name: &'static str) -> Played {
+pub(crate) async fn named(name: &'static str) -> Played {
     Origin::bind().await.unwrap().play(move |_| ok(name))
 }
 

@@ -201,7 +201,7 @@ async fn a_trip_in_the_new_process_is_in_the_old_one() {
 }
 
 #[tokio::test]
-async fn a_drain_with_grace_fails_readiness_first_and_loses_nobody_who_then_goes() {
+async fn issue_traefik_1942_a_drain_with_grace_fails_readiness_first_and_loses_nobody_who_then_goes() {
     let stable = named("stable").await;
     let with = |grace: &str| config(&stable, None, &format!("[runtime]\ndrain_grace = \"{grace}\"\n"));
     let (leaves, stays) = (Serin::start(&with("2s")).await.unwrap(), Serin::start(&with("0s")).await.unwrap());

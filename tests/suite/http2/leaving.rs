@@ -89,7 +89,7 @@ async fn the_requests_of_a_connection_that_dies_end_with_it() {
 }
 
 #[tokio::test]
-async fn a_drain_tells_users_to_go_and_finishes_what_is_under_way() {
+async fn issue_envoy_14350_a_drain_tells_users_to_go_and_finishes_what_is_under_way() {
     let origin = Origin::bind().await.unwrap();
     let serin = serin(&[origin.address()], "", "").await;
     let (mut idle, mut busy) = (user(&serin).await, user(&serin).await);
