@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Frame, SizeHint};
 
-use super::connection::Downstream;
+use super::downstream::Downstream;
 use super::matcher::{self, BodyMatcher, Look};
 use super::record::Record;
 use super::splice::Bypass;

@@ -12,7 +12,7 @@ use hyper::body::Incoming;
 
 use super::body::Body;
 use super::clock::deadline;
-use super::connection::Downstream;
+use super::downstream::Downstream;
 use super::host;
 use super::introduction::introduce;
 use super::matcher::{self, BodyMatcher};

@@ -13,8 +13,8 @@ use hyper::body::Incoming;
 
 use super::authority;
 use super::body::Body;
-use super::connection::Downstream;
 use super::core::ServiceRef;
+use super::downstream::Downstream;
 use super::flags::Said;
 use super::forward::{Outgoing, Repeats, forward, framing, relay};
 use super::head::{self, Forwarded, client_address};

@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::connection::Downstream;
+use super::downstream::Downstream;
 use super::upstream::Pool;
 use crate::model::proxy_protocol::{self, Version};
 use crate::trust::Client;

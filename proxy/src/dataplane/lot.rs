@@ -7,8 +7,8 @@ use std::rc::Rc;
 use http::request::Parts;
 use http::uri::PathAndQuery;
 
-use super::connection::Downstream;
 use super::core::ServiceRef;
+use super::downstream::Downstream;
 use super::flags::{self, Said};
 use super::limits::{self, Bound, Denied, Pass, Turn};
 use super::pick::Wish;

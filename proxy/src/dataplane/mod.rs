@@ -13,6 +13,7 @@ mod body;
 mod clock;
 mod connection;
 mod core;
+mod downstream;
 mod flags;
 mod forward;
 mod handle;

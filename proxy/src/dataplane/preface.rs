@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 use tokio::io::ReadBuf;
 use tokio::net::TcpStream;
 
-use super::connection::Downstream;
+use super::downstream::Downstream;
 use crate::live::counters;
 use crate::model::proxy_protocol::{self, Header, Malformed, Read};
 

@@ -10,7 +10,7 @@ use http::{Response, StatusCode};
 
 use super::authority;
 use super::body::Body;
-use super::connection::Downstream;
+use super::downstream::Downstream;
 use super::limits::TooEarly;
 use super::upstream::{ExchangeError, SendError};
 use crate::live::Refusal;

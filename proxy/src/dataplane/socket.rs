@@ -15,7 +15,7 @@ use tokio::io::AsyncReadExt as _;
 use tokio::time::Instant;
 
 use super::clock::{deadline, earlier};
-use super::connection::Downstream;
+use super::downstream::Downstream;
 use super::pace::Pace;
 use super::splice;
 use super::tls;

@@ -27,7 +27,7 @@ use self::guard::Guard;
 pub(crate) use self::request::check;
 use self::stream::Stream;
 use super::clock::{deadline, earlier};
-use super::connection::Downstream;
+use super::downstream::Downstream;
 use super::socket::Socket;
 use super::upstream::cause;
 use crate::live::counters;

@@ -25,7 +25,7 @@ use tokio::time::Instant;
 
 use super::body::Body;
 use super::clock::{Alarm, deadline, earlier};
-use super::connection::Downstream;
+use super::downstream::Downstream;
 use super::forward;
 use super::record::Record;
 use super::transport::Transport;
