@@ -1,6 +1,7 @@
 //! One downstream connection: parked while it waits for a request, hyper's server on it
 //! while it has one, a tunnel once it has switched to another protocol.
 
+use std::convert::Infallible;
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -216,7 +217,9 @@ async fn talk(socket: Socket) -> State {
             let downstream = Rc::clone(&downstream);
             async move {
                 let core = Rc::clone(&downstream.core);
-                handle(downstream, request).await.map(|response| dismiss(&core, response))
+                let mut response = handle(downstream, request).await?;
+                dismiss(&core, &mut response);
+                Ok::<_, Infallible>(response)
             }
         })
     };
@@ -269,11 +272,11 @@ async fn talk(socket: Socket) -> State {
 
 /// Has the client come back by another connection, if serin is leaving. Who isn't told so in the answer may send the
 /// next request while this end closes: so whoever is told is let go, and nobody else.
-fn dismiss(core: &Core, mut response: Response<Body>) -> Response<Body> {
+#[inline]
+fn dismiss(core: &Core, response: &mut Response<Body>) {
     if core.leaving.get() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
-    response
 }
 
 /// What came first, and what came next.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use arc_swap::cache::Cache;
 use bytes::BytesMut;
-use rand::rngs::StdRng;
+use rand::rngs::{SmallRng, StdRng};
 use rand::{RngExt as _, SeedableRng as _};
 use tokio::time::Instant;
 
@@ -54,6 +54,7 @@ pub(crate) struct Core {
     recalls: Cell<u64>,
     snapshots: RefCell<SnapshotReader>,
     rng: RefCell<StdRng>,
+    dice: RefCell<SmallRng>,
     heads: RefCell<Vec<Vec<u8>>>,
 }
 
@@ -77,6 +78,7 @@ impl Core {
             recalls: Cell::default(),
             snapshots: RefCell::new(reader),
             rng: RefCell::new(StdRng::from_rng(&mut rand::rng())),
+            dice: RefCell::new(SmallRng::from_rng(&mut rand::rng())),
             heads: RefCell::default(),
         })
     }
@@ -106,9 +108,14 @@ impl Core {
         self.rng.borrow_mut().random()
     }
 
-    /// A random number below `bound`, which isn't zero.
+    /// Random bits for what is no secret, and which cost little: who sees many of them may guess the next.
+    pub(crate) fn id_bits(&self) -> u128 {
+        self.dice.borrow_mut().random()
+    }
+
+    /// A random number below `bound`, which isn't zero; no secret either.
     pub(crate) fn random_below(&self, bound: u32) -> u32 {
-        self.rng.borrow_mut().random_range(0..bound)
+        self.dice.borrow_mut().random_range(0..bound)
     }
 
     /// An empty buffer for a request head.

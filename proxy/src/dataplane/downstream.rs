@@ -220,7 +220,7 @@ impl Downstream {
     pub(crate) fn bytes_read(&self) {
         if let Phase::Idle(since) = self.phase.get() {
             let now = self.core.clock.now();
-            self.brisk.set(self.served.get() && now.saturating_duration_since(since) <= BRISK);
+            self.brisk.set(self.served.get() && since.checked_add(BRISK).is_some_and(|until| now <= until));
             self.phase.set(Phase::Head(now));
         }
     }

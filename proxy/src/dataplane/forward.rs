@@ -15,6 +15,7 @@ use super::clock::deadline;
 use super::downstream::Downstream;
 use super::host;
 use super::introduction::introduce;
+use super::lookup;
 use super::matcher::{self, BodyMatcher};
 use super::pick::Wish;
 use super::record::Record;
@@ -183,7 +184,7 @@ pub(crate) fn framing(parts: &Parts, body: &Incoming) -> RequestFraming {
     match body.size_hint().exact() {
         Some(0) => {
             let expected = matches!(parts.method, Method::POST | Method::PUT | Method::PATCH);
-            if expected || parts.headers.contains_key(header::CONTENT_LENGTH) {
+            if expected || lookup::has(&parts.headers, &header::CONTENT_LENGTH) {
                 RequestFraming::Length(0)
             } else {
                 RequestFraming::None

@@ -4,7 +4,7 @@
 use std::convert::Infallible;
 use std::rc::Rc;
 
-use http::header::{self, HeaderMap};
+use http::header::{self, HeaderMap, HeaderValue};
 use http::request::Parts;
 use http::uri::{PathAndQuery, Scheme};
 use http::{Method, Request, Response, StatusCode};
@@ -20,10 +20,12 @@ use super::forward::{Outgoing, Repeats, forward, framing, relay};
 use super::head::{self, Forwarded, client_address};
 use super::http2;
 use super::limits::Pass;
+use super::lookup;
 use super::lot::{self, Lot};
 use super::matcher;
 use super::pick::Wish;
 use super::record::{self, Record};
+use super::request_id::RequestId;
 use super::respond::{self, ProxyError};
 use super::route::{self, Routed};
 use super::sticky;
@@ -45,11 +47,11 @@ pub(crate) async fn handle(
 ) -> Result<Response<Body>, Infallible> {
     let (mut parts, body) = request.into_parts();
     downstream.request_began(!body.is_end_stream());
-    let request_id = request_id(&downstream, &parts.headers);
+    let request_id = RequestId::of(&downstream, &parts.headers);
     let routed = route(&downstream, &mut parts).and_then(|routed| admit(&routed.service, &body).map(|()| routed));
     let Routed { service, rewritten } = match routed {
         Ok(routed) => routed,
-        Err(error) => return Ok(protect(&downstream, respond::error(&downstream, &request_id, &error))),
+        Err(error) => return Ok(refused(&downstream, &request_id, &error)),
     };
     if let Some(port) = downstream.listener().redirect_to_https
         && !parts.uri.path().starts_with(CHALLENGES)
@@ -58,8 +60,9 @@ pub(crate) async fn handle(
     }
     if let Some(redirect) = service.policy().and_then(|policy| policy.redirect.as_ref()) {
         let location = route::location(redirect, &parts, rewritten.as_ref());
-        let response = respond::redirect(&downstream, redirect.status, location, !body.is_end_stream());
-        return Ok(protect(&downstream, response));
+        let mut response = respond::redirect(&downstream, redirect.status, location, !body.is_end_stream());
+        protect(&downstream, &mut response);
+        return Ok(response);
     }
     let client = client_address(downstream.peer, &parts.headers, |hop| downstream.trusts(hop));
     let asker = lot::Asker { parts: &parts, client, rewritten: rewritten.as_ref() };
@@ -69,7 +72,7 @@ pub(crate) async fn handle(
         // What only a service with limits needs isn't held for the requests of others.
         match Box::pin(lot::draw_and_wait(&downstream, service, asker)).await {
             Ok(let_in) => let_in,
-            Err(error) => return Ok(protect(&downstream, respond::error(&downstream, &request_id, &error))),
+            Err(error) => return Ok(refused(&downstream, &request_id, &error)),
         }
     };
     let Lot { service, arm, drawn, new_key, said, wish, recalls, .. } = lot;
@@ -82,7 +85,7 @@ pub(crate) async fn handle(
             pass,
             address: client,
             met: &downstream.met,
-            request_id: Rc::clone(&request_id),
+            request_id: request_id.clone(),
             method: parts.method.clone(),
             target: parts.uri.path_and_query().cloned(),
             start: downstream.core.clock.now(),
@@ -113,34 +116,23 @@ pub(crate) async fn handle(
             .headers_mut()
             .append(header::SET_COOKIE, sticky::set_cookie(key, downstream.is_secure(&parts.headers)));
     }
-    Ok(protect(&downstream, response))
+    protect(&downstream, &mut response);
+    Ok(response)
+}
+
+/// Answers a request that is served by nobody.
+fn refused(downstream: &Rc<Downstream>, request_id: &str, error: &ProxyError) -> Response<Body> {
+    let mut response = respond::error(downstream, request_id, error);
+    protect(downstream, &mut response);
+    response
 }
 
 /// Adds that clients are to come by `https` only, where the listener says so and the application doesn't.
 #[inline]
-fn protect(downstream: &Downstream, mut response: Response<Body>) -> Response<Body> {
+fn protect(downstream: &Downstream, response: &mut Response<Body>) {
     if let Some(hsts) = downstream.listener().tls.as_ref().and_then(|tls| tls.hsts.as_ref()) {
         response.headers_mut().entry(header::STRICT_TRANSPORT_SECURITY).or_insert_with(|| hsts.clone());
     }
-    response
-}
-
-/// The id of a request: 128 random bits in hex, or what a trusted peer says.
-fn request_id(downstream: &Downstream, headers: &HeaderMap) -> Rc<str> {
-    let given = if downstream.trusted { headers.get("x-request-id").and_then(|id| id.to_str().ok()) } else { None };
-    match given {
-        Some(id) if !id.is_empty() && id.len() <= 128 => Rc::from(id),
-        _ => Rc::from(hex(downstream.core.random(), &mut [0; 32])),
-    }
-}
-
-/// Bits in hex. One for each request: the general formatting costs several times as much.
-fn hex(bits: [u8; 16], text: &mut [u8; 32]) -> &str {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    for (pair, byte) in text.chunks_exact_mut(2).zip(bits) {
-        pair.copy_from_slice(&[DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
-    }
-    std::str::from_utf8(text).unwrap_or_default()
 }
 
 /// The service that a request is for, in the one snapshot that this request will ever see. The path is brought into
@@ -158,10 +150,11 @@ fn route(downstream: &Downstream, parts: &mut Parts) -> Result<Routed, ProxyErro
 
 /// Refuses what the HTTP reader in front of us takes though it has two readings.
 fn check_framing(headers: &HeaderMap) -> Result<(), ProxyError> {
-    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
-    let Some(coding) = codings.next() else { return Ok(()) };
-    if codings.next().is_some() || !coding.as_bytes().eq_ignore_ascii_case(b"chunked") {
-        return Err(ProxyError::BadRequest("a Transfer-Encoding that isn't chunked alone"));
+    let is_chunked = |coding: &HeaderValue| coding.as_bytes().eq_ignore_ascii_case(b"chunked");
+    match lookup::only(headers, &header::TRANSFER_ENCODING) {
+        Ok(None) => return Ok(()),
+        Ok(Some(coding)) if is_chunked(coding) => {}
+        _ => return Err(ProxyError::BadRequest("a Transfer-Encoding that isn't chunked alone")),
     }
     if headers.contains_key(header::CONTENT_LENGTH) {
         return Err(ProxyError::BadRequest("both Content-Length and Transfer-Encoding"));
@@ -247,16 +240,4 @@ fn outgoing(
     };
     let repeats = Repeats::of(&parts.method, policy.map(|policy| policy.retries).unwrap_or_default());
     Outgoing { sender, wish, repeats, to_head: parts.method == Method::HEAD, offer }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::hex;
-
-    #[test]
-    fn bits_are_written_as_the_formatter_would() {
-        for bits in [0, 1, 0x0123_4567_89ab_cdef_0f1e_2d3c_4b5a_6978, u128::MAX] {
-            assert_eq!(hex(bits.to_be_bytes(), &mut [0; 32]), format!("{bits:032x}"));
-        }
-    }
 }

@@ -9,6 +9,7 @@ use http::uri::{self, Authority, PathAndQuery, Scheme};
 use http::{Request, Uri, Version};
 
 use super::core::Core;
+use super::lookup;
 use super::upstream::Offer;
 use super::upstream::head::{self as wire, RequestFraming};
 use super::{sticky, trailers};
@@ -130,7 +131,8 @@ pub(crate) fn request(
 }
 
 fn put_fields(out: &mut impl Fields, parts: &Parts, host: &[u8], forwarded: &Forwarded<'_>) {
-    let named = wire::named_by_connection(&parts.headers);
+    let says_more = lookup::has(&parts.headers, &header::CONNECTION);
+    let named = if says_more { wire::named_by_connection(&parts.headers) } else { Vec::new() };
     for (name, value) in &parts.headers {
         let is_replaced = || forwarded.changes.is_some_and(|changes| changes.replace(name));
         if is_passed_on(name, forwarded.trusted) && !named.contains(name) && !is_replaced() {
@@ -148,7 +150,7 @@ fn put_fields(out: &mut impl Fields, parts: &Parts, host: &[u8], forwarded: &For
 fn host(parts: &Parts) -> &[u8] {
     match parts.uri.authority() {
         Some(authority) => authority.as_str().as_bytes(),
-        None => parts.headers.get(header::HOST).map_or(b"".as_slice(), HeaderValue::as_bytes),
+        None => lookup::first(&parts.headers, &header::HOST).map_or(b"".as_slice(), HeaderValue::as_bytes),
     }
 }
 

@@ -5,6 +5,7 @@ use std::cell::Cell;
 use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::rc::Rc;
+use std::time::Duration;
 
 use http::Method;
 use http::uri::PathAndQuery;
@@ -14,6 +15,7 @@ use super::core::{Core, ServiceRef};
 use super::limits::Pass;
 use super::matcher;
 use super::pick::Wish;
+use super::request_id::RequestId;
 use super::sticky::Drawn;
 use super::tunnel::OpenTunnel;
 use crate::live::service::Ending;
@@ -38,7 +40,7 @@ pub(crate) struct Record {
     /// What was drawn, unless the other arm had to serve.
     evidence: Option<Drawn>,
     address: IpAddr,
-    request_id: Rc<str>,
+    request_id: RequestId,
     method: Method,
     target: Option<PathAndQuery>,
     start: Instant,
@@ -54,7 +56,8 @@ pub(crate) struct Record {
     counts: bool,
     /// Whether the time to its head is the endpoint's doing.
     is_timed: bool,
-    head_at: Option<Instant>,
+    /// How long its arm took to the head that goes to the client.
+    head_after: Option<Duration>,
     status: Option<u16>,
     /// Whether the head is an endpoint's, or a gate's that is on trial, and not serin's own.
     answered: bool,
@@ -79,7 +82,7 @@ pub(crate) struct Request<'a> {
     pub(crate) pass: Pass,
     pub(crate) address: IpAddr,
     pub(crate) met: &'a Met,
-    pub(crate) request_id: Rc<str>,
+    pub(crate) request_id: RequestId,
     pub(crate) method: Method,
     pub(crate) target: Option<PathAndQuery>,
     pub(crate) start: Instant,
@@ -127,7 +130,7 @@ impl Record {
             slow_at: slow_after.and_then(|after| asked_at.checked_add(after)),
             counts,
             is_timed,
-            head_at: None,
+            head_after: None,
             status: None,
             answered: false,
             first_endpoint: None,
@@ -171,7 +174,7 @@ impl Record {
     /// A head goes to the client that serin made itself.
     pub(crate) fn head(&mut self, status: u16, now: Instant) {
         self.status = Some(status);
-        self.head_at = Some(now);
+        self.head_after = Some(now.saturating_duration_since(self.asked_at));
     }
 
     /// The attempt at hand was bad. Only the first attempt is scored, and once for each signal.
@@ -248,7 +251,9 @@ impl Record {
     fn note_latency(&self, status: u16, now: Instant) {
         let Some(place) = self.with_endpoint.filter(|_| self.attempts == 1 && self.is_timed) else { return };
         if self.service.spec.balance.policy == Policy::P2c {
-            let time = now.saturating_duration_since(self.start);
+            // Whoever didn't wait for room began when its arm was asked.
+            let own = || now.saturating_duration_since(self.start);
+            let time = self.head_after.filter(|_| self.pass.since().is_none()).unwrap_or_else(own);
             let micros = time.as_secs() * 1_000_000 + u64::from(time.subsec_micros());
             let endpoint = &self.service.serving(self.arm)[place].live;
             endpoint.note_latency(self.core.id, micros, self.core.clock.micros(), status >= 500);
@@ -288,9 +293,8 @@ impl Record {
     fn count(&self) {
         let live = &self.service.live;
         let ending = self.status.map_or(Ending::ClientGone, Ending::Status);
-        let head = self.head_at.map(|head| head.saturating_duration_since(self.asked_at));
-        live.count(self.core.id, self.arm, ending, head);
-        if let Some(time) = head
+        live.count(self.core.id, self.arm, ending, self.head_after);
+        if let Some(time) = self.head_after
             && !(self.answered && self.attempts == 1 && self.is_timed)
         {
             live.count_untimed(self.core.id, time);
@@ -301,7 +305,6 @@ impl Record {
     fn log_access(&mut self) {
         let evidence = self.evidence.zip(self.service.episode.as_ref().map(|episode| episode.id));
         let (unit, episode) = evidence.map_or_else(dashes, |(drawn, id)| (drawn.unit.to_string(), id.to_string()));
-        let head = self.head_at.map(|head| head.saturating_duration_since(self.asked_at).as_secs_f64());
         let drawn_at = self.drawn_at();
         tracing::info!(
             target: "access",
@@ -320,7 +323,7 @@ impl Record {
             status = self.status.unwrap_or(499),
             route = self.service.route().and_then(|route| route.name.as_deref()),
             endpoint = self.first_endpoint_id().unwrap_or("-"),
-            head_seconds = head,
+            head_seconds = self.head_after.map(|head| head.as_secs_f64()),
             seconds = self.asked_at.elapsed().as_secs_f64(),
             request_id = &*self.request_id,
         );

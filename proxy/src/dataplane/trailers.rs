@@ -8,6 +8,7 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
 
 use super::head::is_passed_on;
+use super::lookup;
 use super::upstream::head::write_field;
 
 /// The most of trailers that is passed on, in bytes.
@@ -50,7 +51,8 @@ pub(crate) fn are_wanted(parts: &Parts) -> bool {
         let codings = te.as_bytes().split(|byte| *byte == b',');
         codings.map(<[u8]>::trim_ascii).any(|coding| coding.eq_ignore_ascii_case(b"trailers"))
     };
-    parts.version >= Version::HTTP_11 && parts.headers.get_all(header::TE).iter().any(says_so)
+    let may = parts.version >= Version::HTTP_11 && lookup::has(&parts.headers, &header::TE);
+    may && parts.headers.get_all(header::TE).iter().any(says_so)
 }
 
 /// The end of a body in chunks with what of these may stand there; none if that is more than [`MAX`].

@@ -50,7 +50,7 @@ impl World {
             pass,
             address,
             met,
-            request_id: "id".into(),
+            request_id: RequestId::Given("id".into()),
             method: Method::GET,
             target: Some(PathAndQuery::from_static(path)),
             start: self.core.clock.refresh(),

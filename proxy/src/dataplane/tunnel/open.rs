@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::dataplane::core::Core;
+use crate::dataplane::request_id::RequestId;
 use crate::live::{EndpointLive, ServiceLive};
 use crate::model::split::Arm;
 
@@ -19,7 +20,7 @@ pub(crate) struct OpenTunnel {
     service: Arc<ServiceLive>,
     endpoint: Arc<EndpointLive>,
     arm: Arm,
-    request_id: Rc<str>,
+    request_id: RequestId,
     /// [`EndpointLive::cuts`] when it opened.
     cuts: u64,
     /// [`ServiceLive::recalls`] when its arm was drawn.
@@ -34,7 +35,7 @@ impl OpenTunnel {
         endpoint: &Arc<EndpointLive>,
         arm: Arm,
         recalls: u64,
-        request_id: &Rc<str>,
+        request_id: &RequestId,
     ) -> Self {
         endpoint.begin_tunnel(core.id);
         Self {
@@ -42,7 +43,7 @@ impl OpenTunnel {
             service: Arc::clone(service),
             endpoint: Arc::clone(endpoint),
             arm,
-            request_id: Rc::clone(request_id),
+            request_id: request_id.clone(),
             cuts: endpoint.cuts(),
             recalls,
         }

@@ -9,6 +9,7 @@ use tokio::task::{JoinHandle, LocalSet};
 
 use super::*;
 use crate::dataplane::core::Core;
+use crate::dataplane::request_id::RequestId;
 use crate::live::{EndpointLive, Health, Live, ServiceLive};
 use crate::model::circuit::{Cause, Trip};
 use crate::model::split::Arm;
@@ -55,8 +56,14 @@ impl World {
     fn open_with(&self, arm: Arm, limits: Limits, there: &'static str, back: &'static str) -> Ends {
         self.core.clock.refresh();
         self.endpoint.begin(0);
-        let open =
-            OpenTunnel::begin(&self.core, &self.service, &self.endpoint, arm, self.service.recalls(), &"id".into());
+        let open = OpenTunnel::begin(
+            &self.core,
+            &self.service,
+            &self.endpoint,
+            arm,
+            self.service.recalls(),
+            &RequestId::Given("id".into()),
+        );
         let ((client, near), (endpoint, far)) = (duplex(CAPACITY), duplex(CAPACITY));
         let (there, back) = (Bytes::from_static(there.as_bytes()), Bytes::from_static(back.as_bytes()));
         let tunnel = Tunnel::between((near, there), (far, back), open, &self.core.clock.alarm(), limits);
@@ -115,7 +122,14 @@ async fn a_tunnel_that_always_has_something_to_carry_ends_as_well() {
         let world = World::new();
         world.endpoint.begin(0);
         let recalls = world.service.recalls();
-        let open = OpenTunnel::begin(&world.core, &world.service, &world.endpoint, Arm::Canary, recalls, &"id".into());
+        let open = OpenTunnel::begin(
+            &world.core,
+            &world.service,
+            &world.endpoint,
+            Arm::Canary,
+            recalls,
+            &RequestId::Given("id".into()),
+        );
         // given two ends that talk without a breath and take whatever comes
         let end = || tokio::io::join(tokio::io::repeat(b'x'), tokio::io::sink());
         let alarm = world.core.clock.alarm();
