@@ -234,7 +234,6 @@ pub(crate) fn relay(
             if matcher::is_bad(errors, &headers, &bytes) {
                 record.bad(BadReason::Body);
             }
-            drop(record);
             Body::whole(downstream, bytes)
         }
         None => {

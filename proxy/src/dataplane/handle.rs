@@ -194,7 +194,7 @@ fn turn_away(downstream: &Rc<Downstream>, mut record: Record, request_id: &str, 
 
 /// What an endpoint is asked beside what the client says.
 struct Asked<'a> {
-    request_id: &'a str,
+    request_id: &'a RequestId,
     /// What it is told of flags.
     told: Option<&'a str>,
     /// The target, where it isn't the client's.
@@ -215,7 +215,7 @@ fn outgoing(
         for_: &downstream.peer_text,
         trusted: downstream.trusted,
         secure: downstream.is_secure(&parts.headers),
-        request_id: asked.request_id,
+        request_id: asked.request_id.as_bytes(),
         flags: asked.told,
         target: asked.target,
         changes: policy.map(|policy| &policy.request_headers).filter(|changes| !changes.is_empty()),

@@ -32,7 +32,7 @@ pub(crate) struct Forwarded<'a> {
     /// Whether the client came over TLS, to serin or to that peer.
     pub(crate) secure: bool,
     /// Names the request in logs and mails.
-    pub(crate) request_id: &'a str,
+    pub(crate) request_id: &'a [u8],
     /// What the application is told of flags, if it is.
     pub(crate) flags: Option<&'a str>,
     /// What the endpoint is asked for, where that isn't what the client asked for.
@@ -197,7 +197,7 @@ fn put_forwarded(out: &mut impl Fields, host: &[u8], headers: &HeaderMap, forwar
     let own = if forwarded.secure { b"https".as_slice() } else { b"http" };
     out.say("x-forwarded-proto", believed("x-forwarded-proto").unwrap_or(own));
     out.say("x-forwarded-host", believed("x-forwarded-host").unwrap_or(host));
-    out.say("x-request-id", forwarded.request_id.as_bytes());
+    out.say("x-request-id", forwarded.request_id);
     if let Some(flags) = forwarded.flags {
         out.say(FLAGS, flags.as_bytes());
     }
@@ -237,7 +237,7 @@ mod tests {
             for_: "203.0.113.9",
             trusted,
             secure: false,
-            request_id: "id",
+            request_id: b"id",
             flags,
             target: None,
             changes: None,
@@ -291,7 +291,7 @@ mod tests {
             for_: "::1",
             trusted: false,
             secure: false,
-            request_id: "id",
+            request_id: b"id",
             flags: None,
             target: None,
             changes: None,
@@ -369,7 +369,7 @@ mod tests {
         };
         let (target, changes) = (Some(&target), Some(&changes));
         let forwarded =
-            Forwarded { for_: "::1", trusted: true, secure: false, request_id: "id", flags: None, target, changes };
+            Forwarded { for_: "::1", trusted: true, secure: false, request_id: b"id", flags: None, target, changes };
         let (live, _reports) = Live::new(1);
         let head = write(&Core::new(0, live), &parts, RequestFraming::None, &forwarded, None);
         let head = String::from_utf8(head).expect("text");

@@ -31,6 +31,16 @@ impl RequestId {
     }
 }
 
+impl RequestId {
+    /// As it stands in a field.
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        match self {
+            Self::Own(digits) => digits,
+            Self::Given(id) => id.as_bytes(),
+        }
+    }
+}
+
 impl Deref for RequestId {
     type Target = str;
 

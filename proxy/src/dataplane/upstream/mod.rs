@@ -184,8 +184,10 @@ async fn exchange(
     let mut exchange =
         Exchange { connection, reused, sending: true, send_failure: None, quiet_until: None, interim: 0 };
     let head = poll_fn(|context| exchange.poll(sender, alarm, terms, context)).await?;
-    let sender = sender.take();
-    let (unsent, spare) = if exchange.sending { (Some(sender), Vec::new()) } else { (None, sender.into_buffer()) };
+    let (unsent, spare) = match exchange.sending {
+        true => (Some(sender.take()), Vec::new()),
+        false => (None, sender.take_buffer()),
+    };
     let body = if head.status == StatusCode::SWITCHING_PROTOCOLS {
         ResponseBody::switched(exchange.connection)
     } else {

@@ -89,9 +89,9 @@ impl Sender {
         waits || self.client_until().is_some_and(|until| until <= now)
     }
 
-    /// The buffer that held the head, to be used again.
-    pub(crate) fn into_buffer(self) -> Vec<u8> {
-        self.output
+    /// Takes out the buffer that held the head, to be used again, once all was sent.
+    pub(crate) fn take_buffer(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.output)
     }
 
     /// Whether bytes moved since this was last asked.
