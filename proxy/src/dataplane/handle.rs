@@ -157,7 +157,7 @@ fn route(downstream: &Downstream, parts: &mut Parts) -> Result<Routed, ProxyErro
     check_framing(&parts.headers)?;
     let is_plain = route::settle(parts)?;
     let host = authority::host(&parts.uri, &parts.headers, parts.version).map_err(ProxyError::BadRequest)?;
-    Routed::find(downstream.core.snapshot(), &host, parts, is_plain)
+    Routed::find(downstream.core.id, downstream.core.snapshot(), &host, parts, is_plain)
 }
 
 /// Refuses what the HTTP reader in front of us takes though it has two readings.
