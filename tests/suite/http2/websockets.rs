@@ -332,3 +332,32 @@ async fn a_side_that_takes_nothing_stops_the_other() {
     assert!(grown < 2 << 20, "{grown} bytes more");
     tunnels(&serin, 2).await;
 }
+
+/// What a WebSocket may hold of serin's own memory while nothing passes: `docs/websocket.md` says so too.
+const IDLE: u64 = 6 << 10;
+
+#[tokio::test]
+async fn a_thousand_idle_websockets_hold_less_than_six_kib_each() {
+    let origin = Origin::bind().await.unwrap();
+    let serin = serin(&[origin.address()], "", "").await;
+    let mut users = Vec::new();
+    let mut endpoints = Vec::new();
+    let mut before = 0;
+    // what the first ones need is there for all
+    for round in 0..24 {
+        if round == 4 {
+            before = serin.peak_memory().unwrap();
+        }
+        let mut user = user(&serin).await;
+        for nth in 0..50 {
+            endpoints.push(open(&mut user, 2 * nth + 1, &origin).await);
+        }
+        users.push(user);
+    }
+    let each = (serin.peak_memory().unwrap() - before) / 1_000;
+    assert!(each <= IDLE, "{each} bytes");
+    // and they are no worse for that
+    for (user, endpoints) in users.iter_mut().zip(endpoints.chunks_mut(50)) {
+        is_open(user, 1, &mut endpoints[0]).await;
+    }
+}
