@@ -97,8 +97,11 @@ pub(crate) async fn handle(
         Said::Open(told) => {
             let asked = Asked { request_id: &request_id, told: told.as_deref(), target: rewritten.as_ref() };
             let mut outgoing = outgoing(&downstream, &record, &parts, body, wish, &asked);
-            let answer = forward(&downstream, &mut record, arm, &mut outgoing).await;
-            match answer.and_then(|answer| websocket::let_pass(&parts, &mut record, answer)) {
+            let mut answer = forward(&downstream, &mut record, arm, &mut outgoing).await;
+            if websocket::is_asked_for(&parts) {
+                answer = answer.and_then(|answer| websocket::let_pass(&parts, &mut record, answer));
+            }
+            match answer {
                 Ok(answer) if answer.status == StatusCode::SWITCHING_PROTOCOLS => {
                     tunnel::open(&downstream, record, &parts, answer, recalls)
                 }

@@ -46,13 +46,9 @@ pub(crate) fn is_asked_for(request: &Parts) -> bool {
     request.version == Version::HTTP_2 && request.extensions.get::<OnUpgrade>().is_some()
 }
 
-/// Lets an endpoint's answer to a request pass, if that didn't ask for a WebSocket, or the answer agrees to one, or it
-/// refuses in a way that can't be taken for agreement. An agreement that is none is the endpoint's fault.
-#[inline]
+/// Lets an endpoint's answer to a request for a WebSocket pass, if it agrees to one, or refuses in a way that can't be
+/// taken for agreement. An agreement that is none is the endpoint's fault.
 pub(crate) fn let_pass(request: &Parts, record: &mut Record, answer: Answer) -> Result<Answer, ProxyError> {
-    if !is_asked_for(request) {
-        return Ok(answer);
-    }
     match answer.status {
         StatusCode::SWITCHING_PROTOCOLS if is_agreed(&request.headers, &answer.headers) => Ok(answer),
         StatusCode::SWITCHING_PROTOCOLS => {
