@@ -22,7 +22,7 @@ fn tree(routes: usize) -> RouteTree {
     }
     text.push_str("{ path_regex = '/v[0-9]+/.*' },\n]\n");
     match config::parse(&text, "routes.toml") {
-        Ok((spec, _)) => RouteTree::of(spec.services.iter().map(|service| &**service).enumerate()),
+        Ok((spec, _)) => RouteTree::of(spec.services.iter().map(|service| &**service).enumerate(), 1),
         Err(error) => panic!("{error}"),
     }
 }
@@ -33,7 +33,7 @@ fn finding(criterion: &mut Criterion) {
     for routes in [1, 1_000, 10_000] {
         let tree = tree(routes);
         for (what, path) in [("prefix", "/api/0/items-0/x/y"), ("expression", "/v2/x/y"), ("rest", "/img/logo.svg")] {
-            let asked = Asked { path, method: &Method::GET, headers: &headers };
+            let asked = Asked { path, method: &Method::GET, headers: &headers, core: 0 };
             group.bench_function(BenchmarkId::new(what, routes), |bencher| {
                 bencher.iter(|| black_box(&tree).find(black_box(&asked)));
             });
@@ -44,7 +44,7 @@ fn finding(criterion: &mut Criterion) {
         group.bench_function(BenchmarkId::new("each in turn", routes), |bencher| {
             bencher.iter(|| {
                 nth = (nth + 7_919) % paths.len();
-                tree.find(&Asked { path: &paths[nth], method: &Method::GET, headers: &headers })
+                tree.find(&Asked { path: &paths[nth], method: &Method::GET, headers: &headers, core: 0 })
             });
         });
     }

@@ -16,6 +16,12 @@ pub const END_HEADERS: u8 = 0x4;
 /// The room for a body, and for all of a connection, before anybody says another.
 pub const LEAST_WINDOW: usize = 65_535;
 
+/// By which each side says how much of a body it takes (RFC 9113, 6.5.2), and a server that it takes a CONNECT that is
+/// extended (RFC 8441, 3).
+pub const INITIAL_WINDOW_SIZE: u16 = 4;
+/// See [`INITIAL_WINDOW_SIZE`].
+pub const ENABLE_CONNECT_PROTOCOL: u16 = 8;
+
 /// What a frame is.
 pub mod kind {
     /// Some of a body.
@@ -176,6 +182,8 @@ fn length(block: &mut Vec<u8>, length: usize) {
 pub struct Frames {
     wire: Wire,
     window: usize,
+    /// What the other side wants, by its number.
+    settings: Vec<(u16, u32)>,
 }
 
 impl Frames {
@@ -184,7 +192,7 @@ impl Frames {
     /// # Errors
     /// When serin doesn't speak HTTP/2.
     pub async fn connect(address: SocketAddr) -> anyhow::Result<Self> {
-        let mut frames = Self { wire: Wire::connect(address).await?, window: LEAST_WINDOW };
+        let mut frames = Self { wire: Wire::connect(address).await?, window: LEAST_WINDOW, settings: Vec::new() };
         frames.wire.send([PREFACE, &Frame::new(kind::SETTINGS, 0, 0, []).bytes()].concat()).await?;
         frames.settle().await?;
         Ok(frames)
@@ -195,7 +203,7 @@ impl Frames {
     /// # Errors
     /// When the client doesn't speak HTTP/2.
     pub async fn accepted(wire: Wire) -> anyhow::Result<Self> {
-        let mut frames = Self { wire, window: LEAST_WINDOW };
+        let mut frames = Self { wire, window: LEAST_WINDOW, settings: Vec::new() };
         let preface = frames.wire.take(PREFACE.len()).await?;
         anyhow::ensure!(preface == PREFACE, "no preface: {:?}", String::from_utf8_lossy(&preface));
         frames.wire.send(Frame::new(kind::SETTINGS, 0, 0, []).bytes()).await?;
@@ -206,9 +214,12 @@ impl Frames {
     async fn settle(&mut self) -> anyhow::Result<()> {
         let wanted = self.until(|frame| frame.kind == kind::SETTINGS && frame.flags & ACK == 0).await?;
         for setting in wanted.payload.chunks_exact(6) {
-            if let &[0, 4, a, b, c, d] = setting {
-                self.window = usize::try_from(u32::from_be_bytes([a, b, c, d]))?;
+            if let &[high, low, a, b, c, d] = setting {
+                self.settings.push((u16::from_be_bytes([high, low]), u32::from_be_bytes([a, b, c, d])));
             }
+        }
+        if let Some(window) = self.setting(INITIAL_WINDOW_SIZE) {
+            self.window = usize::try_from(window)?;
         }
         self.send(&Frame::new(kind::SETTINGS, ACK, 0, [])).await
     }
@@ -296,6 +307,11 @@ impl Frames {
                 return Ok(body);
             }
         }
+    }
+
+    /// What the other side wanted at first; none where it didn't say.
+    pub fn setting(&self, number: u16) -> Option<u32> {
+        self.settings.iter().find(|(wanted, _)| *wanted == number).map(|(_, value)| *value)
     }
 
     /// How much of each body may be sent before the other side makes room for more.

@@ -48,6 +48,16 @@ pub async fn user(url: &str, part: &str, ca: Option<&Path>) -> anyhow::Result<Va
     told(command).await.with_context(|| format!("{part} at {url}"))
 }
 
+/// Has a user of HTTP/2 open WebSockets on one connection to this URL: what came of it.
+///
+/// # Errors
+/// When the user isn't content: with what it says.
+pub async fn http2_user(url: &str, ca: &Path) -> anyhow::Result<Value> {
+    let mut command = python("http2.py")?;
+    command.arg(url).env("CA_FILE", ca);
+    told(command).await.with_context(|| format!("HTTP/2 at {url}"))
+}
+
 /// Has a page at this URL, in Chromium, talk by a WebSocket to where it came from: what came of it.
 ///
 /// # Errors

@@ -139,6 +139,7 @@ pub(super) struct RawHttp2 {
     pub(super) max_streams: Value,
     pub(super) max_resets: Value,
     pub(super) ping_interval: Value,
+    pub(super) websocket: Option<bool>,
 }
 
 /// `tls` of a listener.

@@ -197,7 +197,7 @@ mod tests {
             let state = self.discovery.fill(&service.name, &self.state[&service.name]);
             let view = compile::service(&self.live, service, &state, &standings, &FlagSet::default());
             let revision = self.live.snapshot().revision + 1;
-            self.live.snapshot_cell().store(Arc::new(Snapshot::new(revision, vec![view], Arc::default())));
+            self.live.snapshot_cell().store(Arc::new(Snapshot::new(revision, vec![view], Arc::default(), 1)));
         }
 
         fn state_of(&self, id: &str) -> &'static str {

@@ -19,6 +19,7 @@ use super::flags::Said;
 use super::forward::{Outgoing, Repeats, forward, framing, relay};
 use super::head::{self, Forwarded, client_address};
 use super::http2;
+use super::http2::websocket;
 use super::limits::Pass;
 use super::lookup;
 use super::lot::{self, Lot};
@@ -48,7 +49,8 @@ pub(crate) async fn handle(
     let (mut parts, body) = request.into_parts();
     downstream.request_began(!body.is_end_stream());
     let request_id = RequestId::of(&downstream, &parts.headers);
-    let routed = route(&downstream, &mut parts).and_then(|routed| admit(&routed.service, &body).map(|()| routed));
+    let routed =
+        route(&downstream, &mut parts).and_then(|routed| admit(&routed.service, &parts, &body).map(|()| routed));
     let Routed { service, rewritten } = match routed {
         Ok(routed) => routed,
         Err(error) => return Ok(refused(&downstream, &request_id, &error)),
@@ -87,17 +89,22 @@ pub(crate) async fn handle(
             met: &downstream.met,
             request_id: request_id.clone(),
             method: parts.method.clone(),
+            version: parts.version,
             target: parts.uri.path_and_query().cloned(),
             start: downstream.core.clock.now(),
             is_short: body.size_hint().exact().is_some_and(|length| length <= SHORT_BODY),
         },
     );
     let mut response = match said {
-        Said::Closed(gate) => turn_away(&downstream, record, &request_id, gate),
+        Said::Closed(gate) => turn_away(&downstream, record, &parts, &request_id, gate),
         Said::Open(told) => {
             let asked = Asked { request_id: &request_id, told: told.as_deref(), target: rewritten.as_ref() };
             let mut outgoing = outgoing(&downstream, &record, &parts, body, wish, &asked);
-            match forward(&downstream, &mut record, arm, &mut outgoing).await {
+            let mut answer = forward(&downstream, &mut record, arm, &mut outgoing).await;
+            if websocket::is_asked_for(&parts) {
+                answer = answer.and_then(|answer| websocket::let_pass(&parts, &mut record, answer));
+            }
+            match answer {
                 Ok(answer) if answer.status == StatusCode::SWITCHING_PROTOCOLS => {
                     tunnel::open(&downstream, record, &parts, answer, recalls)
                 }
@@ -139,13 +146,13 @@ fn protect(downstream: &Downstream, response: &mut Response<Body>) {
 /// its one form on the way.
 fn route(downstream: &Downstream, parts: &mut Parts) -> Result<Routed, ProxyError> {
     if parts.method == Method::CONNECT {
-        return Err(ProxyError::BadRequest("CONNECT is not for this server"));
+        websocket::translate(parts, downstream.core.random())?;
     }
     http2::check(parts).map_err(ProxyError::BadRequest)?;
     check_framing(&parts.headers)?;
     let is_plain = route::settle(parts)?;
     let host = authority::host(&parts.uri, &parts.headers, parts.version).map_err(ProxyError::BadRequest)?;
-    Routed::find(downstream.core.snapshot(), &host, parts, is_plain)
+    Routed::find(downstream.core.id, downstream.core.snapshot(), &host, parts, is_plain)
 }
 
 /// Refuses what the HTTP reader in front of us takes though it has two readings.
@@ -163,7 +170,10 @@ fn check_framing(headers: &HeaderMap) -> Result<(), ProxyError> {
 }
 
 /// Whether the service takes the request at all.
-fn admit(service: &ServiceRef, body: &Incoming) -> Result<(), ProxyError> {
+fn admit(service: &ServiceRef, parts: &Parts, body: &Incoming) -> Result<(), ProxyError> {
+    if service.spec.protocol.is_http2() && websocket::is_asked_for(parts) {
+        return Err(ProxyError::NotImplemented("the endpoints of this service speak HTTP/2, and no WebSocket by it"));
+    }
     match body.size_hint().exact() {
         Some(length) if length > service.max_body_bytes() => Err(ProxyError::BodyTooLarge),
         _ => Ok(()),
@@ -171,13 +181,20 @@ fn admit(service: &ServiceRef, body: &Incoming) -> Result<(), ProxyError> {
 }
 
 /// Answers a request that stands before a closed gate: the one at this place in the service's list.
-fn turn_away(downstream: &Rc<Downstream>, mut record: Record, request_id: &str, gate: usize) -> Response<Body> {
+fn turn_away(
+    downstream: &Rc<Downstream>,
+    mut record: Record,
+    parts: &Parts,
+    request_id: &str,
+    gate: usize,
+) -> Response<Body> {
     let service = record.service().clone();
     if let Some(flags) = &service.flags {
         flags.turned_away[gate].count(downstream.core.id);
     }
     let gate = &service.spec.gates[gate];
-    let response = respond::closed(downstream, request_id, gate);
+    let mut response = respond::closed(downstream, request_id, gate);
+    websocket::refuse(parts, &mut response);
     let (status, now) = (response.status().as_u16(), downstream.core.clock.refresh());
     if service.tries(&gate.flag) {
         // Whether the gate is closed is what is tried: its answer counts as one of the application.

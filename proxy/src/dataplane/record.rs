@@ -7,8 +7,8 @@ use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use http::Method;
 use http::uri::PathAndQuery;
+use http::{Method, Version};
 use tokio::time::Instant;
 
 use super::core::{Core, ServiceRef};
@@ -42,6 +42,7 @@ pub(crate) struct Record {
     address: IpAddr,
     request_id: RequestId,
     method: Method,
+    version: Version,
     target: Option<PathAndQuery>,
     start: Instant,
     /// Since when its arm is waited for: from the start on, but where the arm's endpoints had no room.
@@ -84,6 +85,7 @@ pub(crate) struct Request<'a> {
     pub(crate) met: &'a Met,
     pub(crate) request_id: RequestId,
     pub(crate) method: Method,
+    pub(crate) version: Version,
     pub(crate) target: Option<PathAndQuery>,
     pub(crate) start: Instant,
     /// Whether its body, if any, is so short that it takes no time to send.
@@ -122,6 +124,7 @@ impl Record {
             address: request.address,
             request_id: request.request_id,
             method: request.method,
+            version: request.version,
             target: request.target,
             start: request.start,
             asked_at,
@@ -318,6 +321,7 @@ impl Record {
             drawn_ms = drawn_at.as_millis(),
             client = %self.address,
             method = %self.method,
+            protocol = ?self.version,
             // The query may hold secrets: it is never logged.
             path = self.target.as_ref().map_or("*", |target| target.path()),
             status = self.status.unwrap_or(499),

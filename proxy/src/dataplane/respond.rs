@@ -29,6 +29,9 @@ pub(crate) enum ProxyError {
     /// The request could be read in two ways, or isn't for a proxy.
     #[error("the request is refused: {0}")]
     BadRequest(&'static str),
+    /// The request asks for what serin doesn't do.
+    #[error("the request can't be served: {0}")]
+    NotImplemented(&'static str),
     /// No service answers for the host.
     #[error("no service answers for this host")]
     NoService,
@@ -47,6 +50,9 @@ pub(crate) enum ProxyError {
     /// The client asks more often than it may.
     #[error("too many requests: the limit `{}` allows {} in {} s", .0.limit, .0.requests, .0.per.as_secs_f64())]
     TooEarly(Box<TooEarly>),
+    /// The endpoint answered as if nobody had asked for a WebSocket: a client of HTTP/2 would take that for one.
+    #[error("the endpoint answered, but not by a WebSocket")]
+    NoWebSocket,
     /// The endpoint gave no response.
     #[error("the endpoint gave no response")]
     Exchange(#[source] ExchangeError),
@@ -57,6 +63,8 @@ impl ProxyError {
     pub(crate) const fn status(&self) -> StatusCode {
         match self {
             Self::BadRequest(_) => StatusCode::BAD_REQUEST,
+            Self::NotImplemented(_) => StatusCode::NOT_IMPLEMENTED,
+            Self::NoWebSocket => StatusCode::BAD_GATEWAY,
             Self::NoService | Self::NoRoute => StatusCode::NOT_FOUND,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::NoEndpoint | Self::NoRoom(_) => StatusCode::SERVICE_UNAVAILABLE,
@@ -79,6 +87,8 @@ impl ProxyError {
     const fn code(&self) -> &'static str {
         match self {
             Self::BadRequest(_) => "bad_request",
+            Self::NotImplemented(_) => "not_implemented",
+            Self::NoWebSocket => "no_websocket",
             Self::NoService => "no_service",
             Self::NoRoute => "no_route",
             Self::BodyTooLarge => "body_too_large",

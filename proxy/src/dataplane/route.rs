@@ -8,9 +8,10 @@ use http::uri::{PathAndQuery, Uri};
 
 use super::core::{Held, ServiceRef};
 use super::respond::ProxyError;
-use crate::live::routes::{Answer, Asked};
+use crate::live::routes::{Answer, Asked, Found};
 use crate::model::path::{self, Matched};
 use crate::model::policy::Redirect;
+use crate::model::route::RouteSpec;
 
 /// A request's service, and what its endpoint is asked for where that isn't what the client asked for.
 #[derive(Debug)]
@@ -20,25 +21,31 @@ pub(crate) struct Routed {
 }
 
 impl Routed {
-    /// The service of a request whose path is settled.
-    pub(crate) fn find(snapshot: Rc<Held>, host: &str, parts: &Parts, is_plain: bool) -> Result<Self, ProxyError> {
-        let (service, route) = match snapshot.answer(host).ok_or(ProxyError::NoService)? {
-            Answer::Whole(service) => (*service, None),
+    /// The service of a request whose path is settled, for this core.
+    pub(crate) fn find(
+        core: usize,
+        snapshot: Rc<Held>,
+        host: &str,
+        parts: &Parts,
+        is_plain: bool,
+    ) -> Result<Self, ProxyError> {
+        let (service, route, rewritten) = match snapshot.answer(host).ok_or(ProxyError::NoService)? {
+            Answer::Whole(service) => (*service, None, None),
             Answer::Routed(tree) => {
                 let path = parts.uri.path();
                 let matched = if is_plain { Matched::plain(path) } else { Matched::of(path) };
-                let asked = |path| tree.find(&Asked { path, method: &parts.method, headers: &parts.headers });
-                let hit = asked(matched.text());
+                let asked = |path| tree.find(&Asked { path, method: &parts.method, headers: &parts.headers, core });
+                let found = asked(matched.text());
+                let hit = |found: Option<Found<'_>>| found.map(|found| found.hit);
                 // Who takes an escaped slash for one that parts segments must come to the same place.
-                if matched.other_reading().is_some_and(|other| asked(other) != hit) {
+                if matched.other_reading().is_some_and(|other| hit(asked(other)) != hit(found)) {
                     return Err(ProxyError::BadRequest("an escaped slash that leads elsewhere to who decodes it"));
                 }
-                let hit = hit.ok_or(ProxyError::NoRoute)?;
-                (hit.service, hit.route)
+                let found = found.ok_or(ProxyError::NoRoute)?;
+                (found.hit.service, found.hit.route, rewritten(found.route, parts)?)
             }
         };
         let service = ServiceRef::new(snapshot, service).by(route);
-        let rewritten = rewritten(&service, parts)?;
         Ok(Self { service, rewritten })
     }
 }
@@ -60,8 +67,8 @@ pub(crate) fn settle(parts: &mut Parts) -> Result<bool, ProxyError> {
     Ok(settled.is_plain)
 }
 
-fn rewritten(service: &ServiceRef, parts: &Parts) -> Result<Option<PathAndQuery>, ProxyError> {
-    let Some((route, rewrite)) = service.route().and_then(|route| Some((route, route.policy.rewrite.as_ref()?))) else {
+fn rewritten(route: Option<&RouteSpec>, parts: &Parts) -> Result<Option<PathAndQuery>, ProxyError> {
+    let Some((route, rewrite)) = route.and_then(|route| Some((route, route.policy.rewrite.as_ref()?))) else {
         return Ok(None);
     };
     let Some(target) = parts.uri.path_and_query() else { return Ok(None) };

@@ -3,6 +3,9 @@
 //! A host of one service without routes costs one look. For any other there is a tree of path segments with exact paths
 //! and prefixes, in which a request costs a look for each of its segments, however many routes there are; regular
 //! expressions are tried one by one, behind it. `model/route.rs` has the order.
+//!
+//! All of it is only read, and so shared by the cores, but for expressions: each match takes scratch memory from the
+//! expression's pool, and writes to the pool to say so. Each core has copies with pools of their own.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -25,7 +28,8 @@ pub(super) struct Places {
 }
 
 impl Places {
-    pub(super) fn of<'s>(services: impl Iterator<Item = &'s ServiceSpec>) -> Self {
+    /// For so many cores.
+    pub(super) fn of<'s>(services: impl Iterator<Item = &'s ServiceSpec>, cores: usize) -> Self {
         let services: Vec<_> = services.collect();
         let mut places = Self::default();
         let mut claims: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
@@ -38,7 +42,8 @@ impl Places {
         // Hosts of the same services share a tree.
         let mut made: BTreeMap<Vec<usize>, Answer> = BTreeMap::new();
         for (host, claimants) in claims {
-            let answer = made.entry(claimants).or_insert_with_key(|claimants| Answer::of(&services, claimants)).clone();
+            let answer =
+                made.entry(claimants).or_insert_with_key(|claimants| Answer::of(&services, claimants, cores)).clone();
             match (host, host.strip_prefix("*.")) {
                 ("*", _) => places.any_host = Some(answer),
                 (_, Some(parent)) => _ = places.below.insert(parent.to_owned(), answer),
@@ -94,13 +99,24 @@ pub struct Asked<'r> {
     pub method: &'r Method,
     /// The header.
     pub headers: &'r HeaderMap,
+    /// The core that asks.
+    pub core: usize,
+}
+
+/// Who takes a request.
+#[derive(Clone, Copy, Debug)]
+pub struct Found<'t> {
+    /// In the snapshot.
+    pub hit: Hit,
+    /// The route, as the core that asked has it; none where the service takes what no route does.
+    pub route: Option<&'t RouteSpec>,
 }
 
 impl Answer {
-    fn of(services: &[&ServiceSpec], claimants: &[usize]) -> Self {
+    fn of(services: &[&ServiceSpec], claimants: &[usize], cores: usize) -> Self {
         match claimants {
             [only] if services[*only].routes.is_empty() => Self::Whole(*only),
-            _ => Self::Routed(Arc::new(RouteTree::of(claimants.iter().map(|index| (*index, services[*index]))))),
+            _ => Self::Routed(Arc::new(RouteTree::of(claimants.iter().map(|index| (*index, services[*index])), cores))),
         }
     }
 
@@ -119,7 +135,8 @@ pub struct RouteTree {
     services: Vec<usize>,
     /// The root, which stands for `/` and has no routes, and below it a node for each beginning of a path.
     nodes: Vec<Node>,
-    regexes: Vec<Entry>,
+    /// Those with an expression, for each core. None where there is none at all.
+    regexes: Box<[Vec<Entry>]>,
     any: Vec<Entry>,
 }
 
@@ -132,7 +149,7 @@ struct Node {
     above: Option<usize>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Entry {
     hit: Hit,
     /// None where the service takes what nobody else does.
@@ -147,12 +164,22 @@ impl Entry {
     fn holds(&self, path: &str) -> bool {
         self.route.as_ref().is_none_or(|route| route.path.holds(path))
     }
+
+    fn found(&self) -> Found<'_> {
+        Found { hit: self.hit, route: self.route.as_deref() }
+    }
+
+    /// The same, which shares nothing that a match writes to.
+    fn own(&self) -> Self {
+        Self { hit: self.hit, route: self.route.as_ref().map(|route| Arc::new(RouteSpec::clone(route))) }
+    }
 }
 
 impl RouteTree {
-    /// The routes of these services, each with its place in the snapshot.
-    pub fn of<'s>(services: impl Iterator<Item = (usize, &'s ServiceSpec)>) -> Self {
+    /// The routes of these services, each with its place in the snapshot, for so many cores.
+    pub fn of<'s>(services: impl Iterator<Item = (usize, &'s ServiceSpec)>, cores: usize) -> Self {
         let mut tree = Self { nodes: vec![Node::default()], ..Self::default() };
+        let mut regexes = Vec::new();
         for (service, spec) in services {
             tree.services.push(service);
             if spec.routes.is_empty() {
@@ -160,21 +187,20 @@ impl RouteTree {
             }
             for (nth, route) in spec.routes.iter().enumerate() {
                 let entry = Entry { hit: Hit { service, route: Some(nth) }, route: Some(Arc::clone(route)) };
-                tree.list_of(&route.path).push(entry);
+                match &route.path {
+                    PathRule::Any => tree.any.push(entry),
+                    PathRule::Regex(_) => regexes.push(entry),
+                    PathRule::Exact(path) => tree.node_of(path).exact.push(entry),
+                    PathRule::Prefix(path) => tree.node_of(path).prefix.push(entry),
+                }
             }
         }
         tree.settle();
-        tree
-    }
-
-    /// The list in which a route with such a rule belongs.
-    fn list_of(&mut self, rule: &PathRule) -> &mut Vec<Entry> {
-        match rule {
-            PathRule::Any => &mut self.any,
-            PathRule::Regex(_) => &mut self.regexes,
-            PathRule::Exact(path) => &mut self.node_of(path).exact,
-            PathRule::Prefix(path) => &mut self.node_of(path).prefix,
+        if !regexes.is_empty() {
+            regexes.sort_by_key(|entry| entry.route.as_ref().map(|route| route.place));
+            tree.regexes = (0..cores).map(|_| regexes.iter().map(Entry::own).collect()).collect();
         }
+        tree
     }
 
     fn node_of(&mut self, path: &str) -> &mut Node {
@@ -195,7 +221,6 @@ impl RouteTree {
         for list in lists.chain([&mut self.any]) {
             list.sort_by_cached_key(|entry| (entry.route.is_none(), entry.route.as_ref().map(|route| route.rank())));
         }
-        self.regexes.sort_by_key(|entry| entry.route.as_ref().map(|route| route.place));
         // A node comes before those below it.
         for at in 0..self.nodes.len() {
             let node = &self.nodes[at];
@@ -207,34 +232,40 @@ impl RouteTree {
     }
 
     /// Who takes a request; none if nobody does.
-    pub fn find(&self, asked: &Asked<'_>) -> Option<Hit> {
-        let first = |entries: &[Entry]| entries.iter().find(|entry| entry.takes(asked)).map(|entry| entry.hit);
-        let by_expression = || self.regexes.iter().find(|entry| entry.takes(asked) && entry.holds(asked.path));
-        self.find_in_tree(asked.path, first)
-            .or_else(|| by_expression().map(|entry| entry.hit))
-            .or_else(|| first(&self.any))
+    pub fn find(&self, asked: &Asked<'_>) -> Option<Found<'_>> {
+        let by_expression = || {
+            let own = self.regexes.get(asked.core).into_iter().flatten();
+            own.into_iter().find(|entry| entry.takes(asked) && entry.holds(asked.path))
+        };
+        let entry = self.find_in_tree(asked).or_else(by_expression).or_else(|| first(&self.any, asked));
+        entry.map(Entry::found)
     }
 
-    fn find_in_tree(&self, path: &str, first: impl Fn(&[Entry]) -> Option<Hit>) -> Option<Hit> {
+    fn find_in_tree(&self, asked: &Asked<'_>) -> Option<&Entry> {
         let mut at = 0;
-        let mut rest = segments(path);
+        let mut rest = segments(asked.path);
         let is_whole = loop {
             let Some(segment) = rest.next() else { break true };
             let Some(next) = self.nodes[at].children.get(segment) else { break false };
             at = *next;
         };
-        if is_whole && let Some(hit) = first(&self.nodes[at].exact) {
-            return Some(hit);
+        if is_whole && let Some(entry) = first(&self.nodes[at].exact, asked) {
+            return Some(entry);
         }
         let mut above = Some(at);
         while let Some(node) = above.map(|at| &self.nodes[at]) {
-            if let Some(hit) = first(&node.prefix) {
-                return Some(hit);
+            if let Some(entry) = first(&node.prefix, asked) {
+                return Some(entry);
             }
             above = node.above;
         }
         None
     }
+}
+
+/// The first that takes a request.
+fn first<'e>(entries: &'e [Entry], asked: &Asked<'_>) -> Option<&'e Entry> {
+    entries.iter().find(|entry| entry.takes(asked))
 }
 
 /// The segments of a path; `/` has one, which is empty. None of what is no path, such as `*`.

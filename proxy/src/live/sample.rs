@@ -137,7 +137,7 @@ pub(crate) fn set_definitions(live: &Live, definitions: Arc<Definitions>) {
     let (set, refusals) = definitions.compile(before.flags());
     let set = Arc::new(set);
     live.set_flags(FlagFacts { definitions, refusals: refusals.into(), set: Arc::clone(&set) }, &set);
-    let next = Snapshot::new(before.revision + 1, before.services().to_vec(), set);
+    let next = Snapshot::new(before.revision + 1, before.services().to_vec(), set, live.cores());
     live.snapshot_cell().store(Arc::new(next));
 }
 
@@ -167,5 +167,10 @@ pub(crate) fn publish(live: &Live, services: &[Arc<ServiceSpec>], state: &State)
         compile::service(live, spec, state, &Standings::default(), live.snapshot().flags())
     });
     let revision = live.snapshot().revision + 1;
-    live.snapshot_cell().store(Arc::new(Snapshot::new(revision, views.collect(), Arc::clone(live.snapshot().flags()))));
+    live.snapshot_cell().store(Arc::new(Snapshot::new(
+        revision,
+        views.collect(),
+        Arc::clone(live.snapshot().flags()),
+        live.cores(),
+    )));
 }

@@ -36,10 +36,11 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// Compiles the services; of two that claim the same requests, the first has them (the
+    /// Compiles the services for so many cores; of two that claim the same requests, the first has them (the
     /// configuration refuses such a pair).
-    pub fn new(revision: u64, services: Vec<Arc<ServiceView>>, flags: Arc<FlagSet>) -> Self {
-        Self { revision, places: Arc::new(Places::of(services.iter().map(|service| &*service.spec))), services, flags }
+    pub fn new(revision: u64, services: Vec<Arc<ServiceView>>, flags: Arc<FlagSet>, cores: usize) -> Self {
+        let places = Places::of(services.iter().map(|service| &*service.spec), cores);
+        Self { revision, places: Arc::new(places), services, flags }
     }
 
     /// The next snapshot of the same configuration: as this one but for some services, each in the place that it has

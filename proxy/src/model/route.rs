@@ -103,9 +103,10 @@ impl fmt::Display for PathRule {
     }
 }
 
-/// A regular expression over a whole path. Cheap to clone.
+/// A regular expression over a whole path. Cheap to clone: what is compiled is shared.
 ///
-/// Each thread that matches finds scratch memory of its own in the expression's pool; none ever waits for another there.
+/// Each match takes scratch memory from a pool and writes to it, which threads that share one would feel. A clone has a pool
+/// of its own.
 #[derive(Clone, Debug)]
 pub struct PathRegex {
     pattern: Box<str>,

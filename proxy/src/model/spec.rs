@@ -149,6 +149,8 @@ pub struct Http2Spec {
     pub max_resets: u32,
     /// How often a client is asked whether it is still there; zero = never.
     pub ping_interval: Duration,
+    /// Whether clients may ask for WebSockets by it (RFC 8441).
+    pub websocket: bool,
 }
 
 /// A range of addresses: `10.0.0.0/8`, `::1/128`.

@@ -143,3 +143,25 @@ async fn nghttp_gets_many_answers_at_once_and_h2load_very_many() {
     nobody_is_blamed(&serin, 2_020).await;
     assert_eq!(metric(&serin, "serin_requests_total", &["2xx"]).await, 2_020);
 }
+
+#[tokio::test]
+async fn who_expects_to_be_told_to_go_on_is_refused_before_its_body_or_goes_on_by_itself() {
+    let origin = Origin::bind().await.unwrap().play(|request| ok(told(request)));
+    let serin = serin(&[origin.address()], "", "max_body = \"1KiB\"").await;
+    let nghttp = async |body: usize| {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), vec![b'x'; body]).unwrap();
+        let mut command = Command::new("nghttp");
+        command.args(["--verbose", "--no-dep", "--expect-continue", "--data"]).arg(file.path());
+        text(&command.arg(format!("http://{}/", serin.http())).output().await.expect("nghttp is installed"))
+    };
+    // what is refused by its head is refused before anything more of it is sent
+    let refused = nghttp(5_000).await;
+    assert!(refused.contains(":status: 413") && !refused.contains("send DATA frame"), "{refused}");
+    // what isn't is told nothing, and goes on when its client has waited for long enough
+    let taken = nghttp(500).await;
+    assert!(taken.contains(":status: 200") && !taken.contains(":status: 100"), "{taken}");
+    assert!(taken.contains("send DATA frame <length=500") && taken.contains("content-length: 500"), "{taken}");
+    let (requests, _) = &origin.requests().unwrap()[0];
+    assert_eq!((requests[0].get("expect"), requests[0].body.len()), (None, 500));
+}

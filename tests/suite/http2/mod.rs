@@ -10,3 +10,4 @@ mod floods;
 mod given;
 mod leaving;
 mod rules;
+mod websockets;

@@ -120,5 +120,6 @@ fn http2(raw: &RawHttp2, has_tls: bool, findings: &mut Findings<'_>) -> Option<H
     let max_streams = count(raw.max_streams.as_ref(), MAX_STREAMS, MOST_STREAMS);
     let max_resets = count(raw.max_resets.as_ref(), MAX_RESETS, MOST_RESETS);
     let ping_interval = findings.read_or(raw.ping_interval.as_ref(), Duration::ZERO, units::duration);
-    raw.enabled.unwrap_or(has_tls).then_some(Http2Spec { max_streams, max_resets, ping_interval })
+    let websocket = raw.websocket.unwrap_or(true);
+    raw.enabled.unwrap_or(has_tls).then_some(Http2Spec { max_streams, max_resets, ping_interval, websocket })
 }

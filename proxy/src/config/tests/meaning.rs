@@ -28,11 +28,12 @@ fn http2_is_spoken_by_tls_unless_it_is_switched_off_and_without_only_if_it_is_sw
     let listener = "[[listener]]\nname = \"a\"\naddress = \"127.0.0.1:0\"\n";
     let tls = "tls.certificates = [{ cert_file = \"/c\", key_file = \"/k\" }]\n";
     let http2 = |lines: &str| parsed(&format!("{listener}{lines}")).0.listeners[0].http2;
-    let usual = Some(Http2Spec { max_streams: 100, max_resets: 100, ping_interval: Duration::ZERO });
+    let usual = Some(Http2Spec { max_streams: 100, max_resets: 100, ping_interval: Duration::ZERO, websocket: true });
     assert_eq!((http2(""), http2("http2.enabled = true\n")), (None, usual));
     assert_eq!((http2(tls), http2(&format!("{tls}http2.enabled = false\n"))), (usual, None));
-    let own = "http2 = { enabled = true, max_streams = 7, max_resets = 8, ping_interval = \"9s\" }\n";
-    let wanted = Http2Spec { max_streams: 7, max_resets: 8, ping_interval: Duration::from_secs(9) };
+    let own =
+        "http2 = { enabled = true, max_streams = 7, max_resets = 8, ping_interval = \"9s\", websocket = false }\n";
+    let wanted = Http2Spec { max_streams: 7, max_resets: 8, ping_interval: Duration::from_secs(9), websocket: false };
     assert_eq!(http2(own), Some(wanted));
 }
 

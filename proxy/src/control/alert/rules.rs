@@ -300,7 +300,7 @@ mod tests {
                 trial: None,
                 rotas: None,
             };
-            let snapshot = Snapshot::new(revision, vec![Arc::new(view)], Arc::default());
+            let snapshot = Snapshot::new(revision, vec![Arc::new(view)], Arc::default(), 1);
             self.live.snapshot_cell().store(Arc::new(snapshot));
         }
 

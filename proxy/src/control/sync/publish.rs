@@ -82,7 +82,7 @@ impl Sync {
 
     fn compile_all(&self, next: &InForce) -> Snapshot {
         let services = next.spec.services.iter().map(|service| self.compile(service, next)).collect();
-        Snapshot::new(self.live.snapshot().revision + 1, services, Arc::clone(&next.flags))
+        Snapshot::new(self.live.snapshot().revision + 1, services, Arc::clone(&next.flags), self.live.cores())
     }
 
     fn compile_some(&self, next: &InForce, names: &BTreeSet<String>) -> Snapshot {

@@ -1,7 +1,8 @@
 //! HTTP/2 towards clients: hyper's server on a connection, each of whose requests walks the same path as any other.
 //!
 //! `frames.rs` is the socket, with an eye on every frame that comes; `guard.rs` says which are too many. `stream.rs` is
-//! the task of one request, `request.rs` what is asked of a request beyond what hyper checks.
+//! the task of one request, `request.rs` what is asked of a request beyond what hyper checks. `websocket.rs` knows how a
+//! WebSocket is asked for, `tunnelled.rs` is the task of one.
 
 mod frames;
 mod guard;
@@ -9,6 +10,8 @@ mod request;
 mod stream;
 #[cfg(test)]
 mod tests;
+mod tunnelled;
+pub(crate) mod websocket;
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
@@ -25,7 +28,7 @@ use tokio::time::Instant;
 use self::frames::Frames;
 use self::guard::Guard;
 pub(crate) use self::request::check;
-use self::stream::Stream;
+use self::stream::{Stream, Task};
 use super::clock::{deadline, earlier};
 use super::downstream::Downstream;
 use super::socket::Socket;
@@ -64,8 +67,8 @@ struct Connection {
     told_at: Cell<Option<Instant>>,
     /// Whether the guard ended it.
     flooded: Cell<bool>,
-    /// The request whose task hyper is about to start.
-    next: RefCell<Option<Rc<Stream>>>,
+    /// What the task is for that hyper is about to start.
+    next: RefCell<Option<Task>>,
 }
 
 /// What is to be done about a connection on which nothing moves.
@@ -130,6 +133,9 @@ fn configure(connection: &Rc<Connection>, spec: Http2Spec) -> http2::Builder<str
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_send_buf_size(SEND_BUFFER);
+    if spec.websocket {
+        http.enable_connect_protocol();
+    }
     if !spec.ping_interval.is_zero() {
         http.timer(TokioTimer::new()).keep_alive_interval(spec.ping_interval).keep_alive_timeout(PING_TIMEOUT);
     }

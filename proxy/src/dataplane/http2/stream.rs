@@ -12,10 +12,12 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
 use tokio::time::Instant;
 
 use super::Connection;
 use super::request::join_cookies;
+use super::tunnelled::Tunnelled;
 use crate::dataplane::body::Body;
 use crate::dataplane::clock::{deadline, earlier};
 use crate::dataplane::connection::TURN;
@@ -45,8 +47,13 @@ impl Stream {
         let pace = Cell::new(Pace::new(downstream.listener().min_rate, among));
         let (given, piece) = (Cell::new(None), Cell::new(0));
         let stream = Rc::new(Self { connection: Rc::clone(connection), downstream, given, pace, piece });
-        connection.next.replace(Some(Rc::clone(&stream)));
+        connection.next.replace(Some(Task::Request(Rc::clone(&stream))));
         stream
+    }
+
+    /// What it shares with the rest of the data plane.
+    pub(super) const fn downstream(&self) -> &Rc<Downstream> {
+        &self.downstream
     }
 
     /// Answers it.
@@ -55,7 +62,14 @@ impl Stream {
         mut request: Request<Incoming>,
     ) -> Result<Response<Watched>, Infallible> {
         join_cookies(request.headers_mut());
+        let upgrade = request.extensions().get::<OnUpgrade>().cloned();
         let response = handle(Rc::clone(&self.downstream), request).await?;
+        if let Some(near) = upgrade
+            && let Some(far) = self.downstream.far.take()
+        {
+            let tunnelled = Tunnelled::new(Rc::clone(&self), near, far);
+            self.connection.next.replace(Some(Task::Tunnel(Box::new(tunnelled))));
+        }
         Ok(response.map(|body| Watched { body, stream: self }))
     }
 
@@ -88,6 +102,8 @@ impl Stream {
         let alarm = &self.downstream.alarm;
         for _ in 0..TURN {
             if task.as_mut().poll(context).is_ready() {
+                // A tunnel that hyper found no client for any more.
+                self.connection.next.take();
                 return Poll::Ready(());
             }
             if !alarm.has_rung() {
@@ -113,7 +129,17 @@ impl Drop for Stream {
     }
 }
 
-/// Starts the tasks that hyper has for a connection: one for each request, right after it was handed over.
+/// What a task of hyper's is for.
+#[derive(Debug)]
+pub(super) enum Task {
+    /// To answer a request.
+    Request(Rc<Stream>),
+    /// To send what comes through a tunnel.
+    Tunnel(Box<Tunnelled>),
+}
+
+/// Starts the tasks that hyper has for a connection: one for each request, right after it was handed over, and one more
+/// for each that becomes a tunnel, right after its answer.
 #[derive(Clone, Debug)]
 pub(super) struct Executor(Rc<Connection>);
 
@@ -127,7 +153,8 @@ impl Executor {
 impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for Executor {
     fn execute(&self, task: F) {
         match self.0.next.take() {
-            Some(stream) => tokio::task::spawn_local(stream.run(task)),
+            Some(Task::Request(stream)) => tokio::task::spawn_local(stream.run(task)),
+            Some(Task::Tunnel(tunnel)) => tokio::task::spawn_local(tunnel.run(task)),
             None => tokio::task::spawn_local(task),
         };
     }

@@ -52,6 +52,7 @@ impl World {
             met,
             request_id: RequestId::Given("id".into()),
             method: Method::GET,
+            version: http::Version::HTTP_11,
             target: Some(PathAndQuery::from_static(path)),
             start: self.core.clock.refresh(),
             is_short,

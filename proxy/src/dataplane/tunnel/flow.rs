@@ -42,6 +42,11 @@ impl Flow {
         self.stage == Stage::Ended
     }
 
+    /// Whether the sender has ended.
+    pub(super) fn is_ending(&self) -> bool {
+        self.stage != Stage::Open
+    }
+
     /// The bytes that the receiver took so far.
     pub(super) const fn passed(&self) -> u64 {
         self.passed

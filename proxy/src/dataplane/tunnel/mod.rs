@@ -1,5 +1,5 @@
 //! Tunnels: connections that switched to another protocol, such as a WebSocket, by a request that offered it and
-//! an endpoint's 101. Nothing else makes one.
+//! an endpoint's 101. Nothing else makes one. By HTTP/2 it is one stream of the client's connection.
 //!
 //! From then on serin passes bytes both ways and looks at none. An idle tunnel holds two sockets and no buffer.
 //! It is in flight on its endpoint until it ends; for the verdict the request was over with the 101.
@@ -18,7 +18,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{self, HeaderValue};
 use http::request::Parts;
-use http::{Response, StatusCode};
+use http::{Response, StatusCode, Version};
 use hyper::upgrade::OnUpgrade;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
@@ -27,6 +27,7 @@ use super::body::Body;
 use super::clock::{Alarm, deadline, earlier};
 use super::downstream::Downstream;
 use super::forward;
+use super::http2::websocket;
 use super::record::Record;
 use super::transport::Transport;
 use super::upstream::head::named_by_connection;
@@ -100,7 +101,11 @@ pub(crate) fn open(
     let mut response = Response::new(Body::whole(downstream, Bytes::new()));
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     *response.headers_mut() = answer.headers;
-    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+    if request.version == Version::HTTP_2 {
+        websocket::agree(&mut response);
+    } else {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+    }
     response
 }
 
@@ -137,6 +142,16 @@ impl<N> Tunnel<N> {
 }
 
 impl<N, F> Tunnel<N, F> {
+    /// The request by which it was opened.
+    pub(crate) fn request_id(&self) -> &str {
+        self.open.request_id()
+    }
+
+    /// Whether the endpoint has ended: what the client's side still does is to say so.
+    pub(crate) fn ends_back(&self) -> bool {
+        self.back.is_ending()
+    }
+
     fn between(near: (N, Bytes), far: (F, Bytes), open: OpenTunnel, alarm: &Rc<Alarm>, limits: Limits) -> Self {
         let now = alarm.clock().now();
         let (there, back) = (Flow::new(near.1), Flow::new(far.1));

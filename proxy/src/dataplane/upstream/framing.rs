@@ -32,6 +32,9 @@ pub(crate) enum Malformed {
     /// 101 to a request that offered no other protocol, or not this one, or before all of the request was sent.
     #[error("a switch of protocols that wasn't offered")]
     Switch,
+    /// An agreement to a WebSocket that doesn't answer the key of the request.
+    #[error("an agreement to a WebSocket without the right Sec-WebSocket-Accept")]
+    Accept,
     /// A chunk that breaks RFC 9112 section 7.1.
     #[error("a malformed chunk")]
     Chunk,

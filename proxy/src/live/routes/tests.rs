@@ -46,7 +46,7 @@ fn the_nearest_name_of_a_host_answers() {
         service("far", &["*.example.org"], vec![]),
         service("rest", &["*"], vec![]),
     ];
-    let places = Places::of(services.iter());
+    let places = Places::of(services.iter(), 2);
     for (host, wanted) in [
         ("a.example.org", "exact"),
         ("x.a.example.org", "far"),
@@ -61,13 +61,13 @@ fn the_nearest_name_of_a_host_answers() {
         let Some(Answer::Whole(index)) = places.answer(host) else { panic!("{host}: {:?}", places.answer(host)) };
         assert_eq!(services[*index].name, wanted, "{host}");
     }
-    assert!(Places::of(services[..3].iter()).answer("example.com").is_none());
+    assert!(Places::of(services[..3].iter(), 2).answer("example.com").is_none());
 }
 
 #[test]
 fn hosts_of_the_same_services_share_a_tree() {
     let services = [service("one", &["a", "b"], vec![prefix("/x", 0)]), service("two", &["b", "a"], vec![])];
-    let places = Places::of(services.iter());
+    let places = Places::of(services.iter(), 2);
     let (Some(Answer::Routed(a)), Some(Answer::Routed(b))) = (places.answer("a"), places.answer("b")) else {
         panic!("{places:?}");
     };
@@ -143,7 +143,7 @@ fn the_tree_finds_what_a_look_at_every_route_finds() {
                 services.push(service(&nth.to_string(), &["h"], routes));
             }
         }
-        let tree = RouteTree::of(services.iter().enumerate());
+        let tree = RouteTree::of(services.iter().enumerate(), 2);
         for _ in 0..30 {
             let path = if rng.random_bool(0.05) { "*".to_owned() } else { random_path(&mut rng) };
             let headers: HeaderMap = ["x-a", "x-b"]
@@ -152,9 +152,13 @@ fn the_tree_finds_what_a_look_at_every_route_finds() {
                 .map(|name| (http::HeaderName::from_static(name), HeaderValue::from_static("ab")))
                 .collect();
             let method = &METHODS[rng.random_range(0..METHODS.len())];
-            let asked = Asked { path: &path, method, headers: &headers };
+            let asked = Asked { path: &path, method, headers: &headers, core: rng.random_range(0..2) };
             let routes: Vec<_> = services.iter().map(|spec| &spec.routes).collect();
-            assert_eq!(tree.find(&asked), reference(&services, &asked), "{asked:?} among {routes:#?}");
+            assert_eq!(
+                tree.find(&asked).map(|found| found.hit),
+                reference(&services, &asked),
+                "{asked:?} among {routes:#?}"
+            );
         }
     }
 }
@@ -172,7 +176,7 @@ fn of_two_routes_of_one_path_the_stricter_is_asked_first() {
         route(path(), &[Method::POST], vec![header("x-a", ValueRule::Present)], 5),
     ];
     let services = [service("one", &["h"], routes)];
-    let tree = RouteTree::of(services.iter().enumerate());
+    let tree = RouteTree::of(services.iter().enumerate(), 2);
     for (method, header, wanted) in [
         (Method::GET, None, 1),
         (Method::POST, None, 2),
@@ -185,7 +189,24 @@ fn of_two_routes_of_one_path_the_stricter_is_asked_first() {
             .map(|value| (http::HeaderName::from_static("x-a"), HeaderValue::from_static(value)))
             .into_iter()
             .collect();
-        let hit = tree.find(&Asked { path: "/a/b", method: &method, headers: &headers });
-        assert_eq!(hit.and_then(|hit| hit.route), Some(wanted), "{method} {header:?}");
+        let hit = tree.find(&Asked { path: "/a/b", method: &method, headers: &headers, core: 0 });
+        assert_eq!(hit.and_then(|found| found.hit.route), Some(wanted), "{method} {header:?}");
+    }
+}
+
+#[test]
+fn each_core_has_expressions_of_its_own() {
+    let rule = PathRule::Regex(PathRegex::new("/v[0-9]+").expect("an expression"));
+    let services = [service("one", &["h"], vec![route(rule, &[], vec![], 0)])];
+    let tree = RouteTree::of(services.iter().enumerate(), 3);
+    let headers = HeaderMap::new();
+    let of_core = |core| {
+        let asked = Asked { path: "/v1", method: &Method::GET, headers: &headers, core };
+        tree.find(&asked).and_then(|found| found.route).expect("the route")
+    };
+    // none is the one of the configuration either
+    let all = [of_core(0), of_core(1), of_core(2), &*services[0].routes[0]];
+    for (nth, one) in all.iter().enumerate() {
+        assert!(all[nth + 1..].iter().all(|other| !std::ptr::eq(*one, *other)));
     }
 }
