@@ -67,9 +67,10 @@ impl Engine {
             format!("--tlscacert={} --tlscert={}", pki.ca().display(), server.certificate.display()),
             format!("--tlskey={}", server.key.display()),
         ];
-        // What it keeps lies in memory, and goes with its mounts.
+        // What it keeps, wherever it does, lies in memory and goes with its mounts.
         let script = format!(
-            "ip link set lo up && mkdir {place}/data && mount -t tmpfs tmpfs {place}/data && exec dockerd {}",
+            "set -e; ip link set lo up; mkdir -p {place}/data /etc/docker; \
+             for folder in {place}/data /etc/docker /run; do mount -t tmpfs tmpfs $folder; done; exec dockerd {}",
             words.join(" ")
         );
         let mut command = tokio::process::Command::new("unshare");
