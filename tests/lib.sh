@@ -42,10 +42,11 @@ install_packages() {
     export DEBIAN_FRONTEND=noninteractive
     as_root apt-get update -qq || fail "apt-get update failed: is the package mirror reachable?"
     as_root apt-get install -y -qq --no-install-recommends "${packages[@]}" || fail "apt can't install: ${packages[*]}"
-    # The suite starts a Redis and an nginx of its own for each test; the distribution's would only be in the way.
-    local service
-    for service in redis-server nginx; do
-        [[ " ${packages[*]} " == *" $service"* ]] || continue
+    # The suite starts a Redis, an nginx and an Engine of its own for each test; the distribution's would only be in the way.
+    local package service
+    for package in redis-server nginx docker.io; do
+        [[ " ${packages[*]} " == *" $package"* ]] || continue
+        service=${package%.io}
         if [ -d /run/systemd/system ]; then
             as_root systemctl disable --quiet --now "$service"
         else

@@ -17,7 +17,7 @@ const FLOORS: [(&str, &[&str]); 13] = [
     ("probe", &["model", "trust"]),
     ("store", &["model", "telemetry", "trust"]),
     ("dataplane", &["model", "live", "telemetry", "trust"]),
-    ("control", &["model", "live", "probe", "store", "telemetry"]),
+    ("control", &["model", "live", "probe", "store", "telemetry", "trust"]),
     ("agent", &["model", "probe", "store", "telemetry"]),
     ("admin", &["model", "live", "store", "telemetry"]),
     ("cli", EVERY_ROOM),

@@ -22,6 +22,7 @@ pub mod callgrind;
 pub mod checkbox;
 pub mod client;
 pub mod crowd;
+pub mod engine;
 pub mod eventually;
 pub mod frames;
 pub mod haproxy;

@@ -216,6 +216,8 @@ pub enum Build {
     Dev,
     /// Optimised: for how fast it does it.
     Release,
+    /// As [`Build::Dev`], with the driver for Docker's Engine.
+    Docker,
 }
 
 /// The daemon's program, built once per test binary: cargo doesn't build another package's.
@@ -225,17 +227,22 @@ pub enum Build {
 pub fn serin_binary(build: Build) -> anyhow::Result<&'static Path> {
     static DEV: OnceLock<Result<PathBuf, String>> = OnceLock::new();
     static RELEASE: OnceLock<Result<PathBuf, String>> = OnceLock::new();
-    let (cell, profile) = match build {
-        Build::Dev => (&DEV, "dev"),
-        Build::Release => (&RELEASE, "release"),
+    static DOCKER: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    let (cell, words) = match build {
+        Build::Dev => (&DEV, &["serin", "--bin", "serin", "--profile", "dev"][..]),
+        Build::Release => (&RELEASE, &["serin", "--bin", "serin", "--profile", "release"][..]),
+        Build::Docker => (&DOCKER, &["serin-tests", "--bin", "serin-docker", "--features", "docker"][..]),
     };
-    let built = cell.get_or_init(|| cargo_build("serin", profile).map_err(|error| format!("{error:#}")));
+    let built = cell.get_or_init(|| cargo_build(words).map_err(|error| format!("{error:#}")));
     built.as_deref().map_err(|problem| anyhow!("{problem}"))
 }
 
-fn cargo_build(package: &str, profile: &str) -> anyhow::Result<PathBuf> {
+/// Builds a package's program: the words are what cargo is told behind `--package`.
+fn cargo_build(words: &[&str]) -> anyhow::Result<PathBuf> {
+    let package = words.first().copied().unwrap_or_default();
     let output = std::process::Command::new(env!("CARGO"))
-        .args(["build", "--package", package, "--bin", package, "--profile", profile, "--message-format", "json"])
+        .args(["build", "--message-format", "json", "--package"])
+        .args(words)
         .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
         .output()
         .context("can't run cargo")?;

@@ -110,10 +110,7 @@ impl Trial {
         let errors = "[service.checkbox.verdict.errors]\nstatus = [\"5xx\"]\nbody_contains = [\"\\\"error\\\":\"]\n";
         let more = format!("{}{errors}{more}", scene::weight(percent));
         let config = scene::config(&[&stable], &[&canary], &more);
-        let serin = match build {
-            Build::Dev => Serin::start(&config).await?,
-            Build::Release => Serin::start_release(&config).await?,
-        };
+        let serin = Serin::start_under(&config, build, &[]).await?;
         Ok(Self { serin, stable, canary })
     }
 

@@ -4,12 +4,13 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use serde_json::Value;
 use serin_tests::crowd::{Strangers, all_were_served};
 use serin_tests::eventually::eventually;
-use serin_tests::process::own_binary;
+use serin_tests::process::{Signal, own_binary};
 use serin_tests::redis::Redis;
 use serin_tests::scene::{self, PROBED, SERVICE, STABLE};
 use serin_tests::serin::Serin;
@@ -52,6 +53,14 @@ def start(number):
         {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}, method="PUT")
     urllib.request.urlopen(request, timeout=10).read()
 
+def wait_if_held():
+    if os.path.exists(f"{folder}/hold"):
+        with open(f"{folder}/held.new", "w") as file:
+            file.write(str(os.getpid()))
+        os.rename(f"{folder}/held.new", f"{folder}/held")
+        while os.path.exists(f"{folder}/hold"):
+            time.sleep(0.02)
+
 def stop(address):
     path = f"{folder}/{address}.pid"
     if os.path.exists(path):
@@ -62,6 +71,7 @@ if wish["action"] == "add":
     for number in range(wish["count"]):
         if not os.path.exists(f"{folder}/{wish['token']}-{number}.out"):
             start(number)
+            wait_if_held()
 elif wish["action"] == "remove":
     for instance in wish["instances"]:
         stop(instance["address"])
@@ -73,7 +83,7 @@ elif wish["action"] == "undo":
             if address not in kept:
                 stop(address)
 with open(f"{folder}/log", "a") as log:
-    log.write(json.dumps({"action": wish["action"], "running": len(running())}) + "\n")
+    log.write(json.dumps({"action": wish["action"], "fence": wish["fence"], "running": len(running())}) + "\n")
 print(json.dumps({"done": True}))
 "#;
 
@@ -97,6 +107,19 @@ impl Yard {
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
+    /// From now on the driver hangs once it has started one more.
+    fn hold(&self) {
+        fs::write(self.path().join("hold"), "").unwrap();
+    }
+
+    /// Kills the driver that hangs, and lets others work.
+    async fn kill_the_driver_that_hangs(&self) {
+        let held = self.path().join("held");
+        let pid = eventually(SOON, "the driver hangs", async || fs::read_to_string(&held).ok()).await;
+        assert!(Command::new("kill").args(["-KILL", pid.trim()]).status().unwrap().success());
+        fs::remove_file(self.path().join("hold")).unwrap();
+    }
+
     fn pids(&self) -> Vec<String> {
         let files = fs::read_dir(self.path()).into_iter().flatten().flatten().map(|entry| entry.path());
         let pids = files.filter(|path| path.extension().is_some_and(|extension| extension == "pid"));
@@ -107,7 +130,7 @@ impl Yard {
 impl Drop for Yard {
     fn drop(&mut self) {
         for pid in self.pids() {
-            let _ = std::process::Command::new("kill").args(["-KILL", pid.trim()]).status();
+            let _ = Command::new("kill").args(["-KILL", pid.trim()]).status();
         }
     }
 }
@@ -232,4 +255,41 @@ async fn two_proxies_scale_one_pool_and_the_end_of_the_one_that_leads_changes_no
     all_were_served(&visits);
     let log = yard.log();
     assert!(log.iter().all(|done| done["running"].as_u64().unwrap() <= 3), "{log:?}");
+}
+
+#[tokio::test]
+async fn what_a_leader_was_killed_over_is_ended_by_the_next_and_one_that_wakes_up_asks_for_nothing() {
+    // given a leader whose driver has started one of two instances
+    let (redis, yard) = (Redis::start().await.unwrap(), Yard::new());
+    let first = start(&redis, &yard).await;
+    until_ready(&first, MIN).await;
+    let second = start(&redis, &yard).await;
+    yard.hold();
+    let users = Strangers::come(second.http(), 36.0, LISTING);
+    // when both are killed
+    eventually(SOON, "the driver hangs", async || yard.path().join("held").exists().then_some(())).await;
+    first.kill().await.unwrap();
+    yard.kill_the_driver_that_hangs().await;
+    // then the next leader has the rest started, and no more than that
+    until_ready(&second, MAX).await;
+    assert_eq!(yard.pids().len(), MAX);
+    // when that one is paused, and the load goes, then a third one leads and takes instances away
+    let third = start(&redis, &yard).await;
+    let mut visits = users.leave().await.unwrap();
+    let users = Strangers::come(third.http(), 8.0, LISTING);
+    second.signal(Signal::STOP).unwrap();
+    until_ready(&third, MIN).await;
+    // when the second one wakes up, then it learns that it doesn't lead, and asked the driver for nothing
+    second.signal(Signal::CONT).unwrap();
+    eventually(SOON, "it knows that it doesn't lead", async || {
+        plan(&second).await["doing"].as_str()?.starts_with("another proxy leads").then_some(())
+    })
+    .await;
+    visits.extend(users.leave().await.unwrap());
+    all_were_served(&visits);
+    let log = yard.log();
+    let fences: Vec<u64> = log.iter().map(|done| done["fence"].as_u64().unwrap()).collect();
+    assert!(fences.is_sorted(), "{log:?}");
+    assert!(log.iter().all(|done| done["running"].as_u64().unwrap() <= MAX as u64), "{log:?}");
+    assert_eq!(yard.pids().len(), MIN, "{log:?}");
 }

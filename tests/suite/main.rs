@@ -13,6 +13,7 @@ mod costs;
 mod demand;
 mod demo;
 mod discovery;
+mod docker;
 mod events;
 mod flag_rollout;
 mod flags;

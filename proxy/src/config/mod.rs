@@ -25,6 +25,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::model::scaling::{DriverKind, DriverSpec, EnvironmentError, ScalingSpec};
 use crate::model::spec::{ServiceSpec, Spec};
 use crate::model::tls::FileContent;
 
@@ -47,6 +48,14 @@ pub enum ConfigError {
         path: PathBuf,
         /// What it is for.
         purpose: &'static str,
+    },
+    /// A container's environment that can't be one.
+    #[error("{}: {problem}", path.display())]
+    Environment {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: EnvironmentError,
     },
     /// The file, or one that it names for a secret, can't be read.
     #[error("{} can't be read", path.display())]
@@ -99,6 +108,7 @@ pub fn load(path: &Path) -> Result<(Spec, Vec<Note>), ConfigError> {
     }
     for service in &mut spec.services {
         read_endpoint_tls(service)?;
+        read_driver(service)?;
         let mut with_secret = ServiceSpec::clone(service);
         if let Some(secret) = with_secret.split.as_mut().and_then(|split| split.override_secret.as_mut()) {
             secret.value = secret_for(&secret.file, "testers")?;
@@ -126,7 +136,8 @@ pub fn changed_certificates(spec: &Spec) -> Result<Option<Spec>, ConfigError> {
     let mut changed = now.listeners.iter().zip(&spec.listeners).any(|(now, before)| now.tls != before.tls);
     for (service, before) in now.services.iter_mut().zip(&spec.services) {
         read_endpoint_tls(service)?;
-        changed |= service.tls != before.tls;
+        read_driver(service)?;
+        changed |= service.tls != before.tls || service.autoscale != before.autoscale;
     }
     Ok(changed.then_some(now))
 }
@@ -137,6 +148,21 @@ fn read_endpoint_tls(service: &mut Arc<ServiceSpec>) -> Result<(), ConfigError> 
     read_all(tls.files_mut())?;
     if service.tls.as_ref() != Some(&tls) {
         *service = Arc::new(ServiceSpec { tls: Some(tls), ..ServiceSpec::clone(service) });
+    }
+    Ok(())
+}
+
+/// Reads what a service's driver names. One that says what it said before stays the same.
+fn read_driver(service: &mut Arc<ServiceSpec>) -> Result<(), ConfigError> {
+    let Some(scaling) = &service.autoscale else { return Ok(()) };
+    let mut read = ScalingSpec::clone(scaling);
+    let Some(DriverSpec { kind: DriverKind::Docker(docker), .. }) = &mut read.driver else { return Ok(()) };
+    read_all(docker.files_mut())?;
+    if let (Err(problem), Some(file)) = (docker.environment(), &docker.environment) {
+        return Err(ConfigError::Environment { path: file.file.clone(), problem });
+    }
+    if **scaling != read {
+        *service = Arc::new(ServiceSpec { autoscale: Some(Arc::new(read)), ..ServiceSpec::clone(service) });
     }
     Ok(())
 }

@@ -16,7 +16,7 @@ mod balance;
 mod limits;
 mod route;
 
-pub(super) use autoscale::{RawAutoscale, RawDriver, RawScalingRule, RawSchedule};
+pub(super) use autoscale::{RawAutoscale, RawDocker, RawDriver, RawScalingRule, RawSchedule};
 pub(super) use balance::{RawBalance, RawEjection, RawStickiness};
 pub(super) use limits::{RawLimits, RawQueue, RawRate};
 pub(super) use route::{RawHeaderChanges, RawHeaderRule, RawRedirect, RawRewrite, RawRoute};

@@ -16,7 +16,7 @@ use crate::model::gate::{GateAnswer, GatePath, GateSpec, NormalPath};
 use crate::model::limits::{LimitsSpec, QueueSpec, RateKey, RateSpec};
 use crate::model::rollout::plan::RolloutSpec;
 use crate::model::route::Methods;
-use crate::model::scaling::{DriverSpec, InRollout, Measure, Metric, Pace, RuleSpec, ScalingSpec, Want};
+use crate::model::scaling::{DriverKind, DriverSpec, InRollout, Measure, Metric, Pace, RuleSpec, ScalingSpec, Want};
 use crate::model::spec::{
     AdminAddress, AdminSpec, Protocol, ServiceSpec, Spec, SplitSpec, Sticky, StoreKind, StoreSpec, Timeouts,
     VerdictSpec,
@@ -102,7 +102,7 @@ pub(crate) fn scaling() -> ScalingSpec {
         dry_run: false,
         prometheus: String::new(),
         driver: Some(DriverSpec {
-            exec: vec![],
+            kind: DriverKind::Exec(vec![]),
             timeout: Duration::from_secs(9),
             ready_within: Duration::from_secs(60),
         }),

@@ -176,13 +176,17 @@ impl Client {
     }
 }
 
-/// Looks at all TLS with endpoints that a configuration asks for: what can't be used now is a mistake in it.
+/// Looks at all TLS with endpoints and Engines that a configuration asks for: what can't be used now is a mistake in it.
 ///
 /// # Errors
 /// When something can't be used.
 pub fn examine(spec: &Spec) -> Result<(), ClientError> {
-    let asked = spec.services.iter().filter_map(|service| Some((&service.name, service.tls.as_ref()?)));
-    asked.map(|(name, tls)| Client::new(name, tls)).try_for_each(|made| made.map(drop))
+    let asked = spec.services.iter().filter_map(|service| Some((&service.name, service.tls.as_deref()?)));
+    let engines = spec.services.iter().filter_map(|service| {
+        let driver = service.autoscale.as_ref()?.driver.as_ref()?;
+        Some((&service.name, driver.docker()?.tls()?))
+    });
+    asked.chain(engines).map(|(name, tls)| Client::new(name, tls)).try_for_each(|made| made.map(drop))
 }
 
 fn configure(service: &str, spec: &EndpointTlsSpec) -> Result<ClientConfig, ClientError> {

@@ -4,21 +4,19 @@ use std::time::Duration;
 
 use toml::Spanned;
 
+use super::driver;
 use crate::config::findings::Findings;
-use crate::config::raw::{RawAutoscale, RawDriver, RawScalingRule, RawSchedule, RawService, Scalar, Value};
+use crate::config::raw::{RawAutoscale, RawScalingRule, RawSchedule, RawService, Scalar, Value};
 use crate::config::units::{self, Reason};
 use crate::config::values;
 use crate::model::rollout::freeze::Freeze;
 use crate::model::scaling::{
-    DriverSpec, InRollout, MOST_INSTANCES, Measure, Metric, Pace, RuleSpec, ScalingSpec, Schedule, Stride, Threshold,
-    Want,
+    InRollout, MOST_INSTANCES, Measure, Metric, Pace, RuleSpec, ScalingSpec, Schedule, Stride, Threshold, Want,
 };
 
 const MIN: u32 = 1;
 /// Enough for a small fleet; whoever has more says so.
 const MAX: u32 = 10;
-const DRIVER_TIMEOUT: Duration = Duration::from_secs(300);
-const READY_WITHIN: Duration = Duration::from_secs(600);
 /// Where Prometheus listens unless told otherwise.
 const PROMETHEUS: &str = "http://127.0.0.1:9090";
 /// What a query is called that has no name.
@@ -41,7 +39,7 @@ pub(super) fn autoscale(service: &str, raw: &RawService, findings: &mut Findings
         let text = format!("nobody waits where nothing is limited: see `max_in_flight` in [service.{service}.limits]");
         findings.problem(metric.span(), text);
     }
-    let driver = raw_scaling.driver.as_ref().and_then(|driver| self::driver(driver.get_ref(), findings));
+    let driver = raw_scaling.driver.as_ref().and_then(|raw| driver::driver(service, raw, findings));
     if raw_scaling.driver.is_none() {
         let text = format!("service `{service}` has rules to scale by and no driver: serin says what it would do");
         findings.note_at(&whole.span(), text);
@@ -148,17 +146,6 @@ fn schedule(raw: &Spanned<RawSchedule>, (min, max): (u32, u32), findings: &mut F
         _ => {}
     }
     Some(Schedule { window: window?, min: floor, max: ceiling })
-}
-
-fn driver(raw: &RawDriver, findings: &mut Findings<'_>) -> Option<DriverSpec> {
-    let words = raw.exec.get_ref();
-    if words.is_empty() {
-        findings.problem(raw.exec.span(), "the command is missing: its path, and its arguments behind it");
-    }
-    let exec: Vec<_> = words.iter().filter_map(|word| findings.read(word, |text| values::path(text))).collect();
-    let timeout = findings.read_or(raw.timeout.as_ref(), DRIVER_TIMEOUT, units::positive_duration);
-    let ready_within = findings.read_or(raw.ready_within.as_ref(), READY_WITHIN, units::positive_duration);
-    (!exec.is_empty()).then_some(DriverSpec { exec, timeout, ready_within })
 }
 
 /// All rules; no two with a target look at the same.

@@ -6,6 +6,7 @@
 mod autoscale;
 mod balance;
 mod claims;
+mod driver;
 mod gate;
 mod limits;
 mod listener;

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::{Text, Texts, Value};
+use super::{Scalar, Text, Texts, Value};
 
 /// `[service.NAME.autoscale]`
 #[derive(Deserialize)]
@@ -61,7 +61,25 @@ pub(in crate::config) struct RawSchedule {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(in crate::config) struct RawDriver {
-    pub(in crate::config) exec: Spanned<Texts>,
+    pub(in crate::config) exec: Option<Spanned<Texts>>,
+    pub(in crate::config) docker: Option<Spanned<RawDocker>>,
     pub(in crate::config) timeout: Value,
     pub(in crate::config) ready_within: Value,
+}
+
+/// `[service.NAME.autoscale.driver.docker]`
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct RawDocker {
+    pub(in crate::config) engine: Text,
+    pub(in crate::config) ca_file: Text,
+    pub(in crate::config) certificate_file: Text,
+    pub(in crate::config) key_file: Text,
+    pub(in crate::config) image: Spanned<String>,
+    #[serde(default)]
+    pub(in crate::config) command: Texts,
+    pub(in crate::config) port: Spanned<Scalar>,
+    pub(in crate::config) network: Text,
+    pub(in crate::config) publish: Text,
+    pub(in crate::config) env_file: Text,
 }

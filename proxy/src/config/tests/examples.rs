@@ -15,7 +15,7 @@ const CHECKBOX: &str = include_str!("../../../../config/checkbox.toml");
 const AUTOSCALE: &str = include_str!("../../../../config/autoscale.toml");
 
 /// Keys that aren't named as they are: these by the keys in them.
-const NAMED_OTHERWISE: [&str; 2] = ["http2", "tls"];
+const NAMED_OTHERWISE: [&str; 3] = ["docker", "http2", "tls"];
 
 /// A table of `serin.toml` with its keys.
 struct Section<'a> {

@@ -5,9 +5,13 @@
 //! believed.
 
 use std::fmt;
+use std::net::SocketAddr;
 
 use async_trait::async_trait;
 use serde::Serialize;
+
+/// The most of a failure's reason that is told.
+const REASON: usize = 300;
 
 /// What is asked of a driver.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -78,6 +82,24 @@ pub(in crate::control) struct Instance {
     pub(in crate::control) zone: Option<String>,
 }
 
+/// What came of a wish, as far as the driver says it. One that has instances registered otherwise says nothing here.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(in crate::control) struct Done {
+    /// Instances that run by this token: to be put into the pool, where they aren't in it yet.
+    pub(in crate::control) started: Vec<Started>,
+    /// Addresses of those that were stopped, and weren't asked for by name: to be taken out of the pool.
+    pub(in crate::control) stopped: Vec<SocketAddr>,
+}
+
+/// An instance that runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::control) struct Started {
+    /// Where it listens.
+    pub(in crate::control) address: SocketAddr,
+    /// Its version, if it says one.
+    pub(in crate::control) version: Option<String>,
+}
+
 /// Why a driver didn't do as asked.
 #[derive(Debug, thiserror::Error)]
 pub(in crate::control) enum DriverError {
@@ -98,6 +120,13 @@ pub(in crate::control) enum DriverError {
     Answer,
 }
 
+impl DriverError {
+    /// What a driver says of its failure: one line, and not too long.
+    pub(super) fn failed(why: &str) -> Self {
+        Self::Failed(why.chars().filter(|c| !c.is_control()).take(REASON).collect())
+    }
+}
+
 /// What starts and stops instances.
 #[async_trait]
 pub(in crate::control) trait Driver: Send + Sync + fmt::Debug {
@@ -105,5 +134,5 @@ pub(in crate::control) trait Driver: Send + Sync + fmt::Debug {
     ///
     /// # Errors
     /// When it isn't, or may not be.
-    async fn perform(&self, wish: &Wish) -> Result<(), DriverError>;
+    async fn perform(&self, wish: &Wish) -> Result<Done, DriverError>;
 }

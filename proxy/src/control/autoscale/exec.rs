@@ -5,7 +5,9 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt as _;
+use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use rustix::process::{Pid, Signal, kill_process_group};
@@ -13,19 +15,17 @@ use serde::Deserialize;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::unix::pipe::{Receiver, Sender};
 
-use super::driver::{Driver, DriverError, Wish};
-use crate::model::scaling::DriverSpec;
+use super::driver::{Done, Driver, DriverError, Wish};
 use crate::telemetry::child;
 
 /// The most of an answer, and of what is written beside it, that is read.
 const MOST: u64 = 64 * 1024;
-/// The most of a failure's reason that is told.
-const REASON: usize = 300;
 
 /// A command.
 #[derive(Debug)]
 pub(super) struct ExecDriver {
-    spec: DriverSpec,
+    exec: Vec<PathBuf>,
+    timeout: Duration,
 }
 
 /// What the command answers.
@@ -37,12 +37,13 @@ struct Answer {
 }
 
 impl ExecDriver {
-    pub(super) const fn new(spec: DriverSpec) -> Self {
-        Self { spec }
+    /// A command with its arguments, and how long a call may take.
+    pub(super) const fn new(exec: Vec<PathBuf>, timeout: Duration) -> Self {
+        Self { exec, timeout }
     }
 
     fn command(&self) -> Option<Command> {
-        let (program, arguments) = self.spec.exec.split_first()?;
+        let (program, arguments) = self.exec.split_first()?;
         let mut command = Command::new(program);
         command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command.process_group(0);
@@ -52,13 +53,15 @@ impl ExecDriver {
 
 #[async_trait]
 impl Driver for ExecDriver {
-    async fn perform(&self, wish: &Wish) -> Result<(), DriverError> {
+    async fn perform(&self, wish: &Wish) -> Result<Done, DriverError> {
         let Some(mut command) = self.command() else { return Err(DriverError::Failed("it has no command".into())) };
         // Dropped however this ends, also with serin: then whoever is left of the group is killed.
         let mut group = Group::of(command.spawn().map_err(DriverError::Start)?);
-        let talk = tokio::time::timeout(self.spec.timeout, group.talk(wish));
-        let (status, out, err) = talk.await.map_err(|_| DriverError::Timeout(self.spec.timeout))??;
-        judge(status, &out, &err)
+        let talk = tokio::time::timeout(self.timeout, group.talk(wish));
+        let (status, out, err) = talk.await.map_err(|_| DriverError::Timeout(self.timeout))??;
+        judge(status, &out, &err)?;
+        // It registers what it starts by itself.
+        Ok(Done::default())
     }
 }
 
@@ -70,9 +73,8 @@ fn judge(status: ExitStatus, out: &str, err: &str) -> Result<(), DriverError> {
         Some(Answer { done: true, .. }) if status.success() => Ok(()),
         None if status.success() => Err(DriverError::Answer),
         _ => {
-            let why: String =
-                told.unwrap_or_else(last_words).chars().filter(|c| !c.is_control()).take(REASON).collect();
-            Err(DriverError::Failed(if why.is_empty() { format!("it ended with {status}") } else { why }))
+            let why = told.unwrap_or_else(last_words);
+            Err(DriverError::failed(&if why.is_empty() { format!("it ended with {status}") } else { why }))
         }
     }
 }
@@ -138,17 +140,14 @@ async fn read(from: Option<impl Into<OwnedFd>>) -> io::Result<String> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::super::driver::Task;
     use super::*;
 
     fn driver(script: &str, timeout: Duration) -> ExecDriver {
-        let exec = ["/bin/sh", "-c", script].iter().map(Into::into).collect();
-        ExecDriver::new(DriverSpec { exec, timeout, ready_within: Duration::from_secs(1) })
+        ExecDriver::new(["/bin/sh", "-c", script].iter().map(Into::into).collect(), timeout)
     }
 
-    async fn perform(script: &str) -> Result<(), String> {
+    async fn perform(script: &str) -> Result<Done, String> {
         let wish = Wish {
             version: 1,
             service: "shop".into(),
@@ -166,7 +165,7 @@ mod tests {
     async fn a_command_is_told_its_wish_and_its_word_counts() {
         let expects = r#"{"version":1,"service":"shop","pool":"stable","token":"t1","fence":7,"min":1,"max":4,"action":"add","count":2}"#;
         let script = format!("read wish; [ \"$wish\" = '{expects}' ] && echo '{{\"done\":true}}'");
-        assert_eq!(perform(&script).await, Ok(()));
+        assert_eq!(perform(&script).await, Ok(Done::default()));
     }
 
     #[tokio::test]

@@ -5,12 +5,15 @@
 //! them. What is under way is kept in the store before the driver hears of it, under the leader's fence: a leader that
 //! was overtaken finds that its change wasn't taken, and does nothing.
 
+#[cfg(feature = "docker")]
+mod docker;
 mod driver;
 mod exec;
 mod lease;
 mod meter;
 mod pool;
 mod query;
+mod register;
 mod removal;
 mod task;
 #[cfg(test)]
@@ -24,7 +27,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior};
 
-use self::driver::{Driver, DriverError, Task, Wish};
+use self::driver::{Done, Driver, DriverError, Task, Wish};
 use self::exec::ExecDriver;
 use self::lease::Lease;
 use self::meter::{Fleet, Meter};
@@ -33,7 +36,9 @@ use self::task::{OVERTAKEN, Turn};
 use crate::control::alert::Mailer;
 use crate::live::scaling::ScalingStatus;
 use crate::live::{EndpointView, Live, ServiceView};
-use crate::model::scaling::{Act, Bar, Measure, Memory, ScalingSpec, Seen, Sizes, decide};
+#[cfg(feature = "docker")]
+use crate::model::scaling::DockerSpec;
+use crate::model::scaling::{Act, Bar, DriverKind, Measure, Memory, ScalingSpec, Seen, Sizes, decide};
 use crate::model::time::Timestamp;
 use crate::store::{Store, Word};
 use crate::telemetry;
@@ -54,7 +59,7 @@ type Make = Box<dyn Fn(&ScalingSpec) -> Option<Arc<dyn Driver>> + Send + Sync>;
 struct Called {
     service: String,
     wish: Wish,
-    outcome: Result<(), DriverError>,
+    outcome: Result<Done, DriverError>,
 }
 
 /// Measures and scales the pools of all services.
@@ -93,8 +98,18 @@ struct Watched {
     noted: Mutex<Option<(u64, Instant)>>,
 }
 
-fn command(spec: &ScalingSpec) -> Option<Arc<dyn Driver>> {
-    spec.driver.as_ref().map(|driver| Arc::new(ExecDriver::new(driver.clone())) as Arc<dyn Driver>)
+fn make_driver(spec: &ScalingSpec) -> Option<Arc<dyn Driver>> {
+    let driver = spec.driver.as_ref()?;
+    match &driver.kind {
+        DriverKind::Exec(exec) => Some(Arc::new(ExecDriver::new(exec.clone(), driver.timeout))),
+        #[cfg(feature = "docker")]
+        DriverKind::Docker(docker) => {
+            Some(Arc::new(docker::DockerDriver::new(DockerSpec::clone(docker), driver.timeout)))
+        }
+        // The configuration refuses it where it isn't built in.
+        #[cfg(not(feature = "docker"))]
+        DriverKind::Docker(_) => None,
+    }
 }
 
 impl Autoscaler {
@@ -103,7 +118,7 @@ impl Autoscaler {
     pub fn new(live: Arc<Live>, store: Arc<dyn Store>, mailer: Mailer, proxy_name: String, holder: String) -> Self {
         let lease = Arc::new(Lease::new(Arc::clone(&live), Arc::clone(&store), holder));
         let (watched, calls) = (HashMap::new(), JoinSet::new());
-        Self { live, store, mailer, proxy_name, lease, watched, calls, make: Box::new(command) }
+        Self { live, store, mailer, proxy_name, lease, watched, calls, make: Box::new(make_driver) }
     }
 
     /// Goes on until it is stopped; then it takes back what it told the others.

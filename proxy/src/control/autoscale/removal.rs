@@ -134,12 +134,8 @@ impl Autoscaler {
     /// Takes out of the pool what the driver stopped. What doesn't drain was never given to it.
     pub(super) async fn strike_out(&self, service: &ServiceView, fence: Fence, removal: &Removal) -> String {
         let stopped: Vec<_> = of_ids(service, &removal.ids).filter(|endpoint| endpoint.draining).collect();
-        for endpoint in &stopped {
-            // Who was overtaken meanwhile touches no endpoint.
-            if self.note(service, fence, Act::Hold).await.is_none() {
-                return OVERTAKEN.to_owned();
-            }
-            self.apply(service, Change::RemoveMember { arm: Arm::Stable, id: endpoint.id.to_string() }).await;
+        if !self.strike(service, fence, stopped.iter().copied()).await {
+            return OVERTAKEN.to_owned();
         }
         if stopped.is_empty() {
             self.note(service, fence, Act::Removed { token: removal.token.clone() }).await;

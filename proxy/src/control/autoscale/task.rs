@@ -207,18 +207,26 @@ impl Autoscaler {
         let snapshot = self.live.snapshot();
         let (Some(service), Some(fence)) = (snapshot.service(&called.service), self.lease.fence()) else { return };
         let token = called.wish.token;
-        if let Err(error) = &called.outcome {
-            let why = error.to_string();
-            match called.wish.task {
-                Task::Add { .. } => self.fail(service, fence, &token, &why).await,
-                Task::Remove { .. } | Task::Undo { .. } => self.fail_again(service, fence, &why).await,
+        let done = match called.outcome {
+            Ok(done) => done,
+            Err(error) => {
+                let why = error.to_string();
+                match called.wish.task {
+                    Task::Add { .. } => self.fail(service, fence, &token, &why).await,
+                    Task::Remove { .. } | Task::Undo { .. } => self.fail_again(service, fence, &why).await,
+                }
+                return;
             }
-            return;
-        }
+        };
         match called.wish.task {
+            // What couldn't be put into the pool is asked for again, by the same token.
+            Task::Add { .. } if !self.take_in(service, fence, &done.started).await => {}
             Task::Add { .. } => drop(self.note(service, fence, Act::Reach { token, stage: Stage::Started }).await),
-            // That a driver undoes what it did is no sign that it works.
-            Task::Undo { .. } => drop(self.note(service, fence, Act::Settle { token }).await),
+            Task::Undo { .. } => {
+                self.take_out(service, fence, &done.stopped).await;
+                // That a driver undoes what it did is no sign that it works.
+                self.note(service, fence, Act::Settle { token }).await;
+            }
             Task::Remove { .. } => {
                 let stage = Leaving::Stopped;
                 let noted = self.note(service, fence, Act::Leave { token: token.clone(), stage }).await;

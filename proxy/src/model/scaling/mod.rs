@@ -7,6 +7,7 @@
 mod check;
 mod decide;
 mod decision;
+mod driver;
 mod ledger;
 mod memory;
 mod record;
@@ -21,12 +22,12 @@ mod voice;
 pub use check::ScalingError;
 pub use decide::decide;
 pub use decision::{Cut, Decision, Limit, Opinion, Voice};
+pub use driver::{DockerSpec, DriverKind, DriverSpec, EngineSpec, EnvironmentError};
 pub use ledger::{Ledger, Start};
 pub use memory::Memory;
 pub use record::{Act, Grant, Leaving, Order, Removal, Scaling, ScalingChange, Stage};
 pub use spec::{
-    DriverSpec, InRollout, MOST_INSTANCES, Measure, Metric, Pace, RuleSpec, ScalingSpec, Schedule, Stride, Threshold,
-    Want,
+    InRollout, MOST_INSTANCES, Measure, Metric, Pace, RuleSpec, ScalingSpec, Schedule, Stride, Threshold, Want,
 };
 pub use victims::{Candidate, victims};
 

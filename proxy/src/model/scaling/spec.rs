@@ -1,10 +1,10 @@
 //! What the configuration asks for: rules, bounds and pace.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use super::super::rollout::freeze::Freeze;
 use super::super::time::Timestamp;
+use super::driver::DriverSpec;
 
 /// A pool of more instances is a slip of the keyboard.
 pub const MOST_INSTANCES: u32 = 10_000;
@@ -34,17 +34,6 @@ pub struct ScalingSpec {
     pub prometheus: String,
     /// What starts and stops instances; none = decide and tell, but do nothing.
     pub driver: Option<DriverSpec>,
-}
-
-/// What starts and stops instances.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DriverSpec {
-    /// The command and its arguments.
-    pub exec: Vec<PathBuf>,
-    /// How long one call may take.
-    pub timeout: Duration,
-    /// How long a started instance may take until it is ready; then it counts as failed.
-    pub ready_within: Duration,
 }
 
 /// What may happen to the size while a rollout goes on or a canary gets traffic.

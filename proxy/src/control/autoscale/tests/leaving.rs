@@ -131,8 +131,36 @@ async fn whoever_was_overtaken_takes_nobody_out_of_the_pool() {
     let task = Task::Remove { instances };
     let wish =
         Wish { version: 1, service: SERVICE.into(), pool: "stable", token, fence: fence.0, min: 1, max: 6, task };
-    drive(world.proxies[0].scaler.called(Called { service: SERVICE.into(), wish, outcome: Ok(()) })).await;
+    drive(world.proxies[0].scaler.called(Called { service: SERVICE.into(), wish, outcome: Ok(Done::default()) })).await;
     assert_eq!(world.members(), members);
+    set_clock(None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_what_drains_is_struck_out_and_only_by_who_leads() {
+    // given a removal that names one endpoint more than drain: it serves, whoever wrote it there
+    let world = draining().await;
+    let (mut removal, fence) = (world.scaling().removal.expect("some go"), world.fence(0).expect("it leads"));
+    let stays = world.members().into_iter().find(|(_, draining)| !draining).expect("one serves").0;
+    removal.ids.push(stays.clone());
+    let view = world.proxies[0].live.snapshot().service(SERVICE).cloned().expect("the service");
+    let before = world.members();
+    // when another one leads by now, then nothing is struck out
+    let overtaken = Fence(fence.0 - 1);
+    let note = drive(world.proxies[0].scaler.strike_out(&view, overtaken, &removal)).await;
+    assert_eq!((note.as_str(), world.members()), (OVERTAKEN, before));
+    // when this one leads, then all but that one are, and the removal isn't over before a snapshot shows it
+    world.lead(Act::Fail { at: telemetry::now() }).await;
+    drive(world.proxies[0].scaler.strike_out(&view, fence, &removal)).await;
+    let mut left: Vec<String> = world.members().into_iter().map(|(id, _)| id).collect();
+    left.retain(|id| removal.ids.contains(id));
+    assert_eq!((left, world.scaling().removal.is_some(), world.scaling().failures), (vec![stays], true, 1));
+    // then it is over, and the driver has done as asked
+    let mut world = world;
+    drive(world.proxies[0].sync.step()).await;
+    let view = world.proxies[0].live.snapshot().service(SERVICE).cloned().expect("the service");
+    drive(world.proxies[0].scaler.strike_out(&view, fence, &removal)).await;
+    assert_eq!((world.scaling().removal, world.scaling().failures), (None, 0));
     set_clock(None);
 }
 

@@ -40,6 +40,29 @@ async fn a_pool_follows_its_load_and_instances_go_only_once_they_are_drained() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn instances_that_a_driver_tells_of_are_put_into_the_pool_and_those_it_undoes_taken_out() {
+    let mut world = World::new(1);
+    world.driver.set(Mood::Tells);
+    // given that one of four is never well
+    world.find(0, "127.0.0.1:5002", Health::Down);
+    world.rate = 40;
+    world.pass(50, &[0]).await;
+    let versions = || -> Vec<Option<String>> {
+        let pool = world.server.service().pools.stable;
+        pool.values().filter_map(|member| member.spec()).map(|spec| spec.version.clone()).collect()
+    };
+    assert_eq!(versions(), vec![Some("7".to_owned()); 4], "{}", world.doing(0));
+    // then it is undone once it is late, and doesn't stay in the pool
+    let mut gone = false;
+    for _ in 0..60 {
+        world.pass(1, &[0]).await;
+        gone |= world.members().len() == 3;
+    }
+    assert!(gone, "{:?} {}", world.members(), world.doing(0));
+    set_clock(None);
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_a_dead_leader_began_is_ended_by_the_next_one() {
     let mut world = World::new(2);
     world.pass(20, &[0]).await;

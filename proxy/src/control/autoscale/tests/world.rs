@@ -8,6 +8,7 @@ use std::sync::Mutex;
 use async_trait::async_trait;
 use tokio::sync::mpsc::UnboundedReceiver;
 
+use super::super::driver::Started;
 use super::super::*;
 use crate::control::alert::{Alert, Mailer};
 use crate::control::sync::Sync;
@@ -38,6 +39,8 @@ pub(super) enum Mood {
     Lies,
     /// Starts what never registers.
     StillBorn,
+    /// Starts what doesn't register, and says where it is and what it stopped.
+    Tells,
 }
 
 /// What runs, and what it was told.
@@ -76,6 +79,12 @@ impl Fake {
         runs.values().flatten().filter(|(_, registers)| *registers).map(|(port, _)| *port).collect()
     }
 
+    /// Where the instances of a token are, registered or not.
+    fn of(&self, token: &str) -> Vec<SocketAddr> {
+        let runs = self.runs.lock().expect("unpoisoned");
+        runs.get(token).into_iter().flatten().map(|(port, _)| address(*port)).collect()
+    }
+
     pub(super) fn add(&self, token: &str, count: u32, registers: bool) {
         let mut runs = self.runs.lock().expect("unpoisoned");
         let used: HashSet<u16> = runs.values().flatten().map(|(port, _)| *port).collect();
@@ -103,13 +112,14 @@ pub(super) fn address(port: u16) -> SocketAddr {
 
 #[async_trait]
 impl Driver for Fake {
-    async fn perform(&self, wish: &Wish) -> Result<(), DriverError> {
+    async fn perform(&self, wish: &Wish) -> Result<Done, DriverError> {
         self.told.lock().expect("unpoisoned").push(wish.clone());
         let mood = *self.mood.lock().expect("unpoisoned");
         let starts = matches!(wish.task, Task::Add { .. });
+        let before = self.of(&wish.token);
         if mood != Mood::Fails && !(mood == Mood::Lies && starts) {
             match &wish.task {
-                Task::Add { count } => self.add(&wish.token, *count, mood != Mood::StillBorn),
+                Task::Add { count } => self.add(&wish.token, *count, !matches!(mood, Mood::StillBorn | Mood::Tells)),
                 Task::Remove { instances } => {
                     self.stop(|_, address| instances.iter().any(|instance| instance.address == address));
                 }
@@ -121,7 +131,13 @@ impl Driver for Fake {
         }
         match mood {
             Mood::Fails | Mood::FailsLate => Err(DriverError::Failed("no quota".into())),
-            Mood::Honest | Mood::Lies | Mood::StillBorn => Ok(()),
+            Mood::Honest | Mood::Lies | Mood::StillBorn => Ok(Done::default()),
+            Mood::Tells => {
+                let there = self.of(&wish.token);
+                let stopped = before.into_iter().filter(|address| !there.contains(address)).collect();
+                let started = there.into_iter().map(|address| Started { address, version: Some("7".into()) });
+                Ok(Done { started: started.collect(), stopped })
+            }
         }
     }
 }
