@@ -177,6 +177,20 @@ def test_what_jenkins_could_not_hear_is_told_later_in_order(tmp_path, jenkins):
     assert desk.waiting() == []
 
 
+def test_a_push_whose_message_cannot_be_kept_is_taken_and_says_so(desk, jenkins):
+    commit = desk.commit("second")
+    desk.spool.rmdir()
+    said = desk.push("HEAD:production").stderr
+    assert f"production is at {commit}, but Jenkins isn't told: {desk.spool} can't be written" in said
+    assert "start the build by hand" in said
+    assert "telling Jenkins" not in said
+    assert desk.has("refs/heads/production")
+    assert jenkins.heard == []
+    desk.spool.mkdir()
+    assert desk.deliver().returncode == 0
+    assert desk.waiting() == []
+
+
 def test_a_token_that_jenkins_refuses_keeps_the_push_and_is_never_shown(tmp_path, jenkins):
     desk = Desk(tmp_path, jenkins.url)
     (tmp_path / "token").write_text("another-token\n")

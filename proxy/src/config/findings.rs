@@ -4,9 +4,11 @@ use std::ops::Range;
 
 use toml::Spanned;
 
+use super::raw::Scalar;
 use super::source::{Problem, Source};
-use super::units::Reason;
+use super::units::{self, Reason};
 use super::{ConfigError, Note};
+use crate::model::spec::StatusSet;
 
 /// Problems and notes, with the text they are about.
 pub(super) struct Findings<'a> {
@@ -44,6 +46,20 @@ impl<'a> Findings<'a> {
     /// The meaning of a value; none where it has none, which becomes a problem.
     pub(super) fn read<R, T>(&mut self, raw: &Spanned<R>, meaning: impl FnOnce(&R) -> Result<T, Reason>) -> Option<T> {
         meaning(raw.get_ref()).map_err(|reason| self.problem(raw.span(), reason)).ok()
+    }
+
+    /// The statuses in a list.
+    pub(super) fn statuses(&mut self, list: &[Spanned<Scalar>]) -> StatusSet {
+        let mut statuses = StatusSet::EMPTY;
+        for value in list {
+            self.read(value, |value| units::status(value, &mut statuses));
+        }
+        statuses
+    }
+
+    /// The statuses that are failures: 5xx, unless others are listed.
+    pub(super) fn failures(&mut self, listed: Option<&[Spanned<Scalar>]>) -> StatusSet {
+        listed.map_or_else(|| (500..600).collect(), |list| self.statuses(list))
     }
 
     /// The meaning of a value that may be left out.

@@ -141,7 +141,7 @@ mod tests {
     use crate::control::alert::Metrics;
     use crate::live::{compile, sample};
     use crate::model::flag::FlagSet;
-    use crate::model::spec::{HealthSpec, ProbeAsk, ServiceSpec, StatusSet};
+    use crate::model::spec::ServiceSpec;
     use crate::model::split::Arm;
     use crate::model::state::{Member, MemberSpec};
 
@@ -161,17 +161,7 @@ mod tests {
             let metrics = Metrics::register(&prometheus::Registry::new()).expect("an empty registry");
             let (mailer, _) = Mailer::start(None, "outbox".into(), "p".into(), metrics).expect("no mail");
             let discovery = Discovery::new(Arc::clone(&live), mailer, "p".into());
-            let health = health.then(|| HealthSpec {
-                path: "/".into(),
-                ask: ProbeAsk::default(),
-                expect_status: StatusSet::EMPTY,
-                expect_body: None,
-                interval: TTL,
-                down_interval: TTL,
-                timeout: TTL,
-                rise: 2,
-                fall: 1,
-            });
+            let health = health.then(sample::health);
             let service = ServiceSpec { health, seeds: Default::default(), ..sample::service("shop") };
             let spec = Spec { services: vec![Arc::new(service)], ..sample::spec() };
             let mut world = Self { live, discovery, spec, state: State::new() };

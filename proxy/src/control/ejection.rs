@@ -128,7 +128,7 @@ mod tests {
     use crate::live::sample::{self, publish};
     use crate::live::{EndpointLive, Health};
     use crate::model::spec::{ServiceSpec, StatusSet};
-    use crate::model::state::State;
+    use crate::model::state::{Member, MemberSpec, ServiceState, State};
 
     fn spec() -> EjectionSpec {
         EjectionSpec {
@@ -224,8 +224,12 @@ mod tests {
 
     #[test]
     fn a_pool_of_which_too_little_is_ready_gets_work_as_a_whole() {
-        let mut world = World::new(&shop(|service| service.balance.panic_percent = 51));
         let panics = |world: &World| Arm::BOTH.map(|arm| world.live.service("shop").panics(arm));
+        let mut world = World::new(&shop(|service| service.balance.panic_percent = 50));
+        world.endpoint(Arm::Stable, 0).set_health(Health::Down);
+        world.look(0);
+        assert_eq!(panics(&world), [false; 2], "half of two is not less than half");
+        let mut world = World::new(&shop(|service| service.balance.panic_percent = 51));
         assert_eq!(panics(&world), [false; 2]);
         world.endpoint(Arm::Stable, 0).set_health(Health::Down);
         world.look(0);
@@ -233,5 +237,18 @@ mod tests {
         world.endpoint(Arm::Stable, 0).set_health(Health::Up);
         world.look(0);
         assert_eq!(panics(&world), [false; 2]);
+    }
+
+    #[test]
+    fn who_drains_is_out_for_no_failure_any_more() {
+        let service = shop(|_| {});
+        let mut world = World::new(&service);
+        assert!(world.fails(Arm::Stable, 0));
+        let id = "127.0.0.1:3001";
+        let mut state = ServiceState::default();
+        state.pools.stable.insert(id.to_owned(), Member::Draining(MemberSpec::new(id.parse().expect("an address"))));
+        publish(&world.live, &[service], &State::from([("shop".to_owned(), state)]));
+        world.look(0);
+        assert!(!world.endpoint(Arm::Stable, 0).is_ejected());
     }
 }

@@ -44,3 +44,42 @@ pub(super) async fn watch_over(live: Arc<Live>, supervisor: Arc<Supervisor>, pat
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixDatagram;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn the_supervisor_hears_of_life_only_while_every_part_shows_some() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("notify");
+        let ear = UnixDatagram::bind(&path).expect("binds");
+        ear.set_nonblocking(true).expect("a socket");
+        let signs = || std::iter::from_fn(|| ear.recv(&mut [0; 256]).ok()).count();
+        let (live, _reports) = Live::new(1);
+        let seconds = async |count: u32, control: bool| {
+            for _ in 0..count {
+                if control {
+                    live.pulse().control_goes_on();
+                }
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        };
+        let patience = Duration::from_secs(1) * LOOKS;
+        tokio::spawn(watch_over(Arc::clone(&live), Arc::new(Supervisor::at(Some(path.as_path()))), patience));
+        let of_core = Arc::clone(&live);
+        let core = tokio::spawn(async move { of_core.pulse().answer_for(0).await });
+        seconds(8, false).await;
+        assert_eq!(signs(), 0, "control stands still");
+        seconds(8, true).await;
+        assert!((6..=8).contains(&signs()), "all get on");
+        core.abort();
+        // It may have answered the question at hand.
+        seconds(2, true).await;
+        signs();
+        seconds(8, true).await;
+        assert_eq!(signs(), 0, "a core stands still");
+    }
+}

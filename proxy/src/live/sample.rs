@@ -18,8 +18,8 @@ use crate::model::rollout::plan::RolloutSpec;
 use crate::model::route::Methods;
 use crate::model::scaling::{DriverKind, DriverSpec, InRollout, Measure, Metric, Pace, RuleSpec, ScalingSpec, Want};
 use crate::model::spec::{
-    AdminAddress, AdminSpec, Protocol, ServiceSpec, Spec, SplitSpec, Sticky, StoreKind, StoreSpec, Timeouts,
-    VerdictSpec,
+    AdminAddress, AdminSpec, HealthSpec, ProbeAsk, Protocol, ServiceSpec, Spec, SplitSpec, StatusSet, Sticky,
+    StoreKind, StoreSpec, Timeouts, VerdictSpec,
 };
 use crate::model::split::PerArm;
 use crate::model::state::{ServiceState, State};
@@ -62,6 +62,22 @@ pub(crate) fn service(name: &str) -> ServiceSpec {
         told_flags: vec![],
         autoscale: None,
         limits: LimitsSpec::default(),
+    }
+}
+
+/// A check a second, of which one decides.
+pub(crate) fn health() -> HealthSpec {
+    let second = Duration::from_secs(1);
+    HealthSpec {
+        path: "/".into(),
+        ask: ProbeAsk::default(),
+        expect_status: StatusSet::EMPTY,
+        expect_body: None,
+        interval: second,
+        down_interval: second,
+        timeout: second,
+        rise: 1,
+        fall: 1,
     }
 }
 

@@ -321,4 +321,13 @@ mod tests {
         assert_eq!(called(), [true, false]);
         assert!(!turnstile.is_first_of_all(Lane::Stable, 9) && turnstile.is_first_of_all(Lane::Stable, 1));
     }
+
+    #[test]
+    fn a_canary_request_that_finds_the_service_full_takes_nothing_from_the_next() {
+        let turnstile = Turnstile::new(1);
+        assert!(turnstile.enter(some(1), None));
+        assert!(!turnstile.enter(some(1), Some(some(1))));
+        turnstile.leave(false);
+        assert!(turnstile.enter(some(1), Some(some(1))));
+    }
 }

@@ -91,6 +91,21 @@ pub struct Trip {
     pub evidence: Option<Evidence>,
 }
 
+#[cfg(test)]
+impl Trip {
+    /// A person's.
+    pub(crate) fn sample() -> Self {
+        Self {
+            cause: Cause::Person,
+            reason: "smells".into(),
+            by: "ann".into(),
+            at: Timestamp::from_millis(1),
+            weight_before: Weight::FULL,
+            evidence: None,
+        }
+    }
+}
+
 /// A circuit as it is kept: its state, how it came about, and the order of its changes.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Circuit {

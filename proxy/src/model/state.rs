@@ -216,7 +216,6 @@ impl ServiceState {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::circuit::Cause;
     use crate::model::split::Salt;
 
     fn episode(id: u64) -> Episode {
@@ -228,17 +227,7 @@ mod tests {
     }
 
     fn trip(id: u64) -> Change {
-        Change::Trip {
-            episode: Some(EpisodeId(id)),
-            trip: Trip {
-                cause: Cause::Person,
-                reason: "no".into(),
-                by: "ann".into(),
-                at: Timestamp::from_millis(1),
-                weight_before: Weight::FULL,
-                evidence: None,
-            },
-        }
+        Change::Trip { episode: Some(EpisodeId(id)), trip: Trip::sample() }
     }
 
     fn reset(id: u64) -> Change {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
 use rustls::crypto::aws_lc_rs;
 use rustls::server::WebPkiClientVerifier;
 use rustls::{HandshakeKind, ServerConfig};
@@ -27,7 +27,12 @@ struct Pair {
 
 impl Authority {
     fn new() -> Self {
+        Self::called("the authority")
+    }
+
+    fn called(name: &str) -> Self {
         let mut params = CertificateParams::new(Vec::new()).expect("no names");
+        params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let key = KeyPair::generate().expect("a key");
         let pem = params.self_signed(&key).expect("a certificate").pem();
@@ -35,7 +40,13 @@ impl Authority {
     }
 
     fn issue(&self, name: &str) -> Pair {
-        let params = CertificateParams::new(vec![name.to_owned()]).expect("a name");
+        self.issue_for(name, 2000..4000)
+    }
+
+    /// With a time that begins and ends with these years.
+    fn issue_for(&self, name: &str, years: std::ops::Range<i32>) -> Pair {
+        let mut params = CertificateParams::new(vec![name.to_owned()]).expect("a name");
+        (params.not_before, params.not_after) = (date_time_ymd(years.start, 1, 1), date_time_ymd(years.end, 1, 1));
         let key = KeyPair::generate().expect("a key");
         let chain = params.signed_by(&key, &self.issuer).expect("a certificate").pem();
         Pair { chain, key: key.serialize_pem() }
@@ -56,7 +67,7 @@ fn spec(authority: &str) -> EndpointTlsSpec {
     EndpointTlsSpec { server_name, authorities: Some(file(authority)), identity: None, verify: true }
 }
 
-/// A server that agrees to one protocol, greets whoever comes, and may want certificates of an authority.
+/// A server that agrees to one protocol, or with none given says nothing of protocols, greets whoever comes, and may want certificates of an authority.
 async fn server(own: &Pair, alpn: &str, clients: Option<&Authority>) -> std::net::SocketAddr {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider));
@@ -72,7 +83,7 @@ async fn server(own: &Pair, alpn: &str, clients: Option<&Authority>) -> std::net
     };
     let (chain, key) = (pem::chain(own.chain.as_bytes()), pem::key(own.key.as_bytes()));
     let mut config = builder.with_single_cert(chain.expect("a chain"), key.expect("a key")).expect("a pair");
-    config.alpn_protocols = vec![alpn.as_bytes().to_vec()];
+    config.alpn_protocols = Some(alpn.as_bytes().to_vec()).filter(|alpn| !alpn.is_empty()).into_iter().collect();
     let acceptor = TlsAcceptor::from(Arc::new(config));
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = listener.local_addr().expect("an address");
@@ -82,6 +93,19 @@ async fn server(own: &Pair, alpn: &str, clients: Option<&Authority>) -> std::net
                 let _who_left_needs_no_greeting = stream.write_all(b"hello").await;
                 let _and_no_farewell = stream.shutdown().await;
             }
+        }
+    });
+    address
+}
+
+/// A server that takes whatever comes for HTTP without TLS.
+async fn who_speaks_no_tls() -> std::net::SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener.local_addr().expect("an address");
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let _who_left_needs_no_answer = stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
+            let _until_it_leaves = stream.read_to_end(&mut Vec::new()).await;
         }
     });
     address
@@ -114,11 +138,18 @@ async fn a_server_of_the_authority_is_believed_and_known_again() {
 
 #[tokio::test]
 async fn a_server_that_is_not_believed_is_told_apart_by_why() {
-    let (authority, stranger) = (Authority::new(), Authority::new());
+    let (authority, made_anew, stranger) = (Authority::new(), Authority::new(), Authority::called("a stranger"));
     let client = Client::new("web", &spec(&authority.pem)).expect("a client");
     let good = authority.issue("app.internal");
+    let (old, early) =
+        (authority.issue_for("app.internal", 1990..2001), authority.issue_for("app.internal", 3000..3001));
     for (server, words, fault) in [
         (server(&stranger.issue("app.internal"), "http/1.1", None).await, Words::Http1, Fault::UnknownAuthority),
+        (server(&made_anew.issue("app.internal"), "http/1.1", None).await, Words::Http1, Fault::UnknownAuthority),
+        (server(&old, "http/1.1", None).await, Words::Http1, Fault::OutOfTime),
+        (server(&early, "http/1.1", None).await, Words::Http1, Fault::OutOfTime),
+        (server(&good, "", None).await, Words::Http2, Fault::NoHttp2),
+        (who_speaks_no_tls().await, Words::Http1, Fault::NotTls),
         (server(&authority.issue("other.internal"), "http/1.1", None).await, Words::Http1, Fault::OtherName),
         (server(&good, "http/1.1", None).await, Words::Http2, Fault::NoHttp2),
         (server(&good, "http/1.1", Some(&authority)).await, Words::Http1, Fault::IdentityWanted),
@@ -179,4 +210,14 @@ fn files_that_cannot_be_used_are_refused_by_service_key_and_path_and_never_shown
 fn trouble_is_told_once_and_not_again_at_once() {
     let client = Client::new("web", &spec(&Authority::new().pem)).expect("a client");
     assert!(client.may_complain() && !client.may_complain());
+}
+
+#[test]
+fn a_fault_is_found_within_what_others_made_of_it_and_only_there() {
+    #[derive(Debug, thiserror::Error)]
+    #[error("wrapped")]
+    struct Wrapped(#[source] std::io::Error);
+    let wanted = rustls::Error::AlertReceived(rustls::AlertDescription::CertificateRequired);
+    assert_eq!(Fault::within(&Wrapped(std::io::Error::other(wanted))), Some(Fault::IdentityWanted));
+    assert_eq!(Fault::within(&Wrapped(std::io::Error::other("reset"))), None);
 }

@@ -193,14 +193,12 @@ fn quoted(text: &str) -> Option<(String, &str)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::spec::StatusSet;
 
     const LINE: &str =
         r#"203.0.113.9 - ann [10/Oct/2000:13:55:36 -0700] "GET /a?b=c HTTP/1.1" 502 326 "-" "a \"b\" \x22c" v2"#;
 
     fn reader(arms: &[(Arm, &str)]) -> Reader {
-        let mut status = StatusSet::EMPTY;
-        (500..600).for_each(|code| status.insert(code));
+        let status = (500..600).collect();
         let errors = ErrorMatchers { status, exclude_paths: vec!["/static/".to_owned()], ..ErrorMatchers::default() };
         let arms = Arms(arms.iter().map(|(arm, value)| (*arm, (*value).to_owned())).collect());
         let weight = Weight::from_percent(10.0).expect("a weight");

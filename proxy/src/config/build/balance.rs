@@ -12,7 +12,7 @@ use crate::config::units::{self, Reason};
 use crate::config::values;
 use crate::model::balance::host::HostSecret;
 use crate::model::balance::{AllDown, BalanceSpec, EjectionSpec, HashBy, HashSpec, Policy, SlowStart, StickinessSpec};
-use crate::model::spec::{SplitSpec, StatusSet, Sticky};
+use crate::model::spec::{SplitSpec, Sticky};
 
 /// The bound of consistent hashes: a quarter more than the fair share.
 const BOUND: f64 = 1.25;
@@ -135,15 +135,7 @@ fn stickiness(name: &str, raw: &Spanned<RawStickiness>, findings: &mut Findings<
 
 fn ejection(raw: &Spanned<RawEjection>, findings: &mut Findings<'_>) -> EjectionSpec {
     let (at, raw) = (raw.span(), raw.get_ref());
-    let mut status = StatusSet::EMPTY;
-    match &raw.status {
-        None => (500..600).for_each(|code| status.insert(code)),
-        Some(list) => {
-            for value in list {
-                findings.read(value, |value| units::status(value, &mut status));
-            }
-        }
-    }
+    let status = findings.failures(raw.status.as_deref());
     let mut count = |raw: &Option<_>, default, least, most| {
         findings.read_or(raw.as_ref(), default, |value| units::count(value, least, most))
     };

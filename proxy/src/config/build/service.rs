@@ -16,7 +16,7 @@ use crate::config::values;
 use crate::model::alert::{AlertMetric, Condition, RuleSpec};
 use crate::model::route::RouteSpec;
 use crate::model::secret::OverrideSecret;
-use crate::model::spec::{HealthSpec, ProbeAsk, Protocol, ServiceSpec, SplitSpec, StatusSet, Sticky, Timeouts};
+use crate::model::spec::{HealthSpec, ProbeAsk, Protocol, ServiceSpec, SplitSpec, Sticky, Timeouts};
 use crate::model::split::PerArm;
 use crate::model::weight::Weight;
 
@@ -231,18 +231,11 @@ fn split(raw: &RawService, seeds: &PerArm<Vec<SocketAddr>>, findings: &mut Findi
 /// How endpoints are probed.
 pub(in crate::config) fn health(raw: &RawHealth, findings: &mut Findings<'_>) -> HealthSpec {
     let path = findings.read_or(raw.path.as_ref(), "/".to_owned(), |text| values::request_path(text));
-    let mut expect_status = StatusSet::EMPTY;
-    match &raw.expect_status {
-        None => (200..400).for_each(|code| expect_status.insert(code)),
-        Some(list) if list.get_ref().is_empty() => {
-            findings.problem(list.span(), "no endpoint could be healthy: give at least one status");
-        }
-        Some(list) => {
-            for value in list.get_ref() {
-                findings.read(value, |value| units::status(value, &mut expect_status));
-            }
-        }
+    if let Some(list) = raw.expect_status.as_ref().filter(|list| list.get_ref().is_empty()) {
+        findings.problem(list.span(), "no endpoint could be healthy: give at least one status");
     }
+    let listed = raw.expect_status.as_ref().map(|list| findings.statuses(list.get_ref()));
+    let expect_status = listed.unwrap_or_else(|| (200..400).collect());
     let mut small = |raw: &Option<_>, default: u64| {
         let number = findings.read_or(raw.as_ref(), default, |value| units::count(value, 1, 1_000));
         u32::try_from(number).unwrap_or(u32::MAX)

@@ -7,7 +7,7 @@ use crate::config::raw::{RawErrors, RawVerdict, Scalar};
 use crate::config::units::{self, Reason};
 use crate::config::values;
 use crate::model::outcome::PerSignal;
-use crate::model::spec::{CodeSet, ErrorMatchers, Protocol, SignalSpec, SlowThreshold, StatusSet, VerdictSpec};
+use crate::model::spec::{CodeSet, ErrorMatchers, Protocol, SignalSpec, SlowThreshold, VerdictSpec};
 
 /// Codes of gRPC that are the server's fault: unknown, internal, unavailable, data loss.
 const GRPC_FAULTS: [u32; 4] = [2, 13, 14, 15];
@@ -71,15 +71,7 @@ fn grpc_status(raw: &RawErrors, protocol: Protocol, findings: &mut Findings<'_>)
 }
 
 fn errors(raw: &RawErrors, protocol: Protocol, findings: &mut Findings<'_>) -> ErrorMatchers {
-    let mut status = StatusSet::EMPTY;
-    match &raw.status {
-        None => (500..600).for_each(|code| status.insert(code)),
-        Some(list) => {
-            for value in list {
-                findings.read(value, |value| units::status(value, &mut status));
-            }
-        }
-    }
+    let status = findings.failures(raw.status.as_deref());
     let items = |list: Vec<(_, String)>| list.into_iter().map(|(_, item)| item).collect();
     let body_contains = items(findings.read_distinct(&raw.body_contains, values::needle));
     let exclude_paths = items(findings.read_distinct(&raw.exclude_paths, values::settled_path));

@@ -1,6 +1,7 @@
 //! Tests of the room as a whole: bad files and what is said of them, shipped files, mutated files.
 
 mod agent;
+mod autoscale;
 mod balance;
 mod endpoint_tls;
 mod examples;
@@ -9,6 +10,7 @@ mod meaning;
 mod mutation;
 mod refusals;
 mod routes;
+mod values;
 
 use std::path::Path;
 

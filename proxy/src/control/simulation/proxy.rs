@@ -3,7 +3,6 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Waker};
-use std::time::Duration;
 
 use rand::RngExt as _;
 use rand::rngs::StdRng;
@@ -17,7 +16,7 @@ use crate::live::sample;
 use crate::live::service::Ending;
 use crate::live::{Health, Live, Report, ServiceView};
 use crate::model::outcome::{BadOutcome, BadReason, BadSample};
-use crate::model::spec::{HealthSpec, ProbeAsk, ServiceSpec, Spec, StatusSet, VerdictSpec};
+use crate::model::spec::{ServiceSpec, Spec, VerdictSpec};
 use crate::model::split::{Arm, Unit};
 use crate::model::state::Scope;
 use crate::model::weight::Weight;
@@ -195,19 +194,8 @@ impl Proxy {
 
 /// A service that is quickly judged, so that a seed needs few users.
 fn service() -> ServiceSpec {
-    let second = Duration::from_secs(1);
     ServiceSpec {
-        health: Some(HealthSpec {
-            path: "/".into(),
-            ask: ProbeAsk::default(),
-            expect_status: StatusSet::default(),
-            expect_body: None,
-            interval: second,
-            down_interval: second,
-            timeout: second,
-            rise: 1,
-            fall: 1,
-        }),
+        health: Some(sample::health()),
         verdict: VerdictSpec { false_pull_rate: 0.05, pass_error: 0.2, pass_margin: 0.3, ..VerdictSpec::default() },
         ..sample::service(SERVICE)
     }

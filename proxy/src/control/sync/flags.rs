@@ -161,7 +161,7 @@ mod tests {
         let store = Arc::new(Interrupted::before(Arc::clone(&world.store)));
         store.hang_flags();
         world.by_part.set_store(store);
-        live.service("s0").trip(None, crate::control::sync::tests::trip());
+        live.service("s0").trip(None, crate::model::circuit::Trip::sample());
         // when control looks, which ends never
         let looking = world.by_part.follow(&Changed::Anything);
         tokio::time::timeout(std::time::Duration::from_secs(60), looking).await.expect_err("the flags hang");

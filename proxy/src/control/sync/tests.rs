@@ -12,7 +12,6 @@ use crate::control::alert::Metrics;
 use crate::live::{Health, sample};
 use crate::model::circuit::{Reset, Trip};
 use crate::model::flag::FlagChange;
-use crate::model::spec::{HealthSpec, ProbeAsk, StatusSet};
 use crate::model::state::MemberSpec;
 use crate::model::time::Timestamp;
 use crate::model::weight::Weight;
@@ -37,20 +36,7 @@ pub(super) struct World {
 }
 
 fn spec(services: usize) -> Spec {
-    let second = Duration::from_secs(1);
-    let health = |at: usize| {
-        at.is_multiple_of(2).then(|| HealthSpec {
-            path: "/".into(),
-            ask: ProbeAsk::default(),
-            expect_status: StatusSet::EMPTY,
-            expect_body: None,
-            interval: second,
-            down_interval: second,
-            timeout: second,
-            rise: 1,
-            fall: 1,
-        })
-    };
+    let health = |at: usize| at.is_multiple_of(2).then(sample::health);
     let service = |at| {
         Arc::new(ServiceSpec {
             health: health(at),
@@ -98,13 +84,6 @@ impl Proxy {
     }
 }
 
-/// A trip by a person.
-pub(super) fn trip() -> Trip {
-    let [reason, by] = ["why", "who"].map(str::to_owned);
-    let at = Timestamp::from_millis(1);
-    Trip { cause: Cause::Person, reason, by, at, weight_before: Weight::FULL, evidence: None }
-}
-
 impl World {
     pub(super) async fn new(services: usize, seed: u64) -> Self {
         let store = Arc::new(EmbeddedStore::simulated());
@@ -145,7 +124,7 @@ impl World {
             }
             54..62 => self.apply(&service, Change::SetWeight { weight, fresh: store::fresh_episode() }).await,
             62..65 => {
-                let trip = Trip { cause: Cause::Alert, weight_before: weight, ..trip() };
+                let trip = Trip { cause: Cause::Alert, weight_before: weight, ..Trip::sample() };
                 self.apply(&service, Change::Trip { episode: None, trip }).await;
             }
             65..68 => {

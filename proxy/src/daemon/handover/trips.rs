@@ -63,3 +63,63 @@ fn take_in(live: &Live, circuits: &BTreeMap<String, Circuit>, side: Side) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+    use crate::live::sample::{self, publish};
+    use crate::model::circuit::Trip;
+    use crate::model::state::State;
+
+    /// A process with two services.
+    fn process() -> Arc<Live> {
+        let (live, _reports) = Live::new(1);
+        publish(&live, &["shop", "blog"].map(|name| Arc::new(sample::service(name))), &State::default());
+        live
+    }
+
+    async fn opens(live: &Live, service: &str) {
+        let open = async {
+            while !live.service(service).is_open() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), open).await.expect("nobody told it");
+    }
+
+    #[tokio::test]
+    async fn a_trip_in_either_process_is_one_in_both_and_the_new_one_tells_people() {
+        let (old, new) = (process(), process());
+        let (ours, theirs) = UnixStream::pair().expect("a pair");
+        let wires = [ours, theirs].map(|end| Wire::new(end).expect("a wire"));
+        let [one, other] = wires;
+        let ends = [
+            tokio::spawn(exchange(one, Arc::clone(&old), Side::Old)),
+            tokio::spawn(exchange(other, Arc::clone(&new), Side::New)),
+        ];
+        old.service("shop").trip(None, Trip::sample());
+        opens(&new, "shop").await;
+        assert!(new.service("shop").take_untold(), "nobody would tell people");
+        new.service("blog").trip(None, Trip::sample());
+        opens(&old, "blog").await;
+        assert!(!old.service("blog").take_untold(), "both would");
+        assert_eq!(new.service("blog").circuit(), old.service("blog").circuit());
+        ends[0].abort();
+        let [_, left] = ends;
+        let ended = tokio::time::timeout(Duration::from_secs(10), left).await.expect("it goes on without the other");
+        ended.expect("it doesn't panic");
+    }
+
+    #[test]
+    fn what_was_told_is_no_news_until_it_changes() {
+        let (live, mut told) = (process(), BTreeMap::new());
+        assert!(news(&live, &told).is_empty());
+        live.service("shop").trip(None, Trip::sample());
+        let first = news(&live, &told);
+        assert_eq!(first.keys().collect::<Vec<_>>(), ["shop"]);
+        told.extend(first);
+        assert!(news(&live, &told).is_empty());
+    }
+}

@@ -1,12 +1,17 @@
 //! Who comes in, when, and in which order; and that nothing is left of those who are gone.
 
+mod rates;
+mod turns;
+
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
+use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::HeaderMap;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use tokio::task::{AbortHandle, LocalSet, spawn_local, yield_now};
@@ -15,12 +20,11 @@ use super::*;
 use crate::dataplane::clock::SWEEP;
 use crate::live::sample::{self, publish};
 use crate::live::{Health, Live};
-use crate::model::circuit::{Cause, Trip};
+use crate::model::circuit::Trip;
 use crate::model::limits::{LimitsSpec, QueueSpec};
 use crate::model::spec::ServiceSpec;
 use crate::model::split::{Episode, EpisodeId, Salt};
 use crate::model::state::{ServiceState, State};
-use crate::model::time::Timestamp;
 use crate::model::weight::Weight;
 
 fn some(n: u32) -> Option<NonZeroU32> {
@@ -45,7 +49,10 @@ fn given(cores: usize, limits: LimitsSpec) -> (Arc<Live>, Vec<Rc<Core>>) {
 }
 
 fn published(live: &Live, limits: LimitsSpec) {
-    let spec = ServiceSpec { limits, ..sample::service("shop") };
+    published_as(live, ServiceSpec { limits, ..sample::service("shop") });
+}
+
+fn published_as(live: &Live, spec: ServiceSpec) {
     let weight = Weight::from_percent(20.0).expect("a weight");
     let episode = Episode { id: EpisodeId(1), salt: Salt(1) };
     let state = ServiceState { weight: Some(weight), episode: Some(episode), ..ServiceState::default() };
@@ -59,31 +66,29 @@ fn turnstile(core: &Core) -> Arc<Turnstile> {
 
 /// A request that drew an arm, let in or not; and the arm by then.
 async fn come(core: Rc<Core>, drawn: Arm) -> Result<(Pass, Arm), Refusal> {
+    come_as(core, drawn, &HeaderMap::new(), |pool| 0..pool).await
+}
+
+/// As [`come`], with this header, for these of so many members of the pool.
+async fn come_as(
+    core: Rc<Core>,
+    drawn: Arm,
+    headers: &HeaderMap,
+    members: impl Fn(usize) -> Range<usize>,
+) -> Result<(Pass, Arm), Refusal> {
     let alarm = core.clock.alarm();
     let mut turn = Turn::default();
     loop {
         let service = ServiceRef::new(core.snapshot(), 0);
         let arm = serving_arm(&service, drawn);
-        let members = 0..service.serving(arm).len();
-        let wish = Wish::of(&service, arm, members, &http::HeaderMap::new(), [127, 0, 0, 1].into(), None);
+        let members = members(service.serving(arm).len());
+        let wish = Wish::of(&service, arm, members, headers, [127, 0, 0, 1].into(), None);
         let bound = Bound { service: &service, drawn, arm, wish: &wish };
         match enter(&core, &alarm, &bound, &mut turn).await {
             Ok(pass) => return Ok((pass, arm)),
             Err(Denied::Refused(refusal)) => return Err(refusal),
             Err(Denied::Outdated) => {}
         }
-    }
-}
-
-fn trip() -> Trip {
-    let at = Timestamp::from_millis(1);
-    Trip {
-        cause: Cause::Person,
-        reason: "no".into(),
-        by: "ann".into(),
-        at,
-        weight_before: Weight::FULL,
-        evidence: None,
     }
 }
 
@@ -273,7 +278,7 @@ async fn who_waits_goes_where_the_newest_snapshot_says_and_keeps_its_place() {
             }
             settle().await;
             published(&live, limits(1, 5, 9));
-            live.service("shop").trip(None, trip());
+            live.service("shop").trip(None, Trip::sample());
             drop(inside);
             settle().await;
             core.lines.sweep();

@@ -133,6 +133,18 @@ fn p2c_gives_a_slow_endpoint_less_and_a_little_slower_one_its_share() {
     close(&world.shares(), &[75, 25], "nineteen times as busy");
 }
 
+/// As the verdict lives from first attempts: of a canary that is dead in one of several places it must see some.
+#[test]
+fn p2c_leaves_a_broken_endpoint_the_square_of_its_share() {
+    for (pool, due) in [(2, 25), (3, 11), (4, 6)] {
+        let world = World::by(Policy::P2c, &vec![1; pool]);
+        world.endpoint(0).note_latency(0, 1_000_000, 0, true);
+        (1..pool).for_each(|index| world.endpoint(index).note_latency(0, 20_000, 0, false));
+        let share = world.shares()[0];
+        assert!(share.abs_diff(due) <= 1, "one of {pool}: {share} %, not {due} %");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn p2c_tries_an_endpoint_again_that_was_slow_long_ago() {
     let world = World::by(Policy::P2c, &[1, 1]);
@@ -245,6 +257,33 @@ async fn the_share_of_who_comes_later_grows() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn who_warms_up_serves_everybody_where_it_is_the_only_one() {
+    for policy in [Policy::P2c, Policy::RoundRobin, Policy::LeastRequest, hash(10.0)] {
+        let name = format!("{policy:?}");
+        let mut world = World::new(&[1, 1], |spec| {
+            spec.balance.policy = policy;
+            spec.balance.slow_start = SlowStart { window: Duration::from_secs(10), aggression: 1.0 };
+        });
+        tokio::time::advance(Duration::from_secs(20)).await;
+        world.core.clock.refresh();
+        world.set(2, Member::Ready(member(2, 1)));
+        (0..2).for_each(|index| world.endpoint(index).set_health(Health::Down));
+        for key in 0..=u8::MAX {
+            assert_eq!(world.pick(&Wish { key: Some(point_of(&[key])), ..world.wish() }), Some(2), "{name}");
+        }
+    }
+}
+
+#[test]
+fn a_new_user_goes_where_the_key_of_its_first_cookie_belongs() {
+    let world = World::by(Policy::ConsistentHash(HashSpec { by: HashBy::Sticky, bound: 2.0 }), &[1]);
+    let (none, address) = (http::HeaderMap::new(), std::net::IpAddr::from([127, 0, 0, 1]));
+    let wish = |new_key| Wish::of(&world.view, Arm::Stable, 0..1, &none, address, new_key);
+    assert_eq!(wish(Some([7; 16])).key, Some(point_of(&[7; 16])));
+    assert_eq!(wish(None).key, None);
+}
+
 #[test]
 fn what_is_down_draining_ejected_or_avoided_gets_nothing() {
     for policy in [Policy::P2c, Policy::RoundRobin, Policy::LeastRequest, hash(1.25)] {
@@ -352,6 +391,9 @@ fn a_session_stays_with_its_host_also_while_that_drains_for_a_time() {
         assert_eq!(picks(&world, forged, 0..3), [0, 1, 2], "{forged}");
     }
     assert_eq!(picks(&world, &cookie, 0..1), [0], "who is sent to other members goes there");
+    let again = Wish { host: Some(1), ..world.wish() };
+    let other = pick(&world.core, &world.view, Arm::Stable, &again, Some(1));
+    assert!(other.is_some_and(|other| other != 1), "one that failed the request gets it again: {other:?}");
     world.set(1, Member::Draining(member(1, 1)));
     assert_eq!(picks(&world, &cookie, 0..3), [1]);
     assert_eq!(picks(&world, "x=y", 0..3), [0, 2], "new work for one that drains");

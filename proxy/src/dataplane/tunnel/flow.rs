@@ -54,17 +54,13 @@ impl Flow {
 
     /// Carries over what one read brings. Ready where something happened, and more may; pending where it waits
     /// for one of the sides, or has ended.
-    pub(super) fn poll_carry<R, W>(
+    pub(super) fn poll_carry(
         &mut self,
-        from: &mut R,
-        to: &mut W,
+        from: &mut (impl AsyncRead + Unpin),
+        to: &mut (impl AsyncWrite + Unpin),
         room: &mut BytesMut,
         context: &mut Context<'_>,
-    ) -> Poll<io::Result<()>>
-    where
-        R: AsyncRead + Unpin,
-        W: AsyncWrite + Unpin,
-    {
+    ) -> Poll<io::Result<()>> {
         if !self.rest.is_empty() {
             let mut rest = std::mem::take(&mut self.rest);
             let written = self.poll_write(&rest, to, context);
@@ -85,17 +81,13 @@ impl Flow {
         }
     }
 
-    fn poll_read<R, W>(
+    fn poll_read(
         &mut self,
-        from: &mut R,
-        to: &mut W,
+        from: &mut (impl AsyncRead + Unpin),
+        to: &mut (impl AsyncWrite + Unpin),
         room: &mut BytesMut,
         context: &mut Context<'_>,
-    ) -> Poll<io::Result<()>>
-    where
-        R: AsyncRead + Unpin,
-        W: AsyncWrite + Unpin,
-    {
+    ) -> Poll<io::Result<()>> {
         room.reserve(ROOM);
         match pin!(from.read_buf(room)).poll(context)? {
             Poll::Pending => {
@@ -127,10 +119,10 @@ impl Flow {
     }
 
     /// Writes some of these bytes, never none.
-    fn poll_write<W: AsyncWrite + Unpin>(
+    fn poll_write(
         &mut self,
         bytes: &[u8],
-        to: &mut W,
+        to: &mut (impl AsyncWrite + Unpin),
         context: &mut Context<'_>,
     ) -> Poll<io::Result<usize>> {
         let written = std::task::ready!(Pin::new(to).poll_write(context, bytes))?;

@@ -11,10 +11,8 @@ use super::*;
 use crate::dataplane::core::Core;
 use crate::dataplane::request_id::RequestId;
 use crate::live::{EndpointLive, Health, Live, ServiceLive};
-use crate::model::circuit::{Cause, Trip};
+use crate::model::circuit::Trip;
 use crate::model::split::Arm;
-use crate::model::time::Timestamp;
-use crate::model::weight::Weight;
 
 const LIMITS: Limits = Limits { idle: Duration::from_secs(600), half_closed: Duration::from_secs(30) };
 /// What fits between an end and the tunnel.
@@ -82,17 +80,6 @@ impl Ends {
 
 fn is_about(seconds: f64, expected: f64) -> bool {
     (expected..expected + SWEEP).contains(&seconds)
-}
-
-fn trip() -> Trip {
-    Trip {
-        cause: Cause::Person,
-        reason: "no".into(),
-        by: "ann".into(),
-        at: Timestamp::from_millis(1),
-        weight_before: Weight::FULL,
-        evidence: None,
-    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -287,7 +274,7 @@ async fn a_trip_ends_the_tunnels_of_the_canary_one_after_the_other() {
         tokio::time::sleep(Duration::from_secs(7)).await;
         assert_eq!(world.endpoint.tunnels(), 101, "nothing was stopped");
         // when the circuit opens
-        world.service.trip(None, trip());
+        world.service.trip(None, Trip::sample());
         tokio::time::sleep(Duration::from_secs(5)).await;
         // then half of them are gone after half the time, and after all of it all
         let left = world.endpoint.tunnels();

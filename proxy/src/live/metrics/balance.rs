@@ -3,21 +3,25 @@
 use super::{ENDPOINT, Named, Scrape, ServiceView, counter, gauge};
 use crate::model::split::Arm;
 
-pub(super) const EJECTED: Named =
+const EJECTED: Named =
     gauge("serin_endpoint_ejected", "1 while the endpoint is left out for what it failed.", ENDPOINT);
-pub(super) const EJECTIONS: Named =
+const EJECTIONS: Named =
     counter("serin_endpoint_ejections_total", "Times that the endpoint was left out for what it failed.", ENDPOINT);
-pub(super) const PANIC: Named =
+const PANIC: Named =
     gauge("serin_pool_panic", "1 while all of a pool get work since too few of it are ready.", &["service", "arm"]);
 
+pub(super) const ALL: &[&Named] = &[&EJECTED, &EJECTIONS, &PANIC];
+
 impl Scrape {
-    pub(super) fn balance(&mut self, view: &ServiceView, arm: Arm) {
+    pub(super) fn balance(&mut self, view: &ServiceView) {
         let service = view.spec.name.as_str();
-        self.number(&PANIC, &[service, arm.name()], view.panics(arm).into());
-        for endpoint in view.pools.get(arm) {
-            let labels = [service, arm.name(), &endpoint.id];
-            self.number(&EJECTED, &labels, endpoint.live.is_ejected().into());
-            self.number(&EJECTIONS, &labels, endpoint.live.ejections());
+        for arm in Arm::BOTH {
+            self.number(&PANIC, &[service, arm.name()], view.panics(arm).into());
+            for endpoint in view.pools.get(arm) {
+                let labels = [service, arm.name(), &endpoint.id];
+                self.number(&EJECTED, &labels, endpoint.live.is_ejected().into());
+                self.number(&EJECTIONS, &labels, endpoint.live.ejections());
+            }
         }
     }
 }

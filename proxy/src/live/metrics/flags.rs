@@ -4,16 +4,18 @@
 use super::{Live, Named, Scrape, counter, gauge};
 use crate::live::ServiceView;
 
-pub(super) const FLAGS: Named = gauge("serin_flags", "Flags in force.", &[]);
-pub(super) const REFUSED: Named = gauge("serin_flags_refused", "Refusals of definitions that the store holds.", &[]);
-pub(super) const EVALUATIONS: Named = counter(
+const FLAGS: Named = gauge("serin_flags", "Flags in force.", &[]);
+const REFUSED: Named = gauge("serin_flags_refused", "Refusals of definitions that the store holds.", &[]);
+const EVALUATIONS: Named = counter(
     "serin_flag_evaluations_total",
     "Evaluations by flag and variant, since the definition last changed.",
     &["flag", "variant"],
 );
 
-pub(super) const TURNED_AWAY: Named =
+const TURNED_AWAY: Named =
     counter("serin_gate_closed_total", "Requests that a closed gate answered.", &["service", "flag"]);
+
+pub(super) const ALL: &[&Named] = &[&FLAGS, &REFUSED, &EVALUATIONS, &TURNED_AWAY];
 
 /// The flag of all that the configuration doesn't name. No key has a colon, and no variant.
 const OTHERS: &str = ":other";

@@ -1,22 +1,18 @@
 //! The metrics of limits, for services that have any.
 
-use super::{Named, Scrape, ServiceView, counter, gauge};
+use super::{Named, Scrape, ServiceView, counter, gauge, histogram};
 use crate::live::turnstile::Refusal;
 use crate::model::split::Arm;
-use prometheus::proto::MetricType;
 
-pub(super) const WAITING: Named =
-    gauge("serin_queue_length", "Requests that wait for room at a service.", &["service", "arm"]);
-pub(super) const WAITS: Named = Named {
-    name: "serin_queue_wait_seconds",
-    help: "How long requests waited that a service with a limit took.",
-    kind: MetricType::HISTOGRAM,
-    labels: &["service"],
-};
-pub(super) const REFUSED: Named =
+const WAITING: Named = gauge("serin_queue_length", "Requests that wait for room at a service.", &["service", "arm"]);
+const WAITS: Named =
+    histogram("serin_queue_wait_seconds", "How long requests waited that a service with a limit took.", &["service"]);
+const REFUSED: Named =
     counter("serin_overload_refused_total", "Requests that found no room in time.", &["service", "arm", "reason"]);
-pub(super) const TOO_EARLY: Named =
+const TOO_EARLY: Named =
     counter("serin_rate_limited_total", "Requests that came sooner than a rate allows.", &["service", "limit"]);
+
+pub(super) const ALL: &[&Named] = &[&WAITING, &WAITS, &REFUSED, &TOO_EARLY];
 
 impl Scrape {
     pub(super) fn limits(&mut self, view: &ServiceView) {

@@ -3,15 +3,16 @@
 use super::{Named, Scrape, ServiceView, gauge};
 use crate::model::scaling::Limit;
 
-pub(super) const INSTANCES: Named = gauge(
+const INSTANCES: Named = gauge(
     "serin_autoscale_instances",
     "Instances of the stable pool: ready, pending, and how many there should be; the last is 0 where another proxy leads.",
     &["service", "kind"],
 );
-pub(super) const CUT: Named =
+const CUT: Named =
     gauge("serin_autoscale_limited", "1 while this limit cuts what the rules want.", &["service", "limit"]);
-pub(super) const FAILURES: Named =
-    gauge("serin_autoscale_driver_failures", "Failures of the driver in a row.", &["service"]);
+const FAILURES: Named = gauge("serin_autoscale_driver_failures", "Failures of the driver in a row.", &["service"]);
+
+pub(super) const ALL: &[&Named] = &[&INSTANCES, &CUT, &FAILURES];
 
 impl Scrape {
     pub(super) fn scaling(&mut self, view: &ServiceView) {

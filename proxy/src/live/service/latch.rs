@@ -145,16 +145,8 @@ mod tests {
     #[test]
     fn a_trip_latches_at_once_and_is_told_once() {
         let service = ServiceLive::new("test", 1, Arc::default(), Arc::default());
-        let trip = || Trip {
-            cause: crate::model::circuit::Cause::Person,
-            reason: "no".into(),
-            by: "ann".into(),
-            at: crate::model::time::Timestamp::from_millis(1),
-            weight_before: crate::model::weight::Weight::FULL,
-            evidence: None,
-        };
-        assert!(service.trip(None, trip()) && service.is_open());
-        assert!(!service.trip(None, trip()), "it was open already");
+        assert!(service.trip(None, Trip::sample()) && service.is_open());
+        assert!(!service.trip(None, Trip::sample()), "it was open already");
         assert_eq!((service.take_untold(), service.take_untold()), (true, false));
         service.merge_circuit(&Circuit::default());
         assert!(service.is_open(), "an empty store closed it");

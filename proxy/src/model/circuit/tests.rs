@@ -2,24 +2,13 @@
 
 use super::*;
 
-fn trip() -> Trip {
-    Trip {
-        cause: Cause::Person,
-        reason: "smells".into(),
-        by: "ann".into(),
-        at: Timestamp::from_millis(1),
-        weight_before: Weight::FULL,
-        evidence: None,
-    }
-}
-
 fn reset() -> Reset {
     Reset { reason: "fixed".into(), by: "ann".into(), at: Timestamp::from_millis(2) }
 }
 
 fn tripped(episode: u64) -> Circuit {
     let mut circuit = Circuit::default();
-    circuit.trip(Some(EpisodeId(episode)), trip());
+    circuit.trip(Some(EpisodeId(episode)), Trip::sample());
     circuit
 }
 
@@ -27,7 +16,7 @@ fn tripped(episode: u64) -> Circuit {
 fn the_first_cause_stands() {
     let mut circuit = tripped(1);
     let first = circuit.clone();
-    circuit.trip(Some(EpisodeId(1)), Trip { cause: Cause::Evidence, ..trip() });
+    circuit.trip(Some(EpisodeId(1)), Trip { cause: Cause::Evidence, ..Trip::sample() });
     assert_eq!(circuit, first);
 }
 
@@ -43,7 +32,7 @@ fn an_older_copy_closes_nothing() {
     let mut circuit = tripped(1);
     circuit.reset(reset());
     let older = circuit.clone();
-    circuit.trip(Some(EpisodeId(2)), trip());
+    circuit.trip(Some(EpisodeId(2)), Trip::sample());
     // then a failed-over store that still holds the reset of before closes nothing
     assert!(circuit.merge(&older).is_open());
 }
@@ -70,7 +59,7 @@ fn of_two_trips_at_once_all_come_to_hold_the_first() {
     let trip_at = |episode, by: &str, at| {
         let mut circuit = Circuit::default();
         let at = Timestamp::from_millis(at);
-        circuit.trip(Some(EpisodeId(episode)), Trip { by: by.into(), at, ..trip() });
+        circuit.trip(Some(EpisodeId(episode)), Trip { by: by.into(), at, ..Trip::sample() });
         circuit
     };
     let first = trip_at(1, "b", 5);
@@ -89,7 +78,7 @@ fn a_trip_from_elsewhere_opens() {
 /// A trip at a moment, so that trips can be told apart.
 fn tripped_at(episode: Option<u64>, at: u64) -> Circuit {
     let mut circuit = Circuit::default();
-    circuit.trip(episode.map(EpisodeId), Trip { at: Timestamp::from_millis(at), ..trip() });
+    circuit.trip(episode.map(EpisodeId), Trip { at: Timestamp::from_millis(at), ..Trip::sample() });
     circuit
 }
 
@@ -122,7 +111,7 @@ fn a_version_merged_with_itself_is_itself() {
     assert_eq!(circuit.merge(&circuit.clone()), circuit);
     circuit.reset(reset());
     assert_eq!(circuit.merge(&circuit.clone()), circuit);
-    circuit.trip(Some(EpisodeId(2)), trip());
+    circuit.trip(Some(EpisodeId(2)), Trip::sample());
     assert_eq!(circuit.merge(&circuit.clone()), circuit);
     assert_eq!(circuit.merge(&tripped(1)), circuit, "an old trip brought news");
 }

@@ -135,7 +135,7 @@ impl StatusSet {
     /// No status at all.
     pub const EMPTY: Self = Self([0; 8]);
 
-    /// Adds one status; those outside 100 to 511 are the caller's to refuse.
+    /// Adds one status; those outside 100 to 599 are the caller's to refuse.
     pub const fn insert(&mut self, status: u16) {
         if let Some(bit) = (status as usize).checked_sub(100)
             && bit < 512
@@ -150,6 +150,14 @@ impl StatusSet {
             Some(bit) if bit < 512 => self.0[bit / 64] & (1 << (bit % 64)) != 0,
             _ => false,
         }
+    }
+}
+
+impl FromIterator<u16> for StatusSet {
+    fn from_iter<I: IntoIterator<Item = u16>>(statuses: I) -> Self {
+        let mut set = Self::EMPTY;
+        statuses.into_iter().for_each(|status| set.insert(status));
+        set
     }
 }
 

@@ -4,8 +4,7 @@ use std::pin::pin;
 
 use super::simulated::{Faults, Server, StateFile};
 use super::*;
-use crate::model::circuit::{Cause, Trip};
-use crate::model::time::Timestamp;
+use crate::model::circuit::Trip;
 use crate::model::weight::Weight;
 use crate::store::{LOOK, fresh_episode};
 
@@ -39,15 +38,7 @@ async fn a_write_that_is_refused_rings_nobody_but_for_a_stop_that_is_held_here()
         assert!(!rings(&*store).await, "a write that was refused rang");
     }
     // but a trip holds here all the same, and that is news, once
-    let trip = Trip {
-        cause: Cause::Person,
-        reason: "smells".into(),
-        by: "ann".into(),
-        at: Timestamp::from_millis(1),
-        weight_before: Weight::FULL,
-        evidence: None,
-    };
-    let trip = Change::Trip { episode: None, trip };
+    let trip = Change::Trip { episode: None, trip: Trip::sample() };
     for is_news in [true, false] {
         driven(store.apply("checkbox", &trip, None)).await.expect_err("it is refused");
         assert_eq!(rings(&*store).await, is_news);

@@ -6,11 +6,9 @@ use rand::{RngExt as _, SeedableRng as _};
 use super::*;
 
 fn spec() -> EjectionSpec {
-    let mut status = StatusSet::EMPTY;
-    (500..600).for_each(|code| status.insert(code));
     EjectionSpec {
         consecutive: 5,
-        status,
+        status: (500..600).collect(),
         peer_margin: 0.1,
         min_requests: 50,
         interval: Duration::from_secs(10),
@@ -189,4 +187,37 @@ fn who_may_not_be_ejected_any_more_comes_back_at_once() {
     assert_eq!(look(2, 5, true).len(), 1);
     assert_eq!(look(3, 5, false), [Finding::Return { id: "a".into() }]);
     assert_eq!(look(4, 50, false), []);
+}
+
+#[test]
+fn peers_are_compared_when_an_interval_is_over_and_not_before() {
+    let mut world = World::of(3, EjectionSpec { consecutive: 0, ..spec() });
+    (0..3).for_each(|place| world.serves(place, 100, if place == 1 { 100 } else { 0 }));
+    world.now += Duration::from_secs(9);
+    assert_eq!(world.look(), []);
+    world.now += Duration::from_secs(1);
+    world.look();
+    assert_eq!(world.out, [false, true, false]);
+}
+
+#[test]
+fn peers_with_too_few_requests_are_nobody_to_compare_with() {
+    let mut world = World::of(2, EjectionSpec { consecutive: 0, ..spec() });
+    world.serves(0, 49, 0);
+    world.serves(1, 0, 200);
+    world.now += Duration::from_secs(10);
+    assert_eq!(world.look(), []);
+}
+
+#[test]
+fn who_comes_by_the_id_of_another_has_failed_nothing() {
+    let mut world = World::of(3, spec());
+    world.serves(0, 0, 4);
+    world.look();
+    world.tallies[0] = Tally::default();
+    world.look();
+    world.serves(0, 0, 4);
+    assert_eq!(world.look(), []);
+    world.serves(0, 0, 1);
+    assert_eq!(world.look().len(), 1);
 }
