@@ -25,7 +25,7 @@ pub(crate) async fn all_is_watched_and_a_dead_endpoint_is_mailed(stage: &Stage) 
     // given a fleet that is well: whoever is asked answers, and nothing is wrong
     eventually(SOON, "every target is up", async || (up().await? == TARGETS.map(all_up).into()).then_some(())).await;
     eventually(SOON, "both servers of the store tell of themselves", async || {
-        (sum("sum(redis_up)").await? == 2.0 && sum("sum(redis_connected_slaves)").await? == 1.0).then_some(())
+        (sum("sum(redis_up)").await? == 2.0 && sum("sum(redis_master_link_up)").await? == 1.0).then_some(())
     })
     .await;
     eventually(SOON, "all endpoints are ready", async || {
