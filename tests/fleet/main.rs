@@ -13,6 +13,7 @@ mod canary;
 mod failures;
 mod flags;
 mod locks;
+mod monitoring;
 mod pipeline;
 mod refusals;
 mod rollback;
@@ -26,9 +27,9 @@ use stage::Stage;
 use tokio::time::Instant;
 
 /// All stories, in their order. `site` comes first, whatever else is to be told.
-const STORIES: [&str; 13] = [
-    "site", "good", "bad", "rolling", "broken", "rollback", "refusals", "killed", "flag", "store", "cut-off", "proxy",
-    "pipeline",
+const STORIES: [&str; 14] = [
+    "site", "monitoring", "good", "bad", "rolling", "broken", "rollback", "refusals", "killed", "flag", "store",
+    "cut-off", "proxy", "pipeline",
 ];
 
 #[tokio::main]
@@ -55,6 +56,7 @@ async fn main() -> ExitCode {
 async fn tell(story: &str, stage: &Stage) {
     match story {
         "site" => site::it_is_built_and_a_second_run_changes_nothing(stage).await,
+        "monitoring" => monitoring::all_is_watched_and_a_dead_endpoint_is_mailed(stage).await,
         "good" => canary::a_good_version_is_promoted(stage).await,
         "bad" => canary::a_bad_version_is_pulled_and_stable_never_knows(stage).await,
         "rolling" => rolling::all_are_updated_and_four_of_five_are_always_ready(stage).await,

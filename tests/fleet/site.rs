@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use serde_json::{Value, json};
+use serin_tests::client::Client;
 use serin_tests::hosts::artifact::sha256;
+use serin_tests::hosts::fleet::{VIRTUAL, address};
 
 use crate::stage::{CHECKBOX, ITRUST, Stage, all_were_well, merged};
 
@@ -37,6 +39,7 @@ pub(crate) async fn it_is_built_and_a_second_run_changes_nothing(stage: &Stage) 
     for users in users {
         all_were_well(users).await;
     }
+    itrust_has_its_database_and_nobody_else_does(stage).await;
     nobody_reads_secrets_but_their_owner(stage).await;
 }
 
@@ -60,7 +63,7 @@ async fn files(stage: &Stage) -> BTreeMap<&'static str, String> {
 }
 
 /// One host of each kind, and the other proxy.
-const LOOKED_AT: [&str; 5] = ["proxy-1", "proxy-2", "checkbox-1", "itrust-1", "ci-1"];
+const LOOKED_AT: [&str; 6] = ["proxy-1", "proxy-2", "checkbox-1", "itrust-1", "db-1", "ci-1"];
 
 /// The variables of the first release of a role.
 fn of_role(role: &str, artifact: &Path) -> Value {
@@ -72,8 +75,23 @@ fn of_role(role: &str, artifact: &Path) -> Value {
     })
 }
 
+async fn itrust_has_its_database_and_nobody_else_does(stage: &Stage) {
+    // each instance, by whichever proxy
+    for _ in 0..10 {
+        let mut user = Client::to(address(VIRTUAL).unwrap()).header("host", ITRUST.host);
+        let reply = user.get("/iTrust/database.jsp").await.unwrap();
+        assert_eq!((reply.status, reply.text().trim()), (200, "itrust"));
+    }
+    // with the right password, from a host that isn't the application's
+    let password = stage.fleet.secret("mariadb-itrust").unwrap();
+    let login = format!("mariadb --host=10.0.0.41 --user=itrust --password={password} --execute='SELECT 1' 2>&1; true");
+    let said = stage.on("db-1", &login).await;
+    assert!(said.contains("is not allowed to connect") || said.contains("Access denied"), "{said}");
+}
+
 async fn nobody_reads_secrets_but_their_owner(stage: &Stage) {
-    let secrets = "/etc/serin /etc/redis /etc/checkbox.env /etc/tomcat10/Catalina /etc/fleet-git-token";
+    let secrets = "/etc/serin /etc/redis /etc/checkbox.env /etc/tomcat10/Catalina /etc/fleet-git-token /etc/mysql/fleet.sql \
+                   /etc/default/prometheus-redis-exporter";
     let find = format!("sudo find {secrets} -type f -perm /o=rwx 2>/dev/null; true");
     for host in LOOKED_AT {
         assert_eq!(stage.on(host, &find).await, "", "on {host} anybody can read these");

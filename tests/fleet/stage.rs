@@ -49,7 +49,6 @@ impl Stage {
     /// Bare hosts, or those of the run before, and a mail server that is no part of the fleet.
     pub(crate) async fn set() -> Self {
         let operator = Some(OPERATOR.parse().unwrap());
-        // The port that the example inventory names.
         let mail = SmtpServer::start(Behaviour { address: operator, port: 25, ..Behaviour::default() }).await.unwrap();
         let variables = json!({
             "serin_interface": "host0",
@@ -60,6 +59,12 @@ impl Stage {
             "checkbox_packages": [],
             "checkbox_command": "/srv/checkbox/current/server-side/site/start",
             "checkbox_environment": {},
+            // The mail server of the house is the one that stories look into.
+            "mail_relay_smarthost": { "url": format!("smtp://{OPERATOR}:25") },
+            "mariadb_buffer_pool": "32M",
+            "monitoring_interval": "2s",
+            "monitoring_group_wait": "1s",
+            "monitoring_group_interval": "2s",
             "itrust_java_opts": "-Xmx96m -XX:+UseSerialGC -XX:TieredStopAtLevel=1",
         });
         Self { fleet: Fleet::boot(&variables).await.unwrap(), mail }

@@ -1,0 +1,185 @@
+"""What roles refuse before they touch anything, and what they would write. `tests/run --fleet` runs those whose
+programs Debian has; of MongoDB and Jenkins this is all that is tested."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+
+import pytest
+import yaml
+from playbook import BIN, environment
+from processes import ROOT
+
+ROLES = ROOT / "ansible/roles"
+SECRET = "s" * 43
+
+
+def play(folder, tasks, variables):
+    """Whether these tasks end well on this machine, and what was said."""
+    plays = [{"hosts": "localhost", "connection": "local", "gather_facts": False, "tasks": tasks, "vars": variables}]
+    variables["ansible_python_interpreter"] = sys.executable
+    (folder / "play.yml").write_text(json.dumps(plays))
+    command = [BIN / "ansible-playbook", folder / "play.yml"]
+    env = environment(folder)
+    done = subprocess.run(command, env=env, cwd=folder, capture_output=True, text=True, check=False)
+    return done.returncode == 0, done.stdout + done.stderr
+
+
+def preflight(folder, role, variables):
+    """Whether a role would begin with these variables, and what it says."""
+    task = {"ansible.builtin.include_role": {"name": f"serin.fleet.{role}", "tasks_from": "preflight"}}
+    return play(folder, [task], variables)
+
+
+def rendered(folder, role, template, variables):
+    """What a role's template comes to."""
+    defaults = yaml.safe_load((ROLES / role / "defaults/main.yml").read_text()) or {}
+    shown = folder / "shown"
+    copy = {"src": str(ROLES / role / "templates" / f"{template}.j2"), "dest": str(shown), "mode": "0600"}
+    well, said = play(folder, [{"ansible.builtin.template": copy}], {**defaults, **variables})
+    assert well, said
+    return shown.read_text()
+
+
+DATABASE = {"name": "site", "user": "checkbox", "password": SECRET, "from": ["10.0.0.21"]}
+RELAY = {"mail_relay_from": ["10.0.0.11"], "mail_relay_smarthost": {}}
+MONGODB = {
+    "mongodb_repository": {"line": "deb [signed-by=/etc/apt/keyrings/mongodb.asc] https://x y z", "key": "k"},
+    "mongodb_admin_password": SECRET,
+    "mongodb_databases": [DATABASE],
+}
+REFUSED = {
+    "a relay for everybody": ("mail_relay", {**RELAY, "mail_relay_from": ["0.0.0.0/0"]}, "is everybody"),
+    "a mail server that is none": (
+        "mail_relay",
+        {**RELAY, "mail_relay_smarthost": {"url": "mail.example.org"}},
+        "smtp+tls://HOST:PORT",
+    ),
+    "a password in the clear": (
+        "mail_relay",
+        {**RELAY, "mail_relay_smarthost": {"url": "smtp://mail.example.org", "user": "u", "password": "p"}},
+        "may send it unencrypted",
+    ),
+    "monitoring of nothing": ("monitoring", {"monitoring_jobs": {"node": {"a": "b"}}}, "has no job `serin`"),
+    "half of Grafana": (
+        "monitoring",
+        {"monitoring_jobs": {"serin": {"a": "b"}}, "monitoring_grafana": {"package": "x.deb"}},
+        "its `sha256`",
+    ),
+    "a store without a login": (
+        "exporters",
+        {"exporters_redis": True, "exporters_from": ["10.0.0.3"]},
+        "censored|exporters_redis_password",
+    ),
+    "an agent without a program": (
+        "serin_agent",
+        {"serin_agent_binary": "/nowhere/serin", "serin_agent_admin": []},
+        "is no program",
+    ),
+    "a repository without a key": (
+        "mongodb",
+        {**MONGODB, "mongodb_repository": {"line": "deb https://x y z", "key": "k"}},
+        "signed-by",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_what_makes_no_sense_is_refused_and_told(tmp_path, what):
+    role, variables, told = REFUSED[what]
+    well, said = preflight(tmp_path, role, variables)
+    assert not well
+    assert any(words in said.replace("\n", " ") for words in told.split("|")), said
+
+
+@pytest.mark.parametrize("role", ["mariadb", "mongodb"])
+@pytest.mark.parametrize("wrong", [{"name": "a`b"}, {"user": "o'hara"}, {"password": "short"}, {"from": ["%"]}])
+def test_what_a_database_could_take_for_something_else_is_refused(tmp_path, role, wrong):
+    well, _ = preflight(tmp_path, role, {**MONGODB, f"{role}_databases": [DATABASE]})
+    assert well, "as it should be"
+    well, said = preflight(tmp_path, role, {**MONGODB, f"{role}_databases": [{**DATABASE, **wrong}]})
+    assert not well
+    assert SECRET not in said
+
+
+def test_what_is_brought_along_for_jenkins_has_its_checksum_and_plugins_have_versions(tmp_path):
+    war = tmp_path / "jenkins.war"
+    war.write_text("a")
+    sum_of_it = subprocess.run(["sha256sum", war], capture_output=True, text=True, check=True).stdout.split()[0]
+    needed = yaml.safe_load((ROLES / "jenkins/vars/main.yml").read_text())["jenkins_needed"]
+    right = {
+        "jenkins_war": str(war),
+        "jenkins_war_sha256": sum_of_it,
+        "jenkins_plugin_manager": str(war),
+        "jenkins_plugin_manager_sha256": sum_of_it,
+        "jenkins_plugins": dict.fromkeys(needed, "1.2.v3"),
+        "jenkins_admin_password": SECRET,
+        "jenkins_webhook_token": SECRET,
+    }
+    well, said = preflight(tmp_path, "jenkins", dict(right))
+    assert well, said
+    for wrong, told in (
+        ({"jenkins_war_sha256": "0" * 64}, "jenkins.war"),
+        ({"jenkins_plugins": {**right["jenkins_plugins"], "git": "latest"}}, "git has no version"),
+        ({"jenkins_plugins": {"git": "5.2"}}, "lacks configuration-as-code"),
+    ):
+        well, said = preflight(tmp_path, "jenkins", {**right, **wrong})
+        assert not well
+        assert told in said
+
+
+def test_jenkins_is_configured_by_yaml_that_names_no_secret(tmp_path):
+    agent = {"name": "deploy-1", "host": "10.0.0.2", "user": "deploy", "folder": "/var/lib/pipeline"}
+    variables = {
+        "jenkins_agents": [agent],
+        "jenkins_url": "http://10.0.0.3:8090/",
+        "jenkins_mail": {"host": "10.0.0.3", "from": "jenkins@example.org"},
+        "jenkins_admin_password": SECRET,
+        "jenkins_webhook_token": SECRET,
+    }
+    text = rendered(tmp_path, "jenkins", "jenkins.yaml", variables)
+    assert SECRET not in text
+    read = yaml.safe_load(text)
+    assert read["jenkins"]["numExecutors"] == 0
+    assert [node["permanent"]["labelString"] for node in read["jenkins"]["nodes"]] == ["deploy"]
+    credentials = read["credentials"]["system"]["domainCredentials"][0]["credentials"]
+    names = {traits["id"] for credential in credentials for traits in credential.values()}
+    assert names == {"webhook-token", "ansible-ssh", "ansible-vault", "agent-key"}
+    # Those that pipelines ask for are there.
+    for pipeline in (ROOT / "ansible/jenkins").glob("*.Jenkinsfile"):
+        assert "credentials('ansible-ssh')" in pipeline.read_text()
+    read = yaml.safe_load(rendered(tmp_path, "jenkins", "jenkins.yaml", {**variables, "jenkins_agents": []}))
+    assert read["jenkins"]["nodes"] == []
+
+
+def test_users_of_mongodb_are_made_by_a_script_that_can_be_run_again(tmp_path):
+    script = rendered(tmp_path, "mongodb", "users.js", MONGODB)
+    stub = """
+const made = {}, calls = [];
+const admin = {
+  auth(user, pwd) { if (made[user]?.pwd !== pwd) throw new Error("Authentication failed"); },
+  createUser({ user, ...wish }) { calls.push("create " + user); made[user] = wish; },
+  updateUser(user, wish) { calls.push("update " + user); made[user] = { ...made[user], ...wish }; },
+  getUser(user) { return made[user] ?? null; },
+};
+const db = { getSiblingDB: () => admin };
+function run() {
+"""
+    told = "}\nrun(); run(); console.log(JSON.stringify({ calls, roles: made.checkbox.roles }));\n"
+    (tmp_path / "users.js").write_text(stub + script + told)
+    node = shutil.which("node")
+    done = subprocess.run([node, tmp_path / "users.js"], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == {
+        "calls": ["create admin", "create checkbox", "update checkbox"],
+        "roles": [{"role": "readWrite", "db": "site"}],
+    }
+
+
+def test_mongodb_is_configured_by_yaml_that_lets_nobody_in_without_a_login(tmp_path):
+    text = rendered(tmp_path, "mongodb", "mongod.conf", {**MONGODB, "mongodb_address": "10.0.0.41"})
+    read = yaml.safe_load(text)
+    assert read["security"] == {"authorization": "enabled"}
+    assert read["net"]["bindIp"] == "127.0.0.1,10.0.0.41"
