@@ -116,7 +116,7 @@ def test_machines_are_made_once_and_ended_with_the_fleet_and_those_of_others_sta
     ({"provider": "digitalocean"}, False, "set DO_API_TOKEN"),
     ({"provider": "moon"}, True, "Say where by -e provider=ec2, digitalocean or list: moon"),
     ({"provider": "list"}, True, "has no ansible_host in the inventory"),
-    ({"provision": {"ec2": {"region": REGION}}}, True, "doesn't say image, size, operators"),
+    ({"provision": {"ec2": {"region": REGION}}}, True, "doesn't say image, operators, size"),
 ])
 def test_what_is_missing_is_named_before_anything_is_made(desk, variables, login, why):
     status, changed, said = desk.play("provision", login=login, **variables)
