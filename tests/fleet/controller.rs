@@ -1,5 +1,5 @@
-//! The machine that runs Ansible as the proxies see it: what they may call there is `ansible/bin/scale`, by a key of their
-//! own.
+//! The machine that runs Ansible as the proxies see it: what they may call there is `ansible/bin/scale`, by a key of
+//! their own.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -30,7 +30,7 @@ pub(crate) async fn load_brings_a_host_and_its_end_takes_it_away(stage: &Stage) 
     // when five times as many users come as the floor is made for
     let (few, many) = (stage.users_at(CHECKBOX, FEW), stage.users_at(CHECKBOX, MANY));
     // then nothing appears, serin rests between its calls, and people are told
-    until_failed(stage, 2).await;
+    until_failed(stage, 2.0).await;
     assert_eq!(endpoints(stage, PROXIES[0]).await.len(), FLOOR);
     let mail = eventually(LONG, "the mail of the driver", async || {
         let mails = stage.mail.mails().ok()?;
@@ -39,7 +39,7 @@ pub(crate) async fn load_brings_a_host_and_its_end_takes_it_away(stage: &Stage) 
     assert!(mail.await.parts["text/plain"].contains("no quota"));
     // and one that lies is found out, and starts nothing either
     controller.is_now(Manner::Lies);
-    until_failed(stage, 3).await;
+    until_failed(stage, 3.0).await;
     assert_eq!(endpoints(stage, PROXIES[0]).await.len(), FLOOR);
     // and when it works, then the spare host becomes an instance, and there are as many as there may be
     controller.is_now(Manner::Works);
@@ -138,16 +138,15 @@ async fn plan(stage: &Stage, part: &str) -> anyhow::Result<Value> {
     Ok(Value::Null)
 }
 
-async fn until_failed(stage: &Stage, times: u64) {
+async fn until_failed(stage: &Stage, times: f64) {
     eventually(LONG, &format!("the driver failed {times} times"), async || {
-        (stage.metric("serin_autoscale_driver_failures{service=\"checkbox\"}").await >= times as f64).then_some(())
+        (stage.metric("serin_autoscale_driver_failures{service=\"checkbox\"}").await >= times).then_some(())
     })
     .await;
 }
 
 /// Waits until the new one is asked by users.
 async fn until_asked(stage: &Stage) {
-    let series =
-        format!("serin_endpoint_requests_total{{service=\"checkbox\",arm=\"stable\",endpoint=\"{SPARE}\"}}");
+    let series = format!("serin_endpoint_requests_total{{service=\"checkbox\",arm=\"stable\",endpoint=\"{SPARE}\"}}");
     eventually(LONG, "it is asked", async || (stage.metric(&series).await > 50.0).then_some(())).await;
 }

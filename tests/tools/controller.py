@@ -17,7 +17,7 @@ def arguments():
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--host-key", required=True)
     parser.add_argument("--client-keys", required=True, help="as authorized_keys has them")
-    parser.add_argument("--manner", type=pathlib.Path, required=True, help="a file: `fail`, `lie`, `hang`, else it works")
+    parser.add_argument("--manner", type=pathlib.Path, required=True, help="a file: `fail`, `lie`, or it works")
     parser.add_argument("command", nargs="+")
     return parser.parse_args()
 
@@ -29,8 +29,6 @@ async def answer(options, said):
             return b'{"done": false, "error": "no quota"}\n', b"", 1
         case "lie":
             return b'{"done": true}\n', b"", 0
-        case "hang":
-            await asyncio.Event().wait()
     pipe = asyncio.subprocess.PIPE
     child = await asyncio.create_subprocess_exec(*options.command, stdin=pipe, stdout=pipe, stderr=pipe)
     out, err = await child.communicate(said)
