@@ -100,7 +100,8 @@ impl Controller {
         let port = PORT.to_string();
         let caller = format!("scale@{OPERATOR}");
         let known = "UserKnownHostsFile=/etc/serin/driver-hosts";
-        let words = ["ssh", "-i", "/etc/serin/driver-key", "-p", &port, "-o", "BatchMode=yes", "-o", known, &caller];
+        let words =
+            ["ssh", "-T", "-i", "/etc/serin/driver-key", "-p", &port, "-o", "BatchMode=yes", "-o", known, &caller];
         words.map(str::to_owned).to_vec()
     }
 }
