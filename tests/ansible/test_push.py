@@ -203,6 +203,15 @@ def test_a_token_that_jenkins_refuses_keeps_the_push_and_is_never_shown(tmp_path
     assert "holds no token" in desk.deliver().stderr
 
 
+def test_a_push_whose_message_cannot_be_kept_is_in_and_says_so(desk):
+    desk.spool.rmdir()
+    desk.spool.write_text("no folder")
+    said = desk.push("HEAD:production").stderr
+    assert "Jenkins isn't told" in said and f"{desk.spool} can't be written" in said
+    assert "start the build by hand" in said
+    assert desk.has("refs/heads/production")
+
+
 def test_a_name_that_is_none_is_told_to_nobody(desk, jenkins):
     done = desk.git(
         "push", "origin", "HEAD:production", FLEET_PUSHER='ada","ref":"x', FLEET_RELEASES="release", check=False,

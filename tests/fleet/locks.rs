@@ -18,8 +18,12 @@ pub(crate) async fn a_deploy_that_is_killed_leaves_no_canary_behind_and_its_lock
         played = stage.play("canary-killed", "canary", &plan) => panic!("it ended by itself: {played:?}"),
         () = until_it_is(stage, "progressing") => {}
     }
-    // then serin takes the users back by itself
+    // then serin takes the users back by itself, and who decides it then changes nothing, and leaves the lock to people
     until_it_is(stage, "aborted").await;
+    let decided = stage.play("abort", "abort", &json!({ "version": release.version })).await;
+    decided.expect_well();
+    assert_eq!(decided.sum("changed"), 0);
+    assert!(stage.lock().await.starts_with(&format!("canary of checkbox {}", release.version)));
     // and nobody deploys until a person has taken the lock away
     let refused = stage.play("canary-locked", "canary", &release.deployed(json!({}))).await;
     refused.expect_refusal(&[&format!("Another deploy is under way: canary of checkbox {}", release.version)]);

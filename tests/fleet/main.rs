@@ -9,7 +9,9 @@
 #![expect(clippy::expect_used, reason = "a test that can't go on has failed")]
 #![expect(clippy::print_stdout, reason = "a run of minutes shows where it is, and its figures")]
 
+mod backups;
 mod canary;
+mod controller;
 mod failures;
 mod flags;
 mod locks;
@@ -18,6 +20,8 @@ mod pipeline;
 mod refusals;
 mod rollback;
 mod rolling;
+mod scaling;
+mod sessions;
 mod site;
 mod stage;
 
@@ -27,9 +31,23 @@ use stage::Stage;
 use tokio::time::Instant;
 
 /// All stories, in their order. `site` comes first, whatever else is to be told.
-const STORIES: [&str; 14] = [
-    "site", "monitoring", "good", "bad", "rolling", "broken", "rollback", "refusals", "killed", "flag", "store",
-    "cut-off", "proxy", "pipeline",
+const STORIES: [&str; 16] = [
+    "site",
+    "monitoring",
+    "good",
+    "bad",
+    "rolling",
+    "broken",
+    "rollback",
+    "refusals",
+    "killed",
+    "flag",
+    "scaling",
+    "store",
+    "backup",
+    "cut-off",
+    "proxy",
+    "pipeline",
 ];
 
 #[tokio::main]
@@ -65,6 +83,8 @@ async fn tell(story: &str, stage: &Stage) {
         "refusals" => refusals::what_makes_no_sense_is_refused_before_anything_is_touched(stage).await,
         "killed" => locks::a_deploy_that_is_killed_leaves_no_canary_behind_and_its_lock_is_taken_away(stage).await,
         "flag" => flags::a_flag_is_mirrored_on_each_instance_and_gates_both_proxies(stage).await,
+        "scaling" => scaling::load_brings_a_host_and_its_end_takes_it_away(stage).await,
+        "backup" => backups::the_store_comes_back_as_it_was_backed_up(stage).await,
         "store" => failures::the_primary_of_the_store_is_killed_and_nobody_notices(stage).await,
         "cut-off" => failures::a_host_that_is_cut_off_stops_a_roll_and_comes_back(stage).await,
         "proxy" => failures::a_proxy_loses_power_and_the_address_moves(stage).await,

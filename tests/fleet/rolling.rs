@@ -8,11 +8,13 @@ use serin_tests::hosts::fleet::{PROXIES, address};
 use serin_tests::hosts::playbook::Played;
 use serin_tests::hosts::watch::{Seen, Watch};
 
+use crate::sessions::Patients;
 use crate::stage::{ITRUST, Stage, all_were_well};
 
 pub(crate) async fn all_are_updated_and_four_of_five_are_always_ready(stage: &Stage) {
     // given users, and somebody who hears what each proxy says of the endpoints
     let (users, watches) = (stage.users(ITRUST), watch(stage).await);
+    let patients = Patients::log_in().await;
     // when all are updated, one after the other, and somebody wants to deploy meanwhile
     let release = stage.itrust(true);
     let variables = release.deployed(json!({ "soak": 1 }));
@@ -22,6 +24,8 @@ pub(crate) async fn all_are_updated_and_four_of_five_are_always_ready(stage: &St
     refused.expect_refusal(&[&format!("Another deploy is under way: rolling itrust to {}", release.version)]);
     assert_eq!(stage.ready(ITRUST, "stable").await, [release.version.as_str(); 5]);
     let visits = all_were_well(users).await;
+    // and who had a session kept it, or was asked to log in again and had one that works
+    patients.leave().await;
     for seen in all(watches).await {
         assert_eq!(seen.fewest, 4, "{:?}", seen.changes);
         let drained = seen.changes.iter().filter(|(_, from, to)| from == "ready" && to == "draining").count();

@@ -56,6 +56,7 @@ impl Stage {
             // The hosts have no network but their own: what apt needs is in its cache. Their clock is this machine's.
             "common_apt_cache_valid": 315_360_000,
             "common_time": false,
+            "fleet_session_drain": "3s",
             "checkbox_packages": [],
             "checkbox_command": "/srv/checkbox/current/server-side/site/start",
             "checkbox_environment": {},
@@ -105,7 +106,12 @@ impl Stage {
 
     /// Users of an application, through the virtual address, until they are told to leave.
     pub(crate) fn users(&self, app: App) -> Strangers {
-        Strangers::come_for(app.host, address(VIRTUAL).unwrap(), RATE, app.path)
+        self.users_at(app, RATE)
+    }
+
+    /// So many of them a second.
+    pub(crate) fn users_at(&self, app: App, rate: f64) -> Strangers {
+        Strangers::come_for(app.host, address(VIRTUAL).unwrap(), rate, app.path)
     }
 
     /// The versions of a pool's endpoints that are ready, as every proxy tells them.
@@ -143,12 +149,47 @@ impl Stage {
         said.lines().next().unwrap().to_owned()
     }
 
+    /// What the store knows of a pool.
+    pub(crate) async fn registered(&self, app: App, pool: &str) -> String {
+        self.redis(&format!("hgetall 'serin:{{production}}:service:{}:pool:{pool}'", app.name)).await
+    }
+
+    /// The hosts of a stable pool, and spare ones, that have no release at work.
+    pub(crate) async fn resting(&self, app: App) -> Vec<&'static str> {
+        let mut resting = Vec::new();
+        for host in ["checkbox-1", "checkbox-2", "checkbox-4"] {
+            let look = format!("systemctl is-active {0}; /usr/local/sbin/release stands {0}", app.name);
+            let said = self.on(host, &look).await;
+            if said == "inactive\n- -\n" {
+                resting.push(host);
+            } else {
+                assert!(said.starts_with("active\n"), "{host}: {said}");
+            }
+        }
+        resting
+    }
+
+    /// The largest that any proxy has of a metric, 0 where none has it.
+    pub(crate) async fn metric(&self, series: &str) -> f64 {
+        let mut largest = 0.0_f64;
+        for proxy in PROXIES {
+            let text = self.fleet.admin(proxy).unwrap().get("/metrics").await.unwrap().text();
+            let values = text.lines().filter_map(|line| line.strip_prefix(series)?.trim().parse::<f64>().ok());
+            largest = values.fold(largest, f64::max);
+        }
+        largest
+    }
+
     /// Who deploys now: what the lock says, or nothing.
     pub(crate) async fn lock(&self) -> String {
+        self.redis("get 'serin:{production}:lock:deploy'").await.trim().to_owned()
+    }
+
+    /// What the store's primary answers to a person.
+    pub(crate) async fn redis(&self, command: &str) -> String {
         let (primary, password) = (self.primary().await, self.fleet.secret("redis-operator").unwrap());
-        let get =
-            format!("redis-cli -h {primary} --user operator --no-auth-warning get 'serin:{{production}}:lock:deploy'");
-        self.on("checkbox-1", &format!("REDISCLI_AUTH={password} {get}")).await.trim().to_owned()
+        let ask = format!("redis-cli -h {primary} --user operator --no-auth-warning {command}");
+        self.on("checkbox-1", &format!("REDISCLI_AUTH={password} {ask}")).await
     }
 
     /// Which proxy has the virtual address, of those that can be reached.
