@@ -39,6 +39,20 @@ fn rules_to_scale_by_that_contradict_themselves_are_refused() {
         ("[[autoscale.schedule]]\nwindow = \"daily 1:00 - 2:00\"\nmin = 4\nmax = 3\n", "3", "less than the `min`"),
         ("[[autoscale.schedule]]\nwindow = \"noon\"\nmin = 4\n", "\"noon\"", "a window is"),
         ("[autoscale.driver]\nexec = []\n", "[]", "the command is missing"),
+        ("[autoscale.driver.docker]\nimage = \"shop 1\"\nport = 80\n", "\"shop 1\"", "an image has a name"),
+        ("[autoscale.driver.docker]\nimage = \"s\"\nport = 0\n", "0", "1"),
+        (
+            "[autoscale.driver.docker]\nimage = \"s\"\nport = 80\nnetwork = \"host\"\n",
+            "\"host\"",
+            "no address of its own",
+        ),
+        ("[autoscale.driver.docker]\nimage = \"s\"\nport = 80\npublish = \"0.0.0.0\"\n", "\"0.0.0.0\"", "one address"),
+        (
+            "[autoscale.driver.docker]\nimage = \"s\"\nport = 80\nengine = \"tcp://h\"\n",
+            "\"tcp://h\"",
+            "an Engine is at",
+        ),
+        ("[autoscale.driver.docker]\nimage = \"s\"\nport = 80\nca_file = \"/c\"\n", "\"/c\"", "this one is a socket"),
     ] {
         refuses_scaling(text, culprit, reason);
     }
@@ -46,6 +60,8 @@ fn rules_to_scale_by_that_contradict_themselves_are_refused() {
         ("[[autoscale.rule]]\nmetric = \"requests\"\n", "`target` or `above` is missing here"),
         ("[[autoscale.rule]]\ntarget = 1\n", "`metric` or `query` is missing here"),
         ("[[autoscale.schedule]]\nwindow = \"daily 1:00 - 2:00\"\n", "this schedule changes nothing"),
+        ("[autoscale.driver]\ntimeout = \"9s\"\n", "`exec` is missing here, or a table `docker`"),
+        ("[autoscale.driver]\nexec = [\"/d\"]\ndocker = { image = \"s\", port = 80 }\n", "not both"),
     ] {
         let report = refused(&text.replace("[autoscale", "[service.web.autoscale"));
         assert!(report.contains(reason), "{report}");
