@@ -13,11 +13,12 @@ use hyper::body::Incoming;
 
 use super::authority;
 use super::body::Body;
+use super::client::Client;
 use super::core::ServiceRef;
 use super::downstream::Downstream;
 use super::flags::Said;
 use super::forward::{Outgoing, Repeats, forward, framing, relay};
-use super::head::{self, Forwarded, client_address};
+use super::head::{self, Forwarded};
 use super::http2;
 use super::limits::Pass;
 use super::lookup;
@@ -64,7 +65,7 @@ pub(crate) async fn handle(
         protect(&downstream, &mut response);
         return Ok(response);
     }
-    let client = client_address(downstream.peer, &parts.headers, |hop| downstream.trusts(hop));
+    let client = Client::of(downstream.peer, &parts.headers, |hop| downstream.trusts(hop));
     let asker = lot::Asker { parts: &parts, client, rewritten: rewritten.as_ref() };
     let (lot, pass) = if service.limits.is_none() {
         (Lot::draw(&downstream, service, &asker), Pass::default())
@@ -83,7 +84,7 @@ pub(crate) async fn handle(
             arm,
             drawn,
             pass,
-            address: client,
+            address: client.address,
             met: &downstream.met,
             request_id: request_id.clone(),
             method: parts.method.clone(),

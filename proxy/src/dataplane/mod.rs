@@ -10,6 +10,7 @@
 
 mod authority;
 mod body;
+mod client;
 mod clock;
 mod connection;
 mod core;
