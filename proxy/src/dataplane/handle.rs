@@ -224,7 +224,7 @@ fn outgoing(
     let max_body_bytes = record.service().max_body_bytes();
     let service = &record.service().spec;
     let has_body = !body.is_end_stream();
-    let body = ClientBody::new(body, parts.version, max_body_bytes);
+    let body = ClientBody::new(body, parts.version, max_body_bytes).by_route_of(record.service());
     let mut offer = None;
     let sender = match service.protocol {
         Protocol::Http1 => {
