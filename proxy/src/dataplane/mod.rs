@@ -17,6 +17,7 @@ mod core;
 mod downstream;
 mod flags;
 mod forward;
+mod frame_heads;
 mod handle;
 mod head;
 mod host;
