@@ -10,17 +10,21 @@ use std::time::Duration;
 use serin_tests::eventually::eventually;
 use serin_tests::origin::{Origin, Played, ok};
 use serin_tests::pki::{Identity, Pki, Valid};
+use serin_tests::process::Signal;
 use serin_tests::serin::Serin;
 use serin_tests::wire::{Message, Wire};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::{Child, Command};
 
 const PATIENCE: Duration = Duration::from_secs(20);
+/// The beginning of an answer of the application.
+const SERVED: &str = "HTTP/1.1 200";
 
 /// A daemon with a TLS listener in front of an application that answers with the request as it came.
 struct Scene {
     serin: Serin,
     authority: Pki,
+    config: String,
     _origin: Played,
 }
 
@@ -50,7 +54,16 @@ impl Scene {
             certificates.join(", "),
             origin.address()
         );
-        Self { serin: Serin::start(&config).await.unwrap(), authority, _origin: origin }
+        Self { serin: Serin::start(&config).await.unwrap(), authority, config, _origin: origin }
+    }
+
+    /// From now on clients must show a certificate.
+    async fn ask_for_certificates(&self) {
+        let asked = format!("tls.client_ca_file = {:?}\n\n[service.web]", self.authority.ca());
+        self.serin.rewrite(&self.config.replace("\n[service.web]", &asked)).unwrap();
+        self.serin.signal(Signal::HUP).unwrap();
+        let reloaded = async || self.serin.logs().contains("Configuration reloaded").then_some(());
+        eventually(PATIENCE, "the reload", reloaded).await;
     }
 
     /// curl to a host of this daemon.
@@ -86,6 +99,15 @@ impl Scene {
     async fn handshake(&self, arguments: &[&str]) -> String {
         let mut client = self.openssl(arguments);
         drop(client.stdin.take());
+        String::from_utf8_lossy(&client.wait_with_output().await.unwrap().stdout).into_owned()
+    }
+
+    /// All that OpenSSL says of a handshake and one request.
+    async fn request(&self, arguments: &[&str]) -> String {
+        let mut client = self.openssl(&[&["-ign_eof"], arguments].concat());
+        let request = b"GET / HTTP/1.1\r\nHost: a.example\r\nConnection: close\r\n\r\n";
+        // Who is refused may be gone already.
+        let _what_it_says_tells = client.stdin.as_mut().unwrap().write_all(request).await;
         String::from_utf8_lossy(&client.wait_with_output().await.unwrap().stdout).into_owned()
     }
 }
@@ -146,16 +168,10 @@ async fn a_session_is_resumed_also_after_its_certificate_was_renewed() {
     let scene = Scene::start(&[&["a.example"]], "").await;
     let file = scene.serin.dir().join("session");
     let session = file.to_str().unwrap();
-    let request = b"GET / HTTP/1.1\r\nHost: a.example\r\nConnection: close\r\n\r\n";
-    let talk = async |arguments: &[&str]| {
-        let mut client = scene.openssl(arguments);
-        client.stdin.as_mut().unwrap().write_all(request).await.unwrap();
-        String::from_utf8_lossy(&client.wait_with_output().await.unwrap().stdout).into_owned()
-    };
-    let first = talk(&["-ign_eof", "-sess_out", session]).await;
+    let first = scene.request(&["-sess_out", session]).await;
     assert!(first.contains("\nNew, TLSv1.3"), "{first}");
     renew(&scene).await;
-    let second = talk(&["-ign_eof", "-sess_in", session]).await;
+    let second = scene.request(&["-sess_in", session]).await;
     assert!(second.contains("\nReused, TLSv1.3"), "{second}");
 }
 
@@ -225,6 +241,31 @@ async fn only_clients_with_a_certificate_of_the_authority_get_in_where_that_is_r
         scene.curl("a.example", &with(&stranger).each_ref().map(String::as_str)).await,
     ] {
         assert!(!refused.status.success(), "{}", String::from_utf8_lossy(&refused.stdout));
+    }
+}
+
+#[tokio::test]
+async fn nobody_gets_in_by_a_session_where_certificates_are_asked_for() {
+    for version in ["-tls1_2", "-tls1_3"] {
+        // given a client that was let in by its certificate, and one from before certificates were asked for
+        let scene = Scene::start(&[&["a.example"]], "").await;
+        let own = scene.authority.issue("client", &["client.example"], Valid::Now).unwrap();
+        let certificate = ["-cert", text(&own.certificate), "-key", text(&own.key)];
+        let (before, known) = (scene.serin.dir().join("before"), scene.serin.dir().join("known"));
+        let anonymous = scene.request(&[version, "-sess_out", text(&before)]).await;
+        assert!(anonymous.contains(SERVED) && before.exists(), "{anonymous}");
+        scene.ask_for_certificates().await;
+        let let_in = scene.request(&[&[version, "-sess_out", text(&known)], &certificate[..]].concat()).await;
+        assert!(let_in.contains(SERVED), "{let_in}");
+        // when they come back with their sessions and without a certificate
+        for session in [&before, &known].into_iter().filter(|session| session.exists()) {
+            let back = scene.request(&[version, "-sess_in", text(session)]).await;
+            // then neither gets in
+            assert!(!back.contains(SERVED) && !back.contains("\nReused"), "{version} {session:?}: {back}");
+        }
+        // and a certificate is shown by who comes back with both
+        let back = scene.request(&[&[version, "-sess_in", text(&before)], &certificate[..]].concat()).await;
+        assert!(back.contains(SERVED) && back.contains("\nNew"), "{back}");
     }
 }
 

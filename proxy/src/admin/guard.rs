@@ -1,16 +1,13 @@
 //! What stands before a handler: who the caller is, whether they may, and whether a browser
 //! was tricked into asking.
 
-use axum::extract::connect_info::Connected;
 use axum::extract::{ConnectInfo, Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
-use axum::serve::IncomingStream;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST, ORIGIN};
 use http::uri::Authority;
 use http::{HeaderMap, Method, StatusCode};
 use std::net::{IpAddr, SocketAddr};
-use tokio::net::{TcpListener, UnixListener};
 
 use super::auth::Role;
 use super::problem::Problem;
@@ -22,18 +19,6 @@ pub(super) enum Peer {
     Tcp(SocketAddr),
     /// The uid, as the kernel knows it.
     Unix(Option<u32>),
-}
-
-impl Connected<IncomingStream<'_, TcpListener>> for Peer {
-    fn connect_info(stream: IncomingStream<'_, TcpListener>) -> Self {
-        Self::Tcp(*stream.remote_addr())
-    }
-}
-
-impl Connected<IncomingStream<'_, UnixListener>> for Peer {
-    fn connect_info(stream: IncomingStream<'_, UnixListener>) -> Self {
-        Self::Unix(stream.io().peer_cred().ok().map(|peer| peer.uid()))
-    }
 }
 
 /// Who asks.

@@ -5,13 +5,20 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::path::Path;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::connect_info::Connected;
-use axum::serve::{IncomingStream, Listener};
+use axum::extract::ConnectInfo;
+use axum::serve::Listener;
+use axum::{Extension, Router};
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener, UnixStream};
-use tokio::sync::oneshot;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
 
 use super::guard::Peer;
 use super::{AdminError, AdminState, Shared, audit, events, ofrep, router};
@@ -19,6 +26,11 @@ use crate::model::spec::{AdminAddress, AdminSpec};
 
 /// How long requests may go on once the daemon ends; a drain's long wait is cut then.
 const GRACE: Duration = Duration::from_secs(5);
+
+/// How long a request's head may take to come, or the next request.
+const HEAD_PATIENCE: Duration = Duration::from_secs(10);
+/// Connections at once: each is a file descriptor, which users' connections need as well.
+pub(super) const MAX_CONNECTIONS: usize = 256;
 
 /// A listening socket of the admin API.
 #[derive(Debug)]
@@ -157,27 +169,54 @@ pub async fn serve(
     }
 }
 
-async fn run<L>(listener: L, app: axum::Router, shutdown: impl Future<Output = ()> + Send + 'static) -> io::Result<()>
-where
-    L: Listener,
-    L::Addr: std::fmt::Debug,
-    Peer: for<'a> Connected<IncomingStream<'a, L>>,
-{
-    let (begun, begins) = oneshot::channel();
-    let signal = async move {
-        shutdown.await;
-        let _ = begun.send(());
-    };
-    let cut = async {
-        // An error means that the server ended before it was told to: then nothing is left to cut.
-        if begins.await.is_err() {
-            std::future::pending::<()>().await;
+/// Takes in callers, as many at once as there may be. More wait in the system's queue: none is cut off from its answer.
+async fn run<L: Entrance>(mut entrance: L, app: Router, shutdown: impl Future<Output = ()>) -> io::Result<()> {
+    let (closing, told) = watch::channel(false);
+    let mut connections = JoinSet::new();
+    let mut shutdown = pin!(shutdown);
+    loop {
+        tokio::select! {
+            () = &mut shutdown => break,
+            Some(_) = connections.join_next() => {}
+            (stream, address) = entrance.accept(), if connections.len() < MAX_CONNECTIONS => {
+                let app = app.clone().layer(Extension(ConnectInfo(L::peer(&stream, &address))));
+                connections.spawn(talk(stream, app, told.clone()));
+            }
         }
-        tokio::time::sleep(GRACE).await;
-    };
-    let service = app.into_make_service_with_connect_info::<Peer>();
+    }
+    drop(entrance);
+    closing.send_replace(true);
+    let ended = async { while connections.join_next().await.is_some() {} };
+    let _what_takes_longer_is_cut = tokio::time::timeout(GRACE, ended).await;
+    Ok(())
+}
+
+/// Serves a connection until it ends, or until its last request is answered once it is told.
+async fn talk(stream: impl AsyncRead + AsyncWrite + Unpin, app: Router, mut told: watch::Receiver<bool>) {
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(HEAD_PATIENCE);
+    let mut connection = pin!(http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(app)));
     tokio::select! {
-        ended = axum::serve(listener, service).with_graceful_shutdown(signal).into_future() => ended,
-        () = cut => Ok(()),
+        _however_it_ended = connection.as_mut() => return,
+        _either_way_it_is_over = told.wait_for(|told| *told) => {}
+    }
+    connection.as_mut().graceful_shutdown();
+    let _however_it_ended = connection.await;
+}
+
+/// Where callers come in, and who they are.
+trait Entrance: Listener {
+    fn peer(stream: &Self::Io, address: &Self::Addr) -> Peer;
+}
+
+impl Entrance for TcpListener {
+    fn peer(_: &Self::Io, address: &Self::Addr) -> Peer {
+        Peer::Tcp(*address)
+    }
+}
+
+impl Entrance for UnixListener {
+    fn peer(stream: &Self::Io, _: &Self::Addr) -> Peer {
+        Peer::Unix(stream.peer_cred().ok().map(|peer| peer.uid()))
     }
 }

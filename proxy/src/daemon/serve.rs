@@ -53,6 +53,8 @@ enum End {
         /// Whether whoever balances load is given time to notice.
         with_grace: bool,
     },
+    /// By a mistake in serin: a new process is better than this one.
+    Broken,
     /// Another one serves.
     Replaced(Successor, Option<Replacing>),
 }
@@ -64,7 +66,7 @@ type Attempt<'a> = Pin<Box<dyn Future<Output = Result<Successor, HandoverError>>
 /// disk take over.
 ///
 /// # Errors
-/// When the daemon can't start.
+/// When the daemon can't start, or had to end by itself.
 pub async fn serve(path: &Path) -> anyhow::Result<()> {
     let program = Program::of_this_process()?;
     let supervisor = Arc::new(Supervisor::at(config::notify_socket().as_deref()));
@@ -96,20 +98,25 @@ pub async fn serve(path: &Path) -> anyhow::Result<()> {
     let signs_of_life = config::watchdog()
         .map(|patience| tokio::spawn(watch_over(Arc::clone(daemon.live()), Arc::clone(&supervisor), patience)));
     let end = Serving { daemon: &daemon, program: &program, path, supervisor: &supervisor }.run(signals, wishes).await;
+    let is_broken = matches!(end, End::Broken);
     depart(daemon, end, &supervisor, signs_of_life.as_ref().map(JoinHandle::abort_handle)).await;
+    anyhow::ensure!(
+        !is_broken,
+        "serin ended since a part of it had failed: the log says which; it is to be started anew"
+    );
     Ok(())
 }
 
 /// Ends the daemon.
 async fn depart(daemon: Daemon, end: End, supervisor: &Supervisor, signs_of_life: Option<AbortHandle>) {
     match end {
-        End::Stop { with_grace } => {
+        End::Stop { with_grace: false } => {
             supervisor.tell("STOPPING=1\nSTATUS=Drains");
-            if with_grace {
-                daemon.drain().await;
-            } else {
-                daemon.end(Farewell { grace: Duration::ZERO, lingers: false }).await;
-            }
+            daemon.end(Farewell { grace: Duration::ZERO, lingers: false }).await;
+        }
+        End::Broken | End::Stop { with_grace: true } => {
+            supervisor.tell("STOPPING=1\nSTATUS=Drains");
+            daemon.drain().await;
         }
         End::Replaced(successor, asked) => {
             // From now on the other one's signs of life are those that count.
@@ -150,6 +157,7 @@ impl Serving<'_> {
             tokio::select! {
                 _ = signals.terminate.recv() => end = Some(End::Stop { with_grace: true }),
                 _ = signals.interrupt.recv() => end = Some(End::Stop { with_grace: false }),
+                () = self.daemon.broke() => end = Some(End::Broken),
                 _ = signals.hang_up.recv() => self.reload(),
                 _ = signals.upgrade.recv(), if attempt.is_none() => {
                     attempt = Some(Box::pin(give(self.daemon, self.program, &cancel)));

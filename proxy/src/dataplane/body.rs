@@ -12,6 +12,7 @@ use super::downstream::Downstream;
 use super::matcher::{self, BodyMatcher, Look};
 use super::record::Record;
 use super::splice::Bypass;
+use super::trailers::permitted;
 use super::upstream::{BodyError, ResponseBody};
 use crate::model::outcome::BadReason;
 
@@ -83,7 +84,8 @@ impl Relay {
         if matcher::is_failed_call(&self.record.service().spec.verdict.errors, &trailers) {
             self.record.bad(BadReason::Status);
         }
-        Some(trailers)
+        let changes = self.record.service().policy().map(|policy| &policy.response_headers);
+        Some(permitted(trailers, changes))
     }
 
     /// Looks at a piece on its way, until enough was seen: then the matcher's memory is let go.

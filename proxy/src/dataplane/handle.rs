@@ -13,11 +13,12 @@ use hyper::body::Incoming;
 
 use super::authority;
 use super::body::Body;
+use super::client::Client;
 use super::core::ServiceRef;
 use super::downstream::Downstream;
 use super::flags::Said;
 use super::forward::{Outgoing, Repeats, forward, framing, relay};
-use super::head::{self, Forwarded, client_address};
+use super::head::{self, Forwarded};
 use super::http2;
 use super::http2::websocket;
 use super::limits::Pass;
@@ -66,7 +67,7 @@ pub(crate) async fn handle(
         protect(&downstream, &mut response);
         return Ok(response);
     }
-    let client = client_address(downstream.peer, &parts.headers, |hop| downstream.trusts(hop));
+    let client = Client::of(downstream.peer, &parts.headers, |hop| downstream.trusts(hop));
     let asker = lot::Asker { parts: &parts, client, rewritten: rewritten.as_ref() };
     let (lot, pass) = if service.limits.is_none() {
         (Lot::draw(&downstream, service, &asker), Pass::default())
@@ -85,7 +86,7 @@ pub(crate) async fn handle(
             arm,
             drawn,
             pass,
-            address: client,
+            address: client.address,
             met: &downstream.met,
             request_id: request_id.clone(),
             method: parts.method.clone(),
@@ -240,7 +241,7 @@ fn outgoing(
     let max_body_bytes = record.service().max_body_bytes();
     let service = &record.service().spec;
     let has_body = !body.is_end_stream();
-    let body = ClientBody::new(body, parts.version, max_body_bytes);
+    let body = ClientBody::new(body, parts.version, max_body_bytes).by_route_of(record.service());
     let mut offer = None;
     let sender = match service.protocol {
         Protocol::Http1 => {

@@ -1,8 +1,6 @@
 //! The request head that goes upstream: written straight from the client's fields, or made of them for HTTP/2,
 //! without what speaks of one connection, and with what serin says of the client.
 
-use std::net::IpAddr;
-
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
 use http::uri::{self, Authority, PathAndQuery, Scheme};
@@ -203,24 +201,6 @@ fn put_forwarded(out: &mut impl Fields, host: &[u8], headers: &HeaderMap, forwar
     }
 }
 
-/// The client's address: the peer's, or behind trusted peers the last one in `X-Forwarded-For`
-/// that is not itself trusted.
-pub(crate) fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: impl Fn(IpAddr) -> bool) -> IpAddr {
-    let mut address = peer;
-    if !trusted(peer) {
-        return address;
-    }
-    let fields: Vec<&str> = headers.get_all("x-forwarded-for").iter().filter_map(|field| field.to_str().ok()).collect();
-    for hop in fields.iter().rev().flat_map(|field| field.rsplit(',')) {
-        let Ok(hop) = hop.trim().parse::<IpAddr>() else { break };
-        address = hop;
-        if !trusted(hop) {
-            break;
-        }
-    }
-    address
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -380,26 +360,5 @@ mod tests {
         let users: Vec<_> = request.headers().get_all("x-user").iter().collect();
         assert!(users == ["nobody"] && !request.headers().contains_key("x_user"), "{users:?}");
         assert!(!request.headers().contains_key("cookie") && request.headers()["y"] == "1");
-    }
-
-    #[test]
-    fn the_client_is_the_last_hop_that_nobody_vouches_for() {
-        let local = |address: IpAddr| address.is_loopback();
-        let peer = |text: &str| text.parse::<IpAddr>().expect(text);
-        let headers = |values: &[&'static str]| {
-            values
-                .iter()
-                .map(|value| (HeaderName::from_static("x-forwarded-for"), HeaderValue::from_static(value)))
-                .collect()
-        };
-        for (from, chain, client) in [
-            ("10.0.0.1", vec!["1.1.1.1"], "10.0.0.1"),
-            ("127.0.0.1", vec!["9.9.9.9, 1.1.1.1"], "1.1.1.1"),
-            ("127.0.0.1", vec!["9.9.9.9", "1.1.1.1, 127.0.0.2"], "1.1.1.1"),
-            ("127.0.0.1", vec!["1.1.1.1, rubbish"], "127.0.0.1"),
-            ("127.0.0.1", vec![], "127.0.0.1"),
-        ] {
-            assert_eq!(client_address(peer(from), &headers(&chain), local), peer(client), "{from} {chain:?}");
-        }
     }
 }

@@ -1,12 +1,12 @@
 //! What a request drew: its arm, what its flags say, and which endpoints shall serve it. And the way from there to
 //! being let in, which may take so long that it has to draw anew.
 
-use std::net::IpAddr;
 use std::rc::Rc;
 
 use http::request::Parts;
 use http::uri::PathAndQuery;
 
+use super::client::Client;
 use super::core::ServiceRef;
 use super::downstream::Downstream;
 use super::flags::{self, Said};
@@ -40,7 +40,7 @@ pub(crate) struct Lot {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Asker<'a> {
     pub(crate) parts: &'a Parts,
-    pub(crate) client: IpAddr,
+    pub(crate) client: Client,
     /// What the endpoint is asked for, where that isn't what the client asked for.
     pub(crate) rewritten: Option<&'a PathAndQuery>,
 }
@@ -48,7 +48,7 @@ pub(crate) struct Asker<'a> {
 impl Lot {
     /// Draws the arm of a request, and asks its flags.
     pub(crate) fn draw(downstream: &Downstream, service: ServiceRef, asked: &Asker<'_>) -> Self {
-        let Asker { parts, client, rewritten } = *asked;
+        let Asker { parts, client: Client { address: client, .. }, rewritten } = *asked;
         let recalls = service.live.recalls();
         let Draw { arm: drawn_arm, drawn, new_key } = sticky::draw(&downstream.core, &service, &parts.headers, client);
         let arm = serving_arm(&service, drawn_arm);

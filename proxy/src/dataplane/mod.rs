@@ -10,12 +10,14 @@
 
 mod authority;
 mod body;
+mod client;
 mod clock;
 mod connection;
 mod core;
 mod downstream;
 mod flags;
 mod forward;
+mod frame_heads;
 mod handle;
 mod head;
 mod host;
@@ -43,6 +45,7 @@ mod trailers;
 mod transport;
 mod tunnel;
 mod upstream;
+mod vital;
 
 use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
@@ -55,6 +58,7 @@ use tokio::sync::watch;
 
 use self::core::Core;
 use self::tls::{Acceptor, TlsError};
+use self::vital::Vital;
 use crate::live::Live;
 use crate::model::spec::{ListenerSpec, Spec};
 use crate::model::tls::TlsSpec;
@@ -100,6 +104,7 @@ pub struct DataPlane {
     live: Arc<Live>,
     threads: Vec<JoinHandle<()>>,
     stage: watch::Sender<Stage>,
+    vital: Vital,
 }
 
 /// Why the data plane can't start.
@@ -146,15 +151,18 @@ impl DataPlane {
             tracing::warn!(address = %unwanted.address, "A socket was given that no listener asks for: it is not used");
         }
         let (stage, staged) = watch::channel(Stage::Serving);
-        let mut threads = Vec::new();
+        let (mut threads, vital) = (Vec::new(), Vital::default());
         for (id, listeners) in by_core.into_iter().enumerate() {
-            let (live, staged, drain) = (Arc::clone(live), staged.clone(), spec.drain);
+            let (live, staged, drain, vital) = (Arc::clone(live), staged.clone(), spec.drain, vital.clone());
             let thread = std::thread::Builder::new().name(format!("serin-core-{id}"));
-            let body = move || run_core(id, live, listeners, staged, drain);
+            let body = move || {
+                let _told_however_it_ends = vital.ends_with(id);
+                run_core(id, live, listeners, staged, drain, &vital);
+            };
             threads.push(thread.spawn(body).map_err(StartError::Thread)?);
         }
         let addresses = listeners.iter().map(|(name, _, opened)| (name.clone(), opened.address)).collect();
-        Ok(Self { listeners, addresses, acceptors, live: Arc::clone(live), threads, stage })
+        Ok(Self { listeners, addresses, acceptors, live: Arc::clone(live), threads, stage, vital })
     }
 
     /// The listening sockets by the name of their listener and the address that was asked for: to be shared with
@@ -187,6 +195,12 @@ impl DataPlane {
         &self.addresses
     }
 
+    /// Waits until a core is no more what it has to be, by a mistake in serin: the log says what failed, and what was sent
+    /// to that core may be answered by nobody. For one to wait at a time.
+    pub async fn broke(&self) {
+        self.vital.failed().await;
+    }
+
     /// Asks clients to go, takes no new connections after the time of grace, lets running requests finish (until the
     /// drain's time is over), and ends.
     pub async fn drain(self, farewell: Farewell) {
@@ -216,7 +230,14 @@ fn begin_tls(listener: &ListenerSpec, spec: &TlsSpec, live: &Live) -> Result<Arc
 }
 
 /// One core's life.
-fn run_core(id: usize, live: Arc<Live>, listeners: Vec<BoundListener>, stage: watch::Receiver<Stage>, drain: Duration) {
+fn run_core(
+    id: usize,
+    live: Arc<Live>,
+    listeners: Vec<BoundListener>,
+    stage: watch::Receiver<Stage>,
+    drain: Duration,
+    vital: &Vital,
+) {
     let runtime = match Builder::new_current_thread().enable_all().build_local(LocalOptions::default()) {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -227,18 +248,23 @@ fn run_core(id: usize, live: Arc<Live>, listeners: Vec<BoundListener>, stage: wa
     runtime.block_on(async move {
         let core = Core::new(id, live);
         let swept = Rc::clone(&core);
-        tokio::task::spawn_local(Rc::clone(&core.clock).run(move |now| swept.sweep(now)));
+        vital.spawn(id, "its clock", Rc::clone(&core.clock).run(move |now| swept.sweep(now)));
         let alive = Arc::clone(&core.live);
-        tokio::task::spawn_local(async move { alive.pulse().answer_for(id).await });
-        tokio::task::spawn_local(follow(Rc::clone(&core), stage.clone()));
+        vital.spawn(id, "its pulse", async move { alive.pulse().answer_for(id).await });
+        vital.spawn(id, "its way out", follow(Rc::clone(&core), stage.clone()));
         let accepting = listeners.into_iter().map(|listener| {
             let stopped = reached(stage.clone(), Stage::Lingering);
-            tokio::task::spawn_local(listen::accept(Rc::clone(&core), listener, stopped))
+            let accepting = listen::accept(Rc::clone(&core), listener, stopped);
+            let failed = vital.clone();
+            vital.spawn(id, "a listener", async move {
+                if let Err(error) = accepting.await {
+                    tracing::error!(core = id, %error, "A listener failed");
+                    failed.fail();
+                }
+            })
         });
         for task in accepting.collect::<Vec<_>>() {
-            if let Ok(Err(error)) = task.await {
-                tracing::error!(core = id, %error, "A listener failed");
-            }
+            let _what_failed_was_told = task.await;
         }
         drain_connections(&core, drain).await;
     });

@@ -3,6 +3,7 @@
 
 use std::rc::Rc;
 
+use http::Method;
 use http::request::Parts;
 use http::uri::{PathAndQuery, Uri};
 
@@ -52,19 +53,38 @@ impl Routed {
 
 /// Brings the path of a request into its normal form, in which everybody sees it from now on. Returns whether routes
 /// may be compared with it as it is.
+///
+/// # Errors
+/// When it is none, or one that has two readings.
 pub(crate) fn settle(parts: &mut Parts) -> Result<bool, ProxyError> {
     const NO_PATH: ProxyError = ProxyError::BadRequest("a path that is none");
+    match parts.uri.path_and_query().map(PathAndQuery::as_str) {
+        Some(target) if target.starts_with('/') => {}
+        // A URL may have a query and no path, which stands for the root (RFC 9110, 4.2.3).
+        Some(target) if target.starts_with('?') => ask_for(parts, &format!("/{target}")).ok_or(NO_PATH)?,
+        // Of the server as a whole (RFC 9112, 3.2.4).
+        Some("*") if parts.method == Method::OPTIONS => {}
+        Some(_) => return Err(NO_PATH),
+        // What names a host alone is refused with the host.
+        None => {}
+    }
     let settled = path::settle(parts.uri.path()).map_err(ProxyError::BadRequest)?;
     if let Some(mut target) = settled.normal {
         if let Some(query) = parts.uri.query() {
             target.push('?');
             target.push_str(query);
         }
-        let mut uri = std::mem::take(&mut parts.uri).into_parts();
-        uri.path_and_query = Some(target.parse().map_err(|_| NO_PATH)?);
-        parts.uri = Uri::from_parts(uri).map_err(|_| NO_PATH)?;
+        ask_for(parts, &target).ok_or(NO_PATH)?;
     }
     Ok(settled.is_plain)
+}
+
+/// Has a request ask for another path and query, if that is one.
+fn ask_for(parts: &mut Parts, target: &str) -> Option<()> {
+    let mut uri = std::mem::take(&mut parts.uri).into_parts();
+    uri.path_and_query = Some(target.parse().ok()?);
+    parts.uri = Uri::from_parts(uri).ok()?;
+    Some(())
 }
 
 fn rewritten(route: Option<&RouteSpec>, parts: &Parts) -> Result<Option<PathAndQuery>, ProxyError> {
@@ -93,16 +113,32 @@ mod tests {
             ("/a//%62?c=//", "/a/b?c=//", true),
             ("/a/../%2f", "/%2F", false),
             ("http://h.example/x/./y?", "http://h.example/x/y?", true),
-            ("*", "*", true),
             ("http://h.example", "http://h.example/", true),
+            ("http://h.example?x/../y", "http://h.example/?x/../y", true),
         ] {
             let (mut parts, ()) = Request::get(target).body(()).expect(target).into_parts();
             assert_eq!(settle(&mut parts).ok(), Some(is_plain), "{target}");
             assert_eq!(parts.uri.to_string(), wanted, "{target}");
         }
-        for target in ["/%zz", "/a\\b", "/..", "/a/..;/b"] {
+        for target in ["/%zz", "/a\\b", "/..", "/a/..;/b", "*"] {
             let (mut parts, ()) = Request::get(target).body(()).expect(target).into_parts();
             assert!(matches!(settle(&mut parts), Err(ProxyError::BadRequest(_))), "{target}");
+        }
+        let (mut parts, ()) = Request::options("*").body(()).expect("a request").into_parts();
+        assert_eq!(settle(&mut parts).ok(), Some(true), "asks the server as a whole");
+        assert_eq!(parts.uri, "*");
+    }
+
+    #[test]
+    fn a_query_without_a_path_is_one_of_the_root() {
+        // As HTTP/2 has its target, in a field of its own.
+        for (target, wanted) in [("?x/../admin", "/?x/../admin"), ("?", "/?"), ("/a?x", "/a?x")] {
+            let (mut parts, ()) = Request::new(()).into_parts();
+            let mut uri = http::uri::Parts::default();
+            uri.path_and_query = Some(target.parse().expect(target));
+            parts.uri = Uri::from_parts(uri).expect(target);
+            assert_eq!(settle(&mut parts).ok(), Some(true), "{target}");
+            assert_eq!(parts.uri.path_and_query().map(PathAndQuery::as_str), Some(wanted));
         }
     }
 }

@@ -10,6 +10,7 @@ use http::request::Parts;
 use super::head::is_passed_on;
 use super::lookup;
 use super::upstream::head::write_field;
+use crate::model::policy::HeaderChanges;
 
 /// The most of trailers that is passed on, in bytes.
 pub(crate) const MAX: usize = 16 * 1024;
@@ -36,9 +37,11 @@ fn comes_first(name: &HeaderName) -> bool {
     )
 }
 
-/// What of these may stand behind a body.
-pub(crate) fn permitted(mut trailers: HeaderMap) -> HeaderMap {
-    let dropped: Vec<HeaderName> = trailers.keys().filter(|name| !may_trail(name)).cloned().collect();
+/// What of these may stand behind a body. What a route sets or removes in front, where it came by one, is nobody else's
+/// to say behind.
+pub(crate) fn permitted(mut trailers: HeaderMap, changes: Option<&HeaderChanges>) -> HeaderMap {
+    let is_dropped = |name: &&HeaderName| !may_trail(name) || changes.is_some_and(|changes| changes.replace(name));
+    let dropped: Vec<HeaderName> = trailers.keys().filter(is_dropped).cloned().collect();
     for name in dropped {
         trailers.remove(name);
     }
@@ -55,10 +58,10 @@ pub(crate) fn are_wanted(parts: &Parts) -> bool {
     may && parts.headers.get_all(header::TE).iter().any(says_so)
 }
 
-/// The end of a body in chunks with what of these may stand there; none if that is more than [`MAX`].
-pub(crate) fn last_chunk(trailers: HeaderMap) -> Option<Vec<u8>> {
+/// The end of a body in chunks with these, which are [`permitted`], behind it; none if that is more than [`MAX`].
+pub(crate) fn last_chunk(trailers: &HeaderMap) -> Option<Vec<u8>> {
     let mut end = b"0\r\n".to_vec();
-    for (name, value) in &permitted(trailers) {
+    for (name, value) in trailers {
         write_field(&mut end, name.as_str(), value.as_bytes());
         if end.len() > MAX {
             return None;
@@ -106,21 +109,32 @@ mod tests {
             "x-serin-flags",
             "x_forwarded_for",
         ];
-        assert_eq!(permitted(fields(&forbidden)), HeaderMap::new());
+        assert_eq!(permitted(fields(&forbidden), None), HeaderMap::new());
         for name in ["grpc-status", "grpc-message", "x-checksum", "digest", "server-timing", "etag"] {
             assert!(may_trail(&HeaderName::from_static(name)), "{name}");
         }
     }
 
     #[test]
+    fn what_a_route_sets_or_removes_in_front_of_a_body_never_stands_behind_it() {
+        let name = HeaderName::from_static;
+        let changes = HeaderChanges {
+            set: vec![(name("x-user"), HeaderValue::from_static("nobody"))],
+            remove: vec![name("x-secret")],
+        };
+        let trailers = fields(&["x-user", "x_user", "x-secret", "x.secret", "x-sum", "host"]);
+        assert_eq!(permitted(trailers, Some(&changes)), fields(&["x-sum"]));
+    }
+
+    #[test]
     fn a_body_in_chunks_ends_with_its_trailers_as_long_as_they_are_few() {
-        let mut trailers = fields(&["x-sum", "host"]);
+        let mut trailers = fields(&["x-sum"]);
         trailers.append("x-sum", HeaderValue::from_static("2"));
-        assert_eq!(last_chunk(trailers).as_deref(), Some(b"0\r\nx-sum: 1\r\nx-sum: 2\r\n\r\n".as_slice()));
-        assert_eq!(last_chunk(HeaderMap::new()).as_deref(), Some(b"0\r\n\r\n".as_slice()));
+        assert_eq!(last_chunk(&trailers).as_deref(), Some(b"0\r\nx-sum: 1\r\nx-sum: 2\r\n\r\n".as_slice()));
+        assert_eq!(last_chunk(&HeaderMap::new()).as_deref(), Some(b"0\r\n\r\n".as_slice()));
         let mut flood = HeaderMap::new();
         flood.insert("x", HeaderValue::try_from("y".repeat(MAX)).expect("a value"));
-        assert_eq!(last_chunk(flood), None);
+        assert_eq!(last_chunk(&flood), None);
     }
 
     #[test]

@@ -87,6 +87,36 @@ async fn users_of_http_1_are_served_as_well() {
 }
 
 #[tokio::test]
+async fn an_endpoint_that_only_ever_promises_an_answer_is_left() {
+    let origin = Origin::bind().await.unwrap();
+    let serin = serin(&[origin.address()], "", H2C).await;
+    let mut user = user(&serin).await;
+    let promise = |stream| Frame::headers(stream, 0, &[(":status", "103"), ("link", "</a>")]);
+    // given one that promises an answer a few times before it gives it, and takes its time with the body
+    user.send(&get(1, "/")).await.unwrap();
+    let mut link = accept(&origin).await;
+    let stream = request(&mut link).await;
+    for _ in 0..16 {
+        link.send(&promise(stream)).await.unwrap();
+    }
+    answer(&mut link, stream, "hi").await;
+    assert_eq!(user.outcome(1).await.unwrap(), Outcome::Status(200));
+    nobody_is_blamed(&serin, 1).await;
+    // when it promises without end
+    user.send(&get(3, "/")).await.unwrap();
+    let stream = request(&mut link).await;
+    let flood: Vec<u8> = std::iter::repeat_n(promise(stream).bytes(), 100_000).flatten().collect();
+    let flooding = tokio::spawn(async move {
+        let _it_is_cut = link.send_bytes(&flood).await;
+        link
+    });
+    // then the request has failed, long before its time is over, and the endpoint is to blame
+    assert_eq!(user.outcome(3).await.unwrap(), Outcome::Status(502));
+    is_blamed(&serin, "malformed", 1).await;
+    drop(flooding.await.unwrap());
+}
+
+#[tokio::test]
 async fn a_request_that_is_refused_or_left_alone_is_sent_once_more() {
     let origin = Origin::bind().await.unwrap();
     let serin = serin(&[origin.address()], "", H2C).await;

@@ -128,13 +128,14 @@ async fn what_is_allowed_comes_to_the_application_as_one_request_of_http_1() {
             Frame::new(kind::CONTINUATION, 0, 1, block(&[("a", "b")])),
             Frame::new(kind::CONTINUATION, END_HEADERS, 1, block(&[("c", "d")])),
         ],
+        asked(&[METHOD, SCHEME, AUTHORITY, (":path", "?x/../admin")]),
     ] {
         assert_eq!(outcome(&serin, &frames).await, Outcome::Status(200), "{frames:?}");
     }
     let requests: Vec<_> = origin.requests().unwrap().into_iter().flat_map(|(requests, _)| requests).collect();
     let starts: Vec<&str> = requests.iter().map(|request| request.start.as_str()).collect();
-    let wanted =
-        ["GET / HTTP/1.1", "OPTIONS * HTTP/1.1", "POST /up HTTP/1.1", "POST /chunks HTTP/1.1", "GET /three HTTP/1.1"];
+    let wanted = ["GET /", "OPTIONS *", "POST /up", "POST /chunks", "GET /three", "GET /?x/../admin"]
+        .map(|asked| format!("{asked} HTTP/1.1"));
     assert_eq!(starts, wanted);
     assert_eq!((requests[0].get("cookie"), requests[0].get("host")), (Some("a=b; c=d"), Some("a.example")));
     assert!(requests[0].get("te") == Some("trailers") && requests[0].get("x-forwarded-host") == Some("a.example"));

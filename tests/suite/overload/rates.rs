@@ -52,7 +52,7 @@ async fn a_rate_is_one_over_all_cores() {
 async fn a_rate_is_about_its_paths_methods_and_clients_alone() {
     let origin = Origin::bind().await.unwrap().play(|_| ok("hi"));
     let rest = format!(
-        "{RATE}\"login\"\nrate = \"1/h\"\nmethods = [\"POST\"]\npaths = [\"/login\", \"/api/\"]\nexempt = [\"10.0.0.0/8\"]\n\
+        "{RATE}\"login\"\nrate = \"1/h\"\nmethods = [\"POST\"]\npaths = [\"/login\", \"/api/\"]\nexempt = [\"10.0.0.0/8\", \"127.0.0.1\"]\n\
          {RATE}\"key\"\nrate = \"2/h\"\npaths = [\"/keyed\"]\nby = \"header:x-api-key\"\n\
          [[listener]]\nname = \"http\"\naddress = \"@http@\"\ntrusted = [\"127.0.0.0/8\"]\n"
     );
@@ -70,7 +70,15 @@ async fn a_rate_is_about_its_paths_methods_and_clients_alone() {
         (post("/login", ""), from("2001:db8::1"), 200),
         (post("/login", ""), from("2001:db8::2"), 429),
         (post("/login", ""), from("10.1.2.3"), 200),
-        (post("/login", ""), from("10.1.2.3"), 200),
+        (post("/login", ""), from("10.1.2.3:4711"), 200),
+        // what the client wrote before its balancer did is no way around it
+        (post("/login", ""), from("é, 203.0.113.1"), 429),
+        (post("/login", ""), from("10.1.2.3, 203.0.113.1:4711"), 429),
+        // the balancer itself is exempt, and nobody else behind it
+        (post("/login", ""), "X-Other: 1".to_owned(), 200),
+        (post("/login", ""), "X-Other: 1".to_owned(), 200),
+        (post("/login", ""), from("203.0.113.1, é"), 200),
+        (post("/login", ""), from("203.0.113.1, é"), 429),
         (get("/keyed"), "X-Api-Key: a".to_owned(), 200),
         (get("/keyed"), "X-Api-Key: a".to_owned(), 200),
         (get("/keyed"), "X-Api-Key: a".to_owned(), 429),

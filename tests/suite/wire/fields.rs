@@ -143,3 +143,23 @@ async fn a_target_with_a_host_of_its_own_decides_what_the_endpoint_is_told() {
         }
     }
 }
+
+#[tokio::test]
+async fn an_endpoint_is_asked_for_a_path_whatever_the_client_asked_for() {
+    let origin = Origin::bind().await.unwrap().play(|_| ok("hi"));
+    let serin = serin(&[origin.address()], "").await;
+    for (line, status) in [
+        ("GET http://a.example?x/../admin", 200),
+        ("GET http://a.example", 200),
+        ("OPTIONS *", 200),
+        ("GET *", 400),
+        ("POST *", 400),
+        ("GET ?x", 400),
+        ("GET a.example", 400),
+        ("GET a.example:80", 400),
+    ] {
+        let answer = ask(&serin, format!("{line} HTTP/1.1\r\nHost: a.example\r\nConnection: close\r\n\r\n")).await;
+        assert_eq!(answer.status(), status, "{line}");
+    }
+    assert_eq!(origin.targets().unwrap(), ["/?x/../admin", "/", "*"]);
+}

@@ -38,9 +38,14 @@ async fn nghttp(serin: &Serin, arguments: &[&str]) -> String {
 }
 
 async fn with_http2(origin: &Played) -> Serin {
+    with_route(origin, "").await
+}
+
+/// With further lines in the service's table.
+async fn with_route(origin: &Played, lines: &str) -> Serin {
     let config = format!(
         "[[listener]]\nname = \"http\"\naddress = \"@http@\"\nhttp2.enabled = true\n\
-         [service.web]\nhosts = [\"*\"]\nstable = [\"{}\"]\n",
+         [service.web]\nhosts = [\"*\"]\nstable = [\"{}\"]\n{lines}",
         origin.address()
     );
     Serin::start(&config).await.unwrap()
@@ -99,6 +104,33 @@ async fn trailers_of_a_client_come_to_the_endpoint() {
     let wanted = |sum| ("body".to_owned(), vec![pair("x-sum", sum)]);
     assert_eq!(got, [wanted("5"), wanted("6")]);
     assert_eq!(requests[0].get("trailer"), Some("X-Sum"));
+    nobody_is_blamed(&serin, 2).await;
+}
+
+#[tokio::test]
+async fn what_a_route_sets_or_removes_in_front_of_a_body_nobody_says_behind_it() {
+    let origin = trailing("X-Sum: 5\r\nX-Secret: told\r\nX-Who: told\r\n".to_owned()).await;
+    let lines = "[[service.web.route]]\npath_prefix = \"/\"\n\
+                 request_headers = { set = { x-user = \"nobody\" }, remove = [\"x-secret\"] }\n\
+                 response_headers = { set = { x-who = \"serin\" }, remove = [\"x-secret\"] }\n";
+    let serin = with_route(&origin, lines).await;
+    // by HTTP/1.1
+    let post = "POST / HTTP/1.1\r\nHost: a.example\r\nTransfer-Encoding: chunked\r\n\r\n\
+                4\r\nbody\r\n0\r\nX-Sum: 5\r\nX-User: root\r\nX_User: root\r\nX-Secret: s\r\n\r\n";
+    assert_eq!(ask(&serin, post).await.status(), 200);
+    // and by HTTP/2, with the answer
+    let body = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(body.path(), "body").unwrap();
+    let data = format!("--data={}", body.path().display());
+    let own = ["--trailer=x-sum: 5", "--trailer=x-user: root", "--trailer=x-secret: s"];
+    let told = nghttp(&serin, &[&[data.as_str(), "--no-content-length"], &own[..]].concat()).await;
+    assert!(told.contains("x-sum: 5") && told.contains("x-who: serin") && !told.contains("told"), "{told}");
+    for (requests, _) in origin.requests().unwrap() {
+        for request in requests {
+            assert_eq!((request.get("x-user"), request.get("x-secret")), (Some("nobody"), None));
+            assert_eq!(request.trailers, [pair("x-sum", "5")]);
+        }
+    }
     nobody_is_blamed(&serin, 2).await;
 }
 

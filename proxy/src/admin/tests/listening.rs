@@ -3,7 +3,10 @@
 use std::error::Error as _;
 use std::os::unix::fs::PermissionsExt as _;
 
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
 use super::super::AdminError;
+use super::super::listen::MAX_CONNECTIONS;
 use super::*;
 
 async fn bind_error(listen: AdminAddress) -> AdminError {
@@ -51,6 +54,33 @@ async fn a_file_that_is_no_socket_is_never_removed() {
 async fn a_directory_that_is_missing_is_named() {
     let error = bind_error(AdminAddress::Unix("/nonexistent/serin/admin.sock".into())).await;
     assert!(error.to_string().contains("unix:/nonexistent/serin/admin.sock"), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_never_ends_a_head_is_let_go() {
+    let world = World::new().await;
+    let begun = tokio::time::Instant::now();
+    let mut half = TcpStream::connect(world.tcp()).await.expect("it listens");
+    half.write_all(b"GET /healthz HTTP/1.1\r\nHost: local").await.expect("it listens");
+    let mut said = Vec::new();
+    half.read_to_end(&mut said).await.expect("it was closed");
+    let lasted = begun.elapsed().as_secs();
+    assert!((10..12).contains(&lasted) && said.is_empty(), "{lasted} s: {}", String::from_utf8_lossy(&said));
+}
+
+#[tokio::test(start_paused = true)]
+async fn callers_beyond_a_number_wait_until_others_are_gone() {
+    let world = World::new().await;
+    let connect = async || TcpStream::connect(world.tcp()).await.expect("it listens");
+    let mut silent = Vec::new();
+    for _ in 0..MAX_CONNECTIONS {
+        silent.push(connect().await);
+    }
+    // the one who waits is served as soon as one of them is let go
+    let asked = tokio::time::Instant::now();
+    world.get("/healthz").await;
+    let waited = asked.elapsed().as_secs();
+    assert!((9..12).contains(&waited), "{waited} s");
 }
 
 #[tokio::test(start_paused = true)]

@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::dataplane::frame_heads::{END_STREAM, FrameHead, FrameHeads, HEADERS};
+
 /// What is counted is forgotten after this time.
 const WINDOW: Duration = Duration::from_secs(10);
 /// Frames that bring nothing that are taken in a window, beside one for each [`CHORE_BYTES`] of answers: who measures
@@ -19,19 +21,14 @@ const CHORE_BYTES: u64 = 1_024;
 const UPDATE_BYTES: u64 = 10;
 /// What a client of HTTP/2 says first, before any frame.
 const PREFACE: usize = 24;
-/// A frame's length, kind, flags and request.
-const HEADER: usize = 9;
 
 const DATA: u8 = 0;
-const HEADERS: u8 = 1;
 const PRIORITY: u8 = 2;
 const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
 const PING: u8 = 6;
 const WINDOW_UPDATE: u8 = 8;
 const CONTINUATION: u8 = 9;
-/// On `DATA` and `HEADERS`: nothing more follows. On `SETTINGS` and `PING`: this is an answer.
-const END_STREAM_OR_ACK: u8 = 0x1;
 const END_HEADERS: u8 = 0x4;
 
 /// A client that makes work and nothing else.
@@ -48,12 +45,9 @@ pub(super) enum Flood {
 /// Counts the frames of one client.
 #[derive(Debug)]
 pub(super) struct Guard {
-    /// Bytes until the next frame begins, and what ends with them.
-    skip: usize,
+    frames: FrameHeads,
+    /// Whether the preface, or a request head, ends with the last of them.
     ends_head: bool,
-    /// The beginning of a frame.
-    header: [u8; HEADER],
-    filled: usize,
     /// Since when the preface, or a request head, isn't complete.
     head_since: Option<Instant>,
     /// The last request that was begun.
@@ -71,11 +65,9 @@ impl Guard {
     /// For a connection that begins now.
     pub(super) const fn new(max_resets: u32, now: Instant) -> Self {
         Self {
-            skip: PREFACE,
+            frames: FrameHeads::behind(PREFACE),
             // The preface has as long as a head.
             ends_head: true,
-            header: [0; HEADER],
-            filled: 0,
             head_since: Some(now),
             last_stream: 0,
             max_resets: max_resets as u64,
@@ -91,39 +83,33 @@ impl Guard {
     /// Takes in what came.
     pub(super) fn take_in(&mut self, mut bytes: &[u8], now: Instant) -> Result<(), Flood> {
         self.turn_window(now);
-        while !bytes.is_empty() {
-            if self.skip > 0 {
-                let n = self.skip.min(bytes.len());
-                (self.skip, bytes) = (self.skip - n, &bytes[n..]);
-            } else {
-                let n = (HEADER - self.filled).min(bytes.len());
-                self.header[self.filled..self.filled + n].copy_from_slice(&bytes[..n]);
-                (self.filled, bytes) = (self.filled + n, &bytes[n..]);
-                if self.filled < HEADER {
-                    break;
-                }
-                self.filled = 0;
-                self.begin_frame(now)?;
-            }
-            if self.skip == 0 && std::mem::take(&mut self.ends_head) {
-                self.head_since = None;
-            }
+        while let Some(frame) = self.frames.next(&mut bytes) {
+            // The one before it is complete.
+            self.end_head();
+            self.begin_frame(frame, now)?;
+        }
+        if self.frames.is_complete() {
+            self.end_head();
         }
         Ok(())
     }
 
-    fn begin_frame(&mut self, now: Instant) -> Result<(), Flood> {
-        let [a, b, c, kind, flags, stream @ ..] = self.header;
-        self.skip = u32::from_be_bytes([0, a, b, c]) as usize;
-        let plain = flags & END_STREAM_OR_ACK == 0;
+    const fn end_head(&mut self) {
+        if self.ends_head {
+            (self.ends_head, self.head_since) = (false, None);
+        }
+    }
+
+    fn begin_frame(&mut self, frame: FrameHead, now: Instant) -> Result<(), Flood> {
+        let FrameHead { kind, flags, stream, length } = frame;
         match kind {
             HEADERS | CONTINUATION => {
                 self.head_since = self.head_since.or(Some(now));
                 self.ends_head = flags & END_HEADERS != 0;
-                self.last_stream = self.last_stream.max(u32::from_be_bytes(stream) & 0x7fff_ffff);
+                self.last_stream = self.last_stream.max(stream);
             }
             RST_STREAM => self.resets += 1,
-            DATA if self.skip == 0 && plain => self.chores += 1,
+            DATA if length == 0 && flags & END_STREAM == 0 => self.chores += 1,
             // Answers as well: to more than were asked.
             SETTINGS | PING => self.chores += 1,
             WINDOW_UPDATE => self.updates += 1,

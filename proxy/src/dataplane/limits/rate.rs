@@ -1,10 +1,10 @@
 //! Whether a client asks more often than it may.
 
-use std::net::IpAddr;
 use std::time::Duration;
 
 use http::request::Parts;
 
+use crate::dataplane::client::Client as Asker;
 use crate::dataplane::core::Core;
 use crate::dataplane::respond::ProxyError;
 use crate::dataplane::sticky;
@@ -37,19 +37,17 @@ enum Client<'a> {
 ///
 /// # Errors
 /// Says which that is.
-pub(crate) fn check_rates(
-    core: &Core,
-    limits: &ServiceLimits,
-    parts: &Parts,
-    address: IpAddr,
-) -> Result<(), ProxyError> {
+pub(crate) fn check_rates(core: &Core, limits: &ServiceLimits, parts: &Parts, asker: Asker) -> Result<(), ProxyError> {
     if limits.rates.is_empty() {
         return Ok(());
     }
     let path = NormalPath::of(parts.uri.path());
+    let Asker { address, is_known } = asker;
     for rate in &limits.rates {
         let RateLive { spec, table, .. } = &**rate;
-        if !spec.is_about(&parts.method, &path) || spec.exempt.iter().any(|range| range.contains(address)) {
+        // Who can't be read behind a peer isn't that peer: see `dataplane/client.rs`.
+        let is_exempt = || is_known && spec.exempt.iter().any(|range| range.contains(address));
+        if !spec.is_about(&parts.method, &path) || is_exempt() {
             continue;
         }
         let by_address = || Client::Address(ClientKey::from(address));

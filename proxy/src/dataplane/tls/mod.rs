@@ -76,7 +76,8 @@ pub(crate) struct Acceptor {
     provider: Arc<CryptoProvider>,
     /// Whether clients may choose HTTP/2.
     http2: bool,
-    /// Outlives a change of certificates, so that clients may resume their sessions after it. Rotates by itself.
+    /// Outlives a change of certificates, so that clients may resume their sessions after it: those who needn't say who
+    /// they are. Rotates by itself.
     tickets: Arc<dyn ProducesTickets>,
 }
 
@@ -153,8 +154,14 @@ fn configure(
         None => builder.with_no_client_auth(),
     };
     let mut config = builder.with_cert_resolver(Arc::new(Resolver::new(identities)));
-    config.ticketer = Arc::clone(tickets);
-    // Sessions are in the clients' tickets: no memory, and no lock between cores.
+    if spec.clients.is_none() {
+        config.ticketer = Arc::clone(tickets);
+    } else {
+        // Who takes a session up again shows no certificate, and the one shown at its beginning isn't held against the
+        // authorities of today: so nobody may, by no ticket from before either (RFC 8446, 4.6.1 and C.4).
+        config.send_tls13_tickets = 0;
+    }
+    // If anywhere, sessions are in the clients' tickets: no memory, and no lock between cores.
     config.session_storage = Arc::new(NoServerSessionStorage {});
     // In the order of our preference.
     let spoken: &[&[u8]] = if http2 { &[HTTP2, b"http/1.1"] } else { &[b"http/1.1"] };

@@ -11,7 +11,10 @@ use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use crate::dataplane::clock::Clock;
+use crate::dataplane::core::ServiceRef;
 use crate::dataplane::pace::Pace;
+use crate::dataplane::trailers::permitted;
+use crate::model::policy::RoutePolicy;
 
 /// Why a request couldn't be sent in full.
 #[derive(Debug, thiserror::Error)]
@@ -45,24 +48,35 @@ pub(crate) struct ClientBody {
     tells_end: bool,
     /// How slowly it may come; none = as slowly as the idle limit lets it.
     pace: Option<(Pace, Rc<Clock>)>,
+    /// The service by whose route it came, where that changes fields: what stands behind the body has to keep to it too.
+    route: Option<Box<ServiceRef>>,
 }
 
 impl ClientBody {
     /// A body of at most so many bytes that comes by this version of HTTP.
     pub(crate) fn new(incoming: Incoming, version: Version, allowed: u64) -> Self {
         let incoming = Some(incoming).filter(|incoming| !incoming.is_end_stream());
-        Self { incoming, allowed, tells_end: version == Version::HTTP_2, pace: None }
+        Self { incoming, allowed, tells_end: version == Version::HTTP_2, pace: None, route: None }
     }
 
     /// No body at all.
     pub(super) const fn none() -> Self {
-        Self { incoming: None, allowed: 0, tells_end: false, pace: None }
+        Self { incoming: None, allowed: 0, tells_end: false, pace: None, route: None }
     }
 
     /// The same, which has to come at this pace. One that is there needs none.
     #[must_use]
     pub(crate) fn at(mut self, pace: Pace, clock: &Rc<Clock>) -> Self {
         self.pace = self.incoming.is_some().then(|| (pace, Rc::clone(clock)));
+        self
+    }
+
+    /// The same, of a request that came by a route of its service, if it did.
+    #[must_use]
+    pub(crate) fn by_route_of(mut self, service: &ServiceRef) -> Self {
+        let changes_fields = |policy: &RoutePolicy| !policy.request_headers.is_empty();
+        let matters = self.incoming.is_some() && service.policy().is_some_and(changes_fields);
+        self.route = matters.then(|| Box::new(service.clone()));
         self
     }
 
@@ -109,10 +123,7 @@ impl ClientBody {
                 return Poll::Ready(None);
             }
         };
-        if frame.is_trailers() {
-            // Nothing stands behind them.
-            self.incoming = None;
-        }
+        let frame = if frame.is_trailers() { self.end_with(frame) } else { frame };
         Poll::Ready(Some(match self.allowed.checked_sub(length(&frame)) {
             Some(left) => {
                 self.allowed = left;
@@ -120,6 +131,13 @@ impl ClientBody {
             }
             None => Err(SendError::TooLarge),
         }))
+    }
+
+    /// Of the trailers that came, those that go on. Nothing stands behind them.
+    fn end_with(&mut self, frame: Frame<Bytes>) -> Frame<Bytes> {
+        self.incoming = None;
+        let changes = self.route.as_ref().and_then(|service| service.policy()).map(|policy| &policy.request_headers);
+        Frame::trailers(permitted(frame.into_trailers().unwrap_or_default(), changes))
     }
 }
 

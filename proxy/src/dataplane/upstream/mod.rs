@@ -227,6 +227,12 @@ impl Exchange {
             Err(error) => return Poll::Ready(Err(ExchangeError::Request(error))),
         }
         loop {
+            // What came before anything was asked answers nothing: mostly it says why the connection ends, which a
+            // fresh one may not (RFC 9112, 9.2).
+            if !sender.has_sent() && !self.connection.input.is_empty() {
+                self.connection.input.clear();
+                return Poll::Ready(Err(self.closed(None)));
+            }
             match self.parse(terms) {
                 Ok(Parsed::Final(head)) => return Poll::Ready(Ok(head)),
                 Ok(Parsed::Interim) => continue,

@@ -188,7 +188,7 @@ impl Sender {
     fn take_trailers(&mut self, trailers: HeaderMap) -> Result<(), SendError> {
         self.progress = true;
         if self.framing == RequestFraming::Chunked {
-            self.tail = trailers::last_chunk(trailers).ok_or(SendError::TooLarge)?.into();
+            self.tail = trailers::last_chunk(&trailers).ok_or(SendError::TooLarge)?.into();
         }
         Ok(())
     }

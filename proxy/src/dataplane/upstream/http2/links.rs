@@ -15,6 +15,7 @@ use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
+use super::promises::Promises;
 use super::upload::Upload;
 use crate::dataplane::clock::{deadline, earlier};
 use crate::dataplane::upstream::connect::connect;
@@ -54,6 +55,8 @@ struct Link {
     room: Rc<Cell<usize>>,
     /// Requests that nobody waits for any more and that hyper still holds: see [`Lease::strand`].
     stranded: Cell<usize>,
+    /// Whether it ended since its endpoint sent too many interim responses.
+    broken: Rc<Cell<bool>>,
     /// Whether it takes no more requests: one of them found that something is wrong with it.
     retired: Cell<bool>,
     /// When it was last used.
@@ -108,6 +111,11 @@ impl Lease {
         if !self.stranded.replace(true) {
             self.link.stranded.set(self.link.stranded.get() + 1);
         }
+    }
+
+    /// Whether the connection ended since its endpoint sent interim responses without end.
+    pub(super) fn is_broken(&self) -> bool {
+        self.link.broken.get()
     }
 
     /// Whether the connection had served before.
@@ -224,6 +232,8 @@ async fn link(pool: &Pool, alarm: &Alarm, terms: &Terms) -> Result<Link, Exchang
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_header_list_size(u32::try_from(head::MAX_HEAD).unwrap_or(u32::MAX))
         .max_send_buf_size(SEND_BUFFER);
+    let broken = Rc::new(Cell::new(false));
+    let stream = Promises::counted(stream, MAX_STREAMS as usize, &broken);
     let handshake = http.handshake(TokioIo::new(stream)).await;
     let (sender, mut connection) = handshake.map_err(|error| super::explain(error, false))?;
     let most = MAX_STREAMS as usize;
@@ -245,6 +255,7 @@ async fn link(pool: &Pool, alarm: &Alarm, terms: &Terms) -> Result<Link, Exchang
         streams: Cell::new(0),
         room,
         stranded: Cell::new(0),
+        broken,
         retired: Cell::new(false),
         used: Cell::new(Instant::now()),
         keep: terms.timeouts.keep_alive,

@@ -1,9 +1,11 @@
 //! HTTP/2 towards endpoints: hyper's client, many requests at once on one connection.
 //!
-//! `links.rs` keeps the connections of a core, `upload.rs` is the body on its way out, `received.rs` the one on its way
-//! back. Here is the exchange from the request to the head of the response, and what went wrong with one.
+//! `links.rs` keeps the connections of a core, `promises.rs` counts what comes by one before answers, `upload.rs` is the
+//! body on its way out, `received.rs` the one on its way back. Here is the exchange from the request to the head of the
+//! response, and what went wrong with one.
 
 mod links;
+mod promises;
 mod received;
 mod upload;
 
@@ -102,6 +104,7 @@ impl Call {
             Failed::Overdue => (ExchangeError::Timeout, false),
             // What comes back was never sent.
             Failed::Exchange(error) if error.message().is_some() => (ExchangeError::Unprocessed, false),
+            Failed::Exchange(_) if lease.is_broken() => (ExchangeError::Malformed(Malformed::Interim), false),
             Failed::Exchange(error) => {
                 let error = error.into_error();
                 let is_its_own = cause(&error).is_some_and(|cause| cause.is_reset() && !is_refusal(cause));

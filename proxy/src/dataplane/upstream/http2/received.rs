@@ -11,7 +11,7 @@ use http_body::Body as _;
 use hyper::body::Incoming;
 
 use super::links::Lease;
-use super::upload::{Shared, without_untrailing};
+use super::upload::Shared;
 use super::{SendError, cause};
 use crate::dataplane::clock::{Alarm, earlier};
 use crate::dataplane::upstream::framing::Malformed;
@@ -81,7 +81,7 @@ impl Received {
             match Pin::new(&mut self.incoming).poll_frame(context) {
                 Poll::Ready(Some(Ok(frame))) => {
                     self.vigil.goes_on();
-                    match without_untrailing(frame).into_data() {
+                    match frame.into_data() {
                         Ok(data) if data.is_empty() => {}
                         Ok(data) => {
                             self.over = self.incoming.is_end_stream();

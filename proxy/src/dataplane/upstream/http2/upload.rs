@@ -11,7 +11,6 @@ use http_body::{Frame, SizeHint};
 use tokio::time::Instant;
 
 use super::links::Lease;
-use crate::dataplane::trailers::permitted;
 use crate::dataplane::upstream::client_body::{ClientBody, SendError};
 
 /// A body, as who waits for the answer sees it.
@@ -123,7 +122,7 @@ impl http_body::Body for Upload {
         match ready!(frame) {
             Some(Ok(frame)) => {
                 (state.begun, state.progress) = (true, true);
-                Poll::Ready(Some(Ok(without_untrailing(frame))))
+                Poll::Ready(Some(Ok(frame)))
             }
             Some(Err(failure)) => {
                 (state.begun, state.failure) = (true, Some(failure));
@@ -139,13 +138,5 @@ impl http_body::Body for Upload {
 
     fn size_hint(&self) -> SizeHint {
         self.shared.0.borrow().body.size_hint()
-    }
-}
-
-/// A frame, but for trailers that may not be any.
-pub(super) fn without_untrailing(frame: Frame<Bytes>) -> Frame<Bytes> {
-    match frame.into_trailers() {
-        Ok(trailers) => Frame::trailers(permitted(trailers)),
-        Err(frame) => frame,
     }
 }

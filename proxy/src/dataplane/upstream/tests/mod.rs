@@ -5,13 +5,20 @@
 mod model;
 mod mutation;
 
+use std::future::poll_fn;
+
 use bytes::BytesMut;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
+use socket2::SockRef;
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::{TcpListener, TcpStream};
 
-use super::MAX_INTERIM;
 use super::decode::BodyDecoder;
-use super::head::{Parsed, ResponseHead, parse_response};
+use super::head::{Parsed, RequestFraming, ResponseHead, parse_response};
+use super::{ClientBody, Connection, Exchange, ExchangeError, MAX_INTERIM, Sender, Terms};
+use crate::dataplane::clock::Clock;
+use crate::dataplane::transport::Transport;
 use model::Model;
 
 /// What the reader makes of a stream that has arrived, and after which the endpoint closed.
@@ -138,6 +145,38 @@ fn what_is_whole_and_reusable_is_so_by_another_reader_too_whatever_happened_to_i
         }
     }
     assert!(agreed > 500, "only {agreed} mutations left a stream whole: the others prove little");
+}
+
+#[tokio::test]
+async fn what_an_endpoint_said_before_it_was_asked_answers_nothing() {
+    for reused in [true, false] {
+        // given an endpoint that says why it closes, so that nothing can be sent any more
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("an address");
+        let stream = TcpStream::connect(listener.local_addr().expect("bound")).await.expect("it listens");
+        let (mut endpoint, _) = listener.accept().await.expect("it came");
+        endpoint.write_all(b"HTTP/1.1 408 Timeout\r\nContent-Length: 0\r\n\r\n").await.expect("it takes that");
+        SockRef::from(&stream).shutdown(std::net::Shutdown::Write).expect("it is open");
+        stream.readable().await.expect("it came");
+        // when a request is to go there
+        let connection = Connection::new(Transport::Plain(stream));
+        let (sending, send_failure, quiet_until, interim) = (true, None, None, 0);
+        let mut exchange = Exchange { connection, reused, sending, send_failure, quiet_until, interim };
+        let head = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n".to_vec();
+        let mut sender = Sender::new(head, ClientBody::none(), RequestFraming::None);
+        let alarm = Clock::new().alarm();
+        let ended = poll_fn(|context| exchange.poll(&mut sender, &alarm, &terms(), context)).await;
+        // then it wasn't answered, and may be sent by a fresh connection
+        let error = ended.expect_err("nobody was asked");
+        let is_so = matches!(error, ExchangeError::Closed { reused: known, answered: false, .. } if known == reused);
+        assert!(is_so && !sender.has_sent() && sender.rewind(), "{error:?}");
+    }
+}
+
+/// Of an exchange that may take as long as it likes.
+fn terms() -> Terms {
+    let endpoint = ([127, 0, 0, 1], 1).into();
+    let timeouts = crate::live::sample::service("web").timeouts;
+    Terms { endpoint, timeouts, total: None, to_head: false, reuse: true, offer: None, introduction: None }
 }
 
 /// Changes, removes, inserts or repeats bytes somewhere.
