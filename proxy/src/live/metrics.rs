@@ -6,6 +6,7 @@
 mod balance;
 mod flags;
 mod limits;
+mod names;
 mod scaling;
 
 use std::collections::BTreeMap;
@@ -134,7 +135,7 @@ const SLOW: Named = gauge(
     &["service"],
 );
 
-const ALL: [&Named; 54] = [
+const ALL: [&Named; 57] = [
     &REQUESTS,
     &BAD,
     &HEAD,
@@ -171,6 +172,9 @@ const ALL: [&Named; 54] = [
     &limits::WAITS,
     &limits::REFUSED,
     &limits::TOO_EARLY,
+    &names::ADDRESSES,
+    &names::FAILING,
+    &names::LOOKUPS,
     &CONNECTIONS,
     &HANDSHAKES_FAILED,
     &FLOODS,
@@ -225,6 +229,7 @@ impl Collector for LiveMetrics {
             scrape.service(service);
         }
         scrape.process(&self.live, snapshot.revision);
+        scrape.names(&self.live);
         scrape.flags(&self.live, snapshot.flags().len());
         scrape.families.into_values().collect()
     }
@@ -412,6 +417,7 @@ mod tests {
     use super::super::service::Ending;
     use super::super::{Health, StoreHealth};
     use super::*;
+    use crate::model::naming::NameFacts;
     use crate::model::redis::Mirrored;
     use crate::model::state::State;
     use crate::model::tls::Certificate;
@@ -434,6 +440,8 @@ mod tests {
         service.endpoint(Arm::Canary, "127.0.0.1:4001", Health::Up).begin(0);
         let expires = Timestamp::from_millis(1_800_000_000_000);
         live.show_certificates("https", vec![Certificate { names: vec!["a.example".to_owned()], expires }]);
+        let facts = Arc::new(NameFacts::default());
+        live.names().set([(Arc::from("app.internal"), facts)].into());
         let mirror = Some(Mirrored { age: Some(Duration::from_millis(250)), in_use: true, detail: None });
         let read_at = Some(telemetry::now());
         live.set_store_health(StoreHealth { reachable: true, read_at, mirror, ..Default::default() });

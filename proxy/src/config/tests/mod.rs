@@ -2,6 +2,7 @@
 
 mod agent;
 mod balance;
+mod dns;
 mod endpoint_tls;
 mod examples;
 mod limits;
