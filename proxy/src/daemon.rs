@@ -25,6 +25,7 @@ use crate::control::alert::{Mailer, Metrics as MailMetrics};
 use crate::control::autoscale::Autoscaler;
 use crate::control::ejection;
 use crate::control::health;
+use crate::control::names::{Naming, SystemLookup};
 use crate::control::rollout::Driver;
 use crate::control::slow;
 use crate::control::sync::Sync;
@@ -38,7 +39,7 @@ use crate::store::{self, Store, StoreError};
 use crate::telemetry::metrics::Registry;
 pub use serve::serve;
 
-/// How long the start waits for the first health checks, so that the first requests find
+/// How long the start waits for the first answers on names and the first health checks, so that the first requests find
 /// endpoints that are known to be healthy.
 const FIRST_CHECKS: Duration = Duration::from_secs(2);
 /// How long a mail that is being sent may hold up a new process. One that takes longer may be sent twice.
@@ -106,7 +107,7 @@ impl Daemon {
         tasks.spawn(post);
         let (spec_sender, spec_receiver) = watch::channel(Arc::clone(&spec));
         let (mut sync, published) =
-            Sync::new(Arc::clone(&live), Arc::clone(&store), mailer.clone(), name.clone(), spec_receiver);
+            Sync::new(Arc::clone(&live), Arc::clone(&store), mailer.clone(), name.clone(), spec_receiver.clone());
         sync.step().await;
         let court = Court::convene(Arc::clone(&live), Arc::clone(&store), mailer.clone(), name.clone()).await;
         tasks.spawn(court.run(reports));
@@ -120,6 +121,9 @@ impl Daemon {
             tasks.spawn(driver.run(published.clone())),
             tasks.spawn(watch_rules(Arc::clone(&live), mailer.clone())),
         ];
+        let lookup = Arc::new(SystemLookup::new(&spec));
+        let naming = Naming::new(Arc::clone(&live), lookup, spec_receiver);
+        tasks.spawn(naming.run(published.clone()));
         tasks.spawn(health::run(Arc::clone(&live), published.clone()));
         tasks.spawn(slow::learn(Arc::clone(&live)));
         tasks.spawn(ejection::watch(Arc::clone(&live)));
@@ -282,8 +286,10 @@ async fn first_checks(live: &Live) {
     let until = Instant::now() + FIRST_CHECKS;
     let unknown = || {
         let snapshot = live.snapshot();
-        let pools = snapshot.services().iter().flat_map(|service| Arm::BOTH.map(|arm| service.pools.get(arm)));
-        pools.flatten().any(|endpoint| endpoint.live.health() == Health::Unknown)
+        let arms = || snapshot.services().iter().flat_map(|service| Arm::BOTH.map(|arm| (service, arm)));
+        let mut names = arms().flat_map(|(service, arm)| service.names.get(arm));
+        let mut endpoints = arms().flat_map(|(service, arm)| service.pools.get(arm));
+        names.any(|name| !name.facts.is_asked) || endpoints.any(|endpoint| endpoint.live.health() == Health::Unknown)
     };
     while unknown() && Instant::now() < until {
         tokio::time::sleep(Duration::from_millis(10)).await;

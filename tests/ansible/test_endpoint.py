@@ -163,7 +163,7 @@ def test_names_that_do_not_exist_and_values_that_make_no_sense_are_refused(call,
         (HERE, {"service": "shop", "endpoint": shop[0], "pool": "canary", "state": "ready"}, "there is none"),
         (HERE, {"endpoint": shop[0]}, "state is present but all of the following are missing: service"),
         (HERE, stable, "`extra` is no IP:PORT"),
-        (HERE, {**stable, "address": "localhost:80"}, "host names aren't resolved"),
+        (HERE, {**stable, "address": "localhost:80"}, "this module registers no names"),
         (HERE, {**stable, "address": "127.0.0.1:80", "weight": 0}, "from 1 to 1000"),
         (HERE, {**stable, "state": "gone"}, "value of state must be one of"),
     )

@@ -9,6 +9,7 @@
 //! are gone. [`wire`] is one end of a connection, byte by byte, and [`origin`] an endpoint made of it; [`frames`] is
 //! the same for HTTP/2.
 //! [`hosts`] are whole systems that playbooks provision; the tests that need them are in `fleet/`.
+//! [`dns`] is a real DNS server whose answers change.
 //! [`nginx`] and [`haproxy`] are what stands behind serin, or before it, elsewhere.
 //! [`soak`] changes everything under users who ask without a break.
 //! [`callgrind`] counts what a request costs the daemon.
@@ -22,6 +23,7 @@ pub mod callgrind;
 pub mod checkbox;
 pub mod client;
 pub mod crowd;
+pub mod dns;
 pub mod engine;
 pub mod eventually;
 pub mod frames;

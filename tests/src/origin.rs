@@ -25,7 +25,15 @@ impl Origin {
     /// # Errors
     /// When there is none.
     pub async fn bind() -> anyhow::Result<Self> {
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        Self::bind_to(([127, 0, 0, 1], 0).into()).await
+    }
+
+    /// An endpoint at this address.
+    ///
+    /// # Errors
+    /// When it is taken.
+    pub async fn bind_to(address: SocketAddr) -> anyhow::Result<Self> {
+        let listener = TcpListener::bind(address).await?;
         Ok(Self { address: listener.local_addr()?, listener })
     }
 

@@ -21,6 +21,7 @@ mod fleet;
 mod grpc;
 mod http2;
 mod mail;
+mod names;
 mod ofrep;
 mod overload;
 mod proxy_protocol;

@@ -83,8 +83,8 @@ def canonical(address):
         return f"{ipaddress.IPv4Address(host)}:{int(port)}"
     except ValueError:
         raise AdminError(
-            f"`{address}` is no IP:PORT, such as 10.0.0.11:3002 or [::1]:3002; host names aren't resolved, so an "
-            "endpoint with another id needs an `address`"
+            f"`{address}` is no IP:PORT, such as 10.0.0.11:3002 or [::1]:3002; this module registers no "
+            "names, and an endpoint with another id needs an `address`"
         ) from None
 
 

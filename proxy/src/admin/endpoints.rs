@@ -1,7 +1,6 @@
 //! The members of a pool: reading, registering, taking out.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use axum::extract::State;
@@ -17,8 +16,8 @@ use super::guard::Caller;
 use super::problem::Problem;
 use super::target::{self, OfEndpoint, OfPool};
 use super::view::{EndpointJson, PoolJson};
-use crate::live::EndpointView;
 use crate::model::member::is_id;
+use crate::model::place::{PlaceError, member_of};
 use crate::model::span;
 use crate::model::split::Arm;
 use crate::model::state::{Change, MemberSpec};
@@ -52,7 +51,10 @@ pub(super) async fn list(pool: OfPool) -> Json<PoolJson> {
 
 /// `GET …/endpoints/{id}`
 pub(super) async fn get(endpoint: OfEndpoint) -> Result<Json<EndpointJson>, Problem> {
-    Ok(Json(EndpointJson::of(endpoint.find()?)))
+    match target::name(&endpoint.service, endpoint.arm, &endpoint.id) {
+        Some(name) => Ok(Json(EndpointJson::of_name(name))),
+        None => Ok(Json(EndpointJson::of(endpoint.find()?))),
+    }
 }
 
 /// `PUT …/endpoints/{id}`: registers an endpoint, changes it, or beats its lease.
@@ -68,9 +70,9 @@ pub(super) async fn put(
         let why = "only a member of stable serves the control: it runs stable's release";
         return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, why));
     }
-    let before = endpoint.find().ok();
-    let from = before.map_or_else(|| "absent".to_owned(), describe_view);
-    let is_beat = spec.ttl_ms.is_some() && before.is_some_and(|known| describe_view(known) == describe(&spec));
+    let before = endpoint.registered();
+    let from = before.map_or_else(|| "absent".to_owned(), describe);
+    let is_beat = spec.ttl_ms.is_some() && before.is_some_and(|known| describe(known) == describe(&spec));
     let to = describe(&spec);
     let (service, name) = (&endpoint.service, endpoint.service.spec.name.as_str());
     let put = Change::PutMember { arm: endpoint.arm, id: endpoint.id.clone(), spec: spec.clone() };
@@ -94,7 +96,16 @@ pub(super) async fn delete(
     Expected(expected): Expected,
     Wish(JustReason { reason }): Wish<JustReason>,
 ) -> Result<Json<RemovedJson>, Problem> {
-    let from = describe_view(endpoint.find()?);
+    let from = match endpoint.registered() {
+        Some(known) => describe(known),
+        None => describe(&endpoint.find()?.member),
+    };
+    if let Some((name, _)) = member_of(&endpoint.id) {
+        let why = format!(
+            "this endpoint is at an address of {name}, and there as long as the name has it: drain it, or remove {name}"
+        );
+        return Err(Problem::new(StatusCode::CONFLICT, why));
+    }
     let remove = Change::RemoveMember { arm: endpoint.arm, id: endpoint.id.clone() };
     let name = &endpoint.service.spec.name;
     let (_, taken_in) = change::make(&admin, name, WHAT, &remove, expected).await?;
@@ -121,47 +132,35 @@ pub(super) fn after(
     taken_in: bool,
 ) -> Result<EndpointJson, Problem> {
     let service = target::service(admin, &endpoint.service.spec.name)?;
+    if let (true, Some(name)) = (taken_in, target::name(&service, endpoint.arm, &endpoint.id)) {
+        return Ok(EndpointJson::of_name(name));
+    }
     if let (true, Ok(known)) = (taken_in, target::find(&service, endpoint.arm, &endpoint.id)) {
         return Ok(EndpointJson::of(known));
     }
-    Ok(EndpointJson {
-        id: endpoint.id.clone(),
-        address: spec.address.to_string(),
-        state: "checking".into(),
-        ejection: None,
-        health: "unknown".into(),
-        weight: spec.weight,
-        version: spec.version.clone(),
-        zone: spec.zone.clone(),
-        metadata: spec.metadata.clone(),
-        lease: None,
-        control: spec.control,
-        in_flight: 0,
-        tunnels: 0,
-        requests: 0,
-        note: Some(NOT_TAKEN_IN.into()),
-    })
+    let note = Some(NOT_TAKEN_IN.to_owned());
+    Ok(EndpointJson { note, ..EndpointJson::of_member(&endpoint.id, spec, "checking") })
 }
 
 fn member(id: &str, wish: &EndpointWish) -> Result<MemberSpec, String> {
     if !is_id(id) {
         return Err("an endpoint's id is up to 128 letters, digits and `.:_-[]`, such as 10.0.0.11:3002".into());
     }
-    let address = wish.address.as_deref().unwrap_or(id);
-    let address: SocketAddr = address.parse().map_err(|_| {
-        let whose = if wish.address.is_some() { "the address" } else { "without an `address` the id is it, but" };
-        format!("{whose} `{address}` is no IP:PORT, such as 10.0.0.11:3002 or [::1]:3002; host names aren't resolved")
-    })?;
-    if address.port() == 0 || address.ip().is_unspecified() || address.ip().is_multicast() {
-        return Err(format!("{address} is no address that can be connected to"));
+    if let Some((name, _)) = member_of(id) {
+        return Err(format!("such an id is that of an address of {name}: these come and go with what DNS says"));
     }
+    let address = wish.address.as_deref().unwrap_or(id);
+    let place = address.parse().map_err(|why: PlaceError| {
+        let whose = if wish.address.is_some() { "the address" } else { "without an `address` the id is it, but" };
+        format!("{whose} `{address}` can't be used: {why}")
+    })?;
     let ttl = wish.ttl.as_deref().map(span::parse).transpose().map_err(|error| error.to_string())?;
     if ttl.is_some_and(|ttl| !LEASE.contains(&ttl)) {
         return Err("a ttl is from 1s to 1d".into());
     }
     let ttl_ms = ttl.map(|ttl| u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX));
     let spec = MemberSpec {
-        address,
+        address: place,
         weight: wish.weight.unwrap_or(1),
         version: wish.version.clone(),
         zone: wish.zone.clone(),
@@ -180,8 +179,4 @@ fn describe(spec: &MemberSpec) -> String {
     let zone = spec.zone.as_deref().map(|zone| format!(" zone {zone}")).unwrap_or_default();
     let metadata: String = spec.metadata.iter().map(|(key, value)| format!(" {key}={value}")).collect();
     format!("{} weight {}{version}{zone}{control}{metadata}", spec.address, spec.weight)
-}
-
-fn describe_view(endpoint: &EndpointView) -> String {
-    describe(&endpoint.member)
 }

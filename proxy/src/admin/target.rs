@@ -8,8 +8,9 @@ use http::request::Parts;
 
 use super::problem::Problem;
 use super::{Admin, Shared};
-use crate::live::{EndpointView, ServiceView};
+use crate::live::{EndpointView, NameView, ServiceView};
 use crate::model::split::Arm;
+use crate::model::state::MemberSpec;
 
 /// The service that `{service}` names.
 pub(super) struct OfService(pub(super) Arc<ServiceView>);
@@ -36,6 +37,12 @@ impl OfEndpoint {
         find(&self.service, self.arm, &self.id)
     }
 
+    /// What it was registered as, if it is known.
+    pub(super) fn registered(&self) -> Option<&MemberSpec> {
+        let name = name(&self.service, self.arm, &self.id).map(|name| &*name.member);
+        name.or_else(|| self.find().ok().map(|endpoint| &*endpoint.member))
+    }
+
     /// How it is written for people: `pool/id`.
     pub(super) fn path(&self) -> String {
         format!("{}/{}", self.arm, self.id)
@@ -45,10 +52,22 @@ impl OfEndpoint {
 /// An endpoint of a service.
 pub(super) fn find<'v>(service: &'v ServiceView, arm: Arm, id: &str) -> Result<&'v EndpointView, Problem> {
     let pool = service.pools.get(arm);
+    if let Some(name) = name(service, arm, id) {
+        let of_it = pool.iter().filter(|endpoint| endpoint.name.as_ref().is_some_and(|of| of.id == name.id));
+        let ids: Vec<_> = of_it.map(|endpoint| &*endpoint.id).collect();
+        let now = if ids.is_empty() { "it has none now".to_owned() } else { format!("now {}", ids.join(", ")) };
+        let detail = format!("{id} is a name: this is for one of the endpoints at its addresses, {now}");
+        return Err(Problem::new(StatusCode::CONFLICT, detail));
+    }
     pool.iter().find(|endpoint| &*endpoint.id == id).ok_or_else(|| {
         let what = format!("endpoint in the {arm} pool of {}:", service.spec.name);
         Problem::unknown(&what, id, pool.iter().map(|endpoint| endpoint.id.to_string()).collect())
     })
+}
+
+/// A member of a service that has a name.
+pub(super) fn name<'v>(service: &'v ServiceView, arm: Arm, id: &str) -> Option<&'v NameView> {
+    service.names.get(arm).iter().find(|name| &*name.id == id).map(|name| &**name)
 }
 
 /// A service of the snapshot in force.

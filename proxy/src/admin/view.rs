@@ -3,6 +3,7 @@
 //! The CLI reads the same types back, so unknown fields are passed over.
 
 mod control;
+mod names;
 mod verdict;
 
 use std::collections::BTreeMap;
@@ -19,6 +20,7 @@ use crate::model::split::{Arm, PerArm};
 use crate::telemetry;
 
 pub use control::{ComparisonsJson, ControlJson};
+pub use names::NameJson;
 pub use verdict::{
     ExpectedJson, OutlookJson, PassJson, ProofJson, RatioJson, SampleJson, SampleOf, ShareJson, SignalJson,
     SignalsJson, UnitsJson, VerdictJson,
@@ -146,8 +148,11 @@ pub struct PoolJson {
     /// Whether all of them get work, since too few are ready.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub panic: bool,
-    /// Its endpoints, in the order of their ids.
+    /// Its endpoints, in the order of their ids; then names that have no address yet.
     pub endpoints: Vec<EndpointJson>,
+    /// Its members that have names.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub names: Vec<NameJson>,
 }
 
 /// An endpoint.
@@ -157,8 +162,12 @@ pub struct EndpointJson {
     pub id: String,
     /// Its address and port.
     pub address: String,
-    /// `ready`, `checking`, `down`, `ejected`, `draining`, or `returning`: it went, beats again, and gets no work yet.
+    /// `ready`, `checking`, `down`, `ejected`, `draining`, or `returning`: it went, beats again, and gets no work yet. Of a
+    /// name `resolved`, `failing` or `unresolved`.
     pub state: String,
+    /// The name that has its address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
     /// Why it is left out, while it is ejected.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ejection: Option<EjectionJson>,
@@ -307,8 +316,16 @@ impl TrafficJson {
 impl PoolJson {
     /// A pool as it is now.
     pub fn of(view: &ServiceView, arm: Arm) -> Self {
-        let endpoints = view.pools.get(arm).iter().map(EndpointJson::of).collect();
-        Self { ready: view.ready(arm), panic: view.panics(arm), endpoints }
+        let names = view.names.get(arm);
+        // Who has no address is no endpoint yet; people shall see it where they look for it.
+        let unresolved = names.iter().filter(|name| name.facts.addresses.is_empty());
+        let endpoints = view.pools.get(arm).iter().map(EndpointJson::of);
+        Self {
+            ready: view.ready(arm),
+            panic: view.panics(arm),
+            endpoints: endpoints.chain(unresolved.map(|name| EndpointJson::of_name(name))).collect(),
+            names: names.iter().map(|name| NameJson::of(name)).collect(),
+        }
     }
 }
 
@@ -321,24 +338,19 @@ impl EndpointJson {
             Health::Unknown => "unknown",
         };
         Self {
-            id: endpoint.id.to_string(),
-            address: endpoint.address.to_string(),
             state: endpoint.state().to_owned(),
+            name: endpoint.name.as_ref().map(|name| name.host.to_string()),
             ejection: endpoint
                 .live
                 .ejection()
                 .map(|ejection| EjectionJson { why: ejection.why, until: ejection.until.to_string() }),
             health: health.to_owned(),
-            weight: endpoint.member.weight,
-            version: endpoint.member.version.clone(),
-            zone: endpoint.member.zone.clone(),
-            metadata: endpoint.member.metadata.clone(),
             lease: endpoint.is_leased().then(|| endpoint.standing.name().to_owned()),
             control: endpoint.control,
             in_flight: endpoint.live.in_flight(),
             tunnels: endpoint.live.tunnels(),
             requests: endpoint.live.requests(),
-            note: None,
+            ..Self::of_member(&endpoint.id, &endpoint.member, "")
         }
     }
 }

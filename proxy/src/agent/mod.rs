@@ -75,7 +75,7 @@ pub async fn run<H: Host>(spec: AgentSpec, registry: Box<dyn Registry>, host: H,
 fn watch_health(spec: &AgentSpec, checks: &mut JoinSet<()>) -> watch::Receiver<Health> {
     let Some(how) = &spec.health else { return watch::channel(Health::Up).1 };
     let (tell, health) = watch::channel(Health::Unknown);
-    let (address, host) = (spec.member.address, spec.host.clone());
+    let (address, host) = (spec.address, spec.host.clone());
     let target = Target { address, host, spec: how.clone(), proxy_protocol: None, tls: None };
     checks.spawn(probe::watch(target, Health::Unknown, move |health, found| {
         match &found {

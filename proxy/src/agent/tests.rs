@@ -1,5 +1,6 @@
 //! The agent before a store and a host that do as the test says, in simulated time.
 
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
@@ -77,12 +78,13 @@ impl Host for World {
 }
 
 fn spec() -> AgentSpec {
-    let address = ([127, 0, 0, 1], 1).into();
+    let address = SocketAddr::from(([127, 0, 0, 1], 1));
     AgentSpec {
         service: "shop".into(),
         arm: Arm::Stable,
         id: "a".into(),
-        member: MemberSpec { ttl_ms: Some(15_000), ..MemberSpec::new(address) },
+        address,
+        member: MemberSpec { ttl_ms: Some(15_000), ..MemberSpec::new(address.into()) },
         version_file: None,
         health: None,
         host: "shop".into(),

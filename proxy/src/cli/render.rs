@@ -101,7 +101,11 @@ impl Page {
             let PoolJson { endpoints, .. } = service.pools.get(arm);
             rows.extend(endpoints.iter().map(|endpoint| endpoint_row(arm, endpoint)));
         }
-        if rows.len() == 1 { "  no endpoint\n".to_owned() } else { self.table("  ", &rows) }
+        let mut text = if rows.len() == 1 { "  no endpoint\n".to_owned() } else { self.table("  ", &rows) };
+        for name in Arm::BOTH.iter().flat_map(|arm| &service.pools.get(*arm).names) {
+            text += &self.note(name.detail.as_deref());
+        }
+        text
     }
 
     /// What a change of a service came to.
@@ -328,6 +332,7 @@ mod tests {
             id: id.into(),
             address: "10.0.0.1:80".into(),
             state: state.into(),
+            name: None,
             ejection: None,
             health: "up".into(),
             weight: 1,

@@ -93,7 +93,7 @@ fn spec(raw: &RawFile, findings: &mut Findings<'_>) -> AgentSpec {
     let agent = &raw.agent;
     // What stands in where there is a problem is thrown away.
     let nowhere = SocketAddr::from(([127, 0, 0, 1], 1));
-    let address = findings.read(&agent.address, |text| values::endpoint_address(text)).unwrap_or(nowhere);
+    let address = findings.read(&agent.address, |text| values::instance_address(text)).unwrap_or(nowhere);
     let arm = findings.read_or(agent.pool.as_ref(), Arm::Stable, |text| pool(text));
     if agent.health.is_none() {
         findings.note("there is no [agent.health]: the endpoint counts as well as long as the agent runs");
@@ -104,6 +104,7 @@ fn spec(raw: &RawFile, findings: &mut Findings<'_>) -> AgentSpec {
     AgentSpec {
         service: findings.read(&agent.service, |text| values::name(text)).unwrap_or_default(),
         arm,
+        address,
         id: findings.read_or(agent.id.as_ref(), address.to_string(), |text| id(text)),
         member: member(agent, address, arm, findings),
         version_file: agent.version_file.as_ref().and_then(|raw| findings.read(raw, |text| values::path(text))),
@@ -118,7 +119,7 @@ fn spec(raw: &RawFile, findings: &mut Findings<'_>) -> AgentSpec {
 }
 
 fn member(agent: &RawAgent, address: SocketAddr, arm: Arm, findings: &mut Findings<'_>) -> MemberSpec {
-    let mut member = MemberSpec::new(address);
+    let mut member = MemberSpec::new(address.into());
     let weight = findings.read_or(agent.weight.as_ref(), 1, |value| units::count(value, 1, u64::from(MAX_WEIGHT)));
     member.weight = u16::try_from(weight).unwrap_or(MAX_WEIGHT);
     let ttl = findings.read_or(agent.ttl.as_ref(), TTL, |value| match units::duration(value)? {

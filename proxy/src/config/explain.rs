@@ -8,7 +8,7 @@ use super::source::Problem;
 use super::suggest::nearest;
 
 /// Keys that are known in another table than where they are often put, with where they belong.
-const HOMES: [(&str, &str); 44] = [
+const HOMES: [(&str, &str); 47] = [
     ("weight", "[service.NAME.split]"),
     ("sticky", "[service.NAME.split]"),
     ("override_secret_file", "[service.NAME.split]"),
@@ -48,6 +48,9 @@ const HOMES: [(&str, &str); 44] = [
     ("state_file", "[store]"),
     ("namespace", "[store]"),
     ("mass_expiry_share", "[discovery]"),
+    ("min_ttl", "[dns]"),
+    ("max_ttl", "[dns]"),
+    ("keep_denied", "[dns]"),
     ("tokens_file", "[admin]"),
     ("threads", "[runtime]"),
     ("drain", "[runtime]"),

@@ -13,11 +13,13 @@ use toml::Spanned;
 
 mod autoscale;
 mod balance;
+mod dns;
 mod limits;
 mod route;
 
 pub(super) use autoscale::{RawAutoscale, RawDocker, RawDriver, RawScalingRule, RawSchedule};
 pub(super) use balance::{RawBalance, RawEjection, RawStickiness};
+pub(super) use dns::RawDns;
 pub(super) use limits::{RawLimits, RawQueue, RawRate};
 pub(super) use route::{RawHeaderChanges, RawHeaderRule, RawRedirect, RawRewrite, RawRoute};
 
@@ -45,6 +47,7 @@ pub(super) struct RawConfig {
     pub(super) admin: RawAdmin,
     pub(super) store: RawStore,
     pub(super) discovery: RawDiscovery,
+    pub(super) dns: RawDns,
     pub(super) flags: RawFlagFile,
     pub(super) listener: Vec<RawListener>,
     pub(super) service: BTreeMap<Spanned<String>, RawService>,

@@ -9,6 +9,7 @@ use http::Method;
 use http::header::{self, HeaderName, HeaderValue};
 
 use crate::model::path;
+use crate::model::place::{Place, PlaceError, is_connectable};
 use crate::model::proxy_protocol::Version;
 use crate::model::spec::{AdminAddress, Cidr, HeaderMatch, SmtpServer, SmtpTls, Sticky};
 
@@ -32,15 +33,23 @@ fn digits(port: &str) -> &str {
 }
 
 /// Where an endpoint is.
-pub(super) fn endpoint_address(text: &str) -> Result<SocketAddr, Reason> {
-    match text.parse::<SocketAddr>() {
-        Ok(address) if address.port() == 0 => Err("port 0 is none to connect to".to_owned()),
-        Ok(address) => Ok(address),
-        Err(_) if text.parse::<IpAddr>().is_ok() => {
-            Err("the port is missing: an endpoint is an IP and a port, such as \"10.0.0.11:3002\"".to_owned())
-        }
-        Err(_) => Err("an endpoint is an IP and a port, such as \"10.0.0.11:3002\"; names aren't resolved".to_owned()),
-    }
+pub(super) fn place(text: &str) -> Result<Place, Reason> {
+    text.parse().map_err(|error: PlaceError| error.to_string())
+}
+
+/// Where an instance is that an agent stands beside.
+pub(super) fn instance_address(text: &str) -> Result<SocketAddr, Reason> {
+    let here =
+        "an agent's instance has an IP and a port, such as \"10.0.0.11:3002\": its name may be another's tomorrow";
+    place(text)?.address().ok_or_else(|| here.to_owned())
+}
+
+/// A DNS server: an IP, and a port unless that is 53.
+pub(super) fn dns_server(text: &str) -> Result<SocketAddr, Reason> {
+    const HELP: &str = "a DNS server is an IP, with a port where that isn't 53: \"10.0.0.2\", \"127.0.0.1:5353\"";
+    let alone = text.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, 53));
+    let address = alone.or_else(|_| text.parse()).map_err(|_| HELP)?;
+    if address.port() == 0 || !is_connectable(address.ip()) { Err(HELP.to_owned()) } else { Ok(address) }
 }
 
 /// Where the admin API listens: a TCP address or `unix:/path`.

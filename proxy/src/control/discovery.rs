@@ -124,7 +124,7 @@ fn checks(live: &Live, snapshot: &Snapshot, key: &Key) -> Checks {
 fn has_others(roster: &Roster, snapshot: &Snapshot, member: &Key) -> bool {
     let Some(service) = snapshot.service(&member.service) else { return false };
     service.pools.get(member.arm).iter().filter(|endpoint| endpoint.is_ready()).any(|endpoint| {
-        let key = Key { id: endpoint.id.to_string(), ..member.clone() };
+        let key = Key { id: endpoint.registered_id().to_owned(), ..member.clone() };
         roster.standing(&key) != Standing::Returning
     })
 }

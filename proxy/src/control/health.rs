@@ -89,7 +89,7 @@ fn wanted(service: &ServiceView) -> HashMap<Key, Watched> {
     let host = service.spec.hosts.iter().find(|host| !host.contains('*')).cloned();
     for arm in Arm::BOTH {
         for endpoint in service.pools.get(arm) {
-            let host = host.clone().unwrap_or_else(|| endpoint.address.to_string());
+            let host = host.clone().unwrap_or_else(|| endpoint.authority());
             let (address, proxy_protocol) = (endpoint.address, service.spec.proxy_protocol);
             let (spec, tls) = (spec.clone(), service.tls.clone());
             let target = Target { address, host, spec, proxy_protocol, tls };

@@ -1,5 +1,5 @@
-//! What steers the data plane from beside it: sync with the store, discovery, health checks, the
-//! verdict loop, what is slow, ejections, rollouts, autoscaling, alerts.
+//! What steers the data plane from beside it: sync with the store, discovery, health checks, names,
+//! the verdict loop, what is slow, ejections, rollouts, autoscaling, alerts.
 //!
 //! May know: model, live, probe, store, telemetry. Never: dataplane, admin. Only `sync`
 //! publishes snapshots; everything else changes the world through the store, or
@@ -10,6 +10,7 @@ pub mod autoscale;
 mod discovery;
 pub mod ejection;
 pub mod health;
+pub mod names;
 pub mod rollout;
 #[cfg(test)]
 mod simulation;

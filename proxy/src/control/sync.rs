@@ -96,6 +96,10 @@ impl Sync {
         loop {
             let changed = tokio::select! {
                 changed = self.store.changed() => changed,
+                () = self.live.names().changed.notified() => {
+                    self.renew_names();
+                    continue;
+                }
                 () = self.live.latched.notified() => Changed::Anything,
                 changed = self.spec.changed() => {
                     if changed.is_err() {

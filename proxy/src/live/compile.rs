@@ -3,12 +3,16 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::names::{self, Found};
 use super::rotas::Rotas;
-use super::{EndpointView, EpisodeView, Health, Live, ServiceFlags, ServiceLimits, ServiceView, Standings, TrialView};
+use super::{
+    EndpointView, EpisodeView, Health, Live, NameView, ServiceFlags, ServiceLimits, ServiceView, Standings, TrialView,
+};
 use crate::model::balance::Policy;
 use crate::model::balance::host::HostName;
 use crate::model::discovery::Standing;
 use crate::model::flag::FlagSet;
+use crate::model::place::Place;
 use crate::model::spec::ServiceSpec;
 use crate::model::split::{Arm, PerArm};
 use crate::model::state::{Member, MemberSpec, ServiceState};
@@ -33,23 +37,30 @@ pub fn service(
     let facts = live.service(&spec.name);
     let first_health = if spec.health.is_some() { Health::Unknown } else { Health::Up };
     let has_control = spec.split.as_ref().is_some_and(|split| !split.control.is_zero());
+    let known_names = live.names().known();
+    let mut names = PerArm::<Vec<Arc<NameView>>>::default();
     let pools = PerArm::from_fn(|arm| {
-        let endpoints = members(spec, state, arm).into_iter().map(|(id, (member, draining))| {
-            let standing = standings.of(&spec.name, arm, &id);
+        let members = members(spec, state, arm);
+        let serves = |id: &str| spec.health.is_none() || facts.health_of(arm, id) == Some(Health::Up);
+        let (found, views) = names::resolve(members, &known_names, state.pools.get(arm), serves);
+        *names.get_mut(arm) = views;
+        let endpoints = found.into_iter().map(|(id, Found { member, address, draining, name })| {
+            let registered = name.as_ref().map_or(id.as_str(), |name| &name.id);
+            let standing = standings.of(&spec.name, arm, registered);
             // One that changed pools (`promote --swap`) is as healthy as it was; one that comes back after it
             // went must rise as one that was down.
             let returns = standing == Standing::Returning && spec.health.is_some();
             let first_health = if returns { Health::Down } else { first_health };
             let first = facts.health_of(arm.other(), &id).unwrap_or(first_health);
-            let known = facts.endpoint_at(arm, &id, member.address, first);
+            let known = facts.endpoint_at(arm, &id, address, first);
             if spec.health.is_none() {
                 known.set_health(Health::Up);
             }
             known.set_draining(draining);
             let control = member.control && arm == Arm::Stable;
             let stickiness = spec.balance.stickiness.as_ref();
-            let host = stickiness.map_or_else(HostName::default, |by| by.secret.name_of(&id, member.address));
-            EndpointView { draining, control, standing, host, ..EndpointView::new(&id, member, known) }
+            let host = stickiness.map_or_else(HostName::default, |by| by.secret.name_of(&id, address));
+            EndpointView { draining, control, standing, host, name, ..EndpointView::new(&id, address, member, known) }
         });
         let mut endpoints: Vec<_> = endpoints.collect();
         if has_control {
@@ -68,6 +79,7 @@ pub fn service(
     let trial = state.live_rollout().and_then(|rollout| TrialView::compile(live, spec, rollout, flags));
     let promoted = trial.as_ref().and_then(TrialView::promoted);
     let control_from = pools.stable.partition_point(is_of_rest);
+    let tls = facts.endpoint_tls(spec.tls.as_deref(), &pools);
     let rotas = (spec.balance.policy == Policy::RoundRobin).then(|| {
         let of = |arm| if arm == Arm::Stable { control_from } else { pools.canary.len() };
         Box::new(PerArm::from_fn(|arm| Rotas::of(pools.get(arm), of(arm))))
@@ -79,11 +91,12 @@ pub fn service(
         episode,
         control_from,
         pools,
+        names,
         rotas,
         canary_withdrawn: state.pools.canary.values().any(|member| !matches!(member, Member::Ready(_))),
         rollout: state.rollout.clone(),
         scaling: state.scaling.clone(),
-        tls: facts.endpoint_tls(spec.tls.as_deref()),
+        tls,
         flags: ServiceFlags::compile(live, spec, flags, promoted),
         limits: ServiceLimits::compile(&facts, spec, asked_weight(spec, state), live.cores()),
         trial: trial.map(Box::new),
@@ -93,8 +106,8 @@ pub fn service(
 
 /// The members of a pool by id, and whether each drains: the file's seeds, overridden by the store.
 fn members(spec: &ServiceSpec, state: &ServiceState, arm: Arm) -> BTreeMap<String, (MemberSpec, bool)> {
-    let seed = |address| MemberSpec { control: spec.control.contains(&address), ..MemberSpec::new(address) };
-    let seeds = spec.seeds.get(arm).iter().map(|address| (address.to_string(), (seed(*address), false)));
+    let seed = |place: &Place| MemberSpec { control: spec.control.contains(place), ..MemberSpec::new(place.clone()) };
+    let seeds = spec.seeds.get(arm).iter().map(|place| (place.to_string(), (seed(place), false)));
     let mut members: BTreeMap<_, _> = seeds.collect();
     for (id, member) in state.pools.get(arm) {
         match member {

@@ -10,6 +10,7 @@ mod connections;
 mod discovery;
 mod flags;
 mod limits;
+mod names;
 mod rollout;
 mod scaling;
 mod scrape;
@@ -29,7 +30,7 @@ use self::scrape::{ENDPOINT, Named, Scrape, counter, gauge, histogram};
 use super::{Live, ServiceView};
 use crate::telemetry::metrics::MetricsError;
 
-const ALL: [&[&Named]; 10] = [
+const ALL: [&[&Named]; 11] = [
     traffic::ALL,
     balance::ALL,
     limits::ALL,
@@ -38,6 +39,7 @@ const ALL: [&[&Named]; 10] = [
     rollout::ALL,
     scaling::ALL,
     flags::ALL,
+    names::ALL,
     connections::ALL,
     store::ALL,
 ];
@@ -83,6 +85,7 @@ impl Collector for LiveMetrics {
             scrape.gates(view);
         }
         scrape.flags(&self.live, snapshot.flags().len());
+        scrape.names(&self.live);
         scrape.connections(&self.live);
         scrape.store(&self.live, snapshot.revision);
         scrape.discovery(&self.live);

@@ -18,6 +18,7 @@ pub mod gates;
 pub mod latency;
 pub mod limits;
 pub mod metrics;
+pub mod names;
 pub mod pulse;
 pub mod rates;
 pub mod rotas;
@@ -50,12 +51,14 @@ use crate::model::tls::Certificate;
 use crate::telemetry;
 
 use flags::FlagsLive;
+use names::NamesLive;
 
 pub use discovery::{DiscoveryStatus, Standings};
 pub use endpoint::{EndpointLive, Health};
 pub use flags::{FlagFacts, FlagUsage};
 pub use gates::{Gates, TurnedAway};
 pub use limits::{RateLive, ServiceLimits};
+pub use names::NameView;
 pub use pulse::Pulse;
 pub use seen::{EpisodeLive, StepLive};
 pub use service::{Halt, ServiceLive};
@@ -104,6 +107,7 @@ pub struct Live {
     store: ArcSwap<StoreHealth>,
     flags: FlagsLive,
     discovery: ArcSwap<DiscoveryStatus>,
+    names: NamesLive,
     draining: AtomicBool,
     pulse: Pulse,
     connections: Box<[counters::Padded<AtomicU64>]>,
@@ -131,6 +135,7 @@ impl Live {
             store: ArcSwap::default(),
             flags: FlagsLive::new(cores),
             discovery: ArcSwap::default(),
+            names: NamesLive::default(),
             draining: AtomicBool::new(false),
             pulse: Pulse::new(cores),
             connections: (0..cores).map(|_| counters::Padded::default()).collect(),
@@ -230,6 +235,11 @@ impl Live {
         if **self.discovery.load() != status {
             self.discovery.store(Arc::new(status));
         }
+    }
+
+    /// What is known of the names of endpoints.
+    pub const fn names(&self) -> &NamesLive {
+        &self.names
     }
 
     /// Whether the daemon is on its way out.

@@ -1,6 +1,5 @@
 //! A small world for tests: a service, and snapshots of it as the control plane would publish them.
 
-use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,6 +13,8 @@ use crate::model::balance::BalanceSpec;
 use crate::model::flag::Definitions;
 use crate::model::gate::{GateAnswer, GatePath, GateSpec, NormalPath};
 use crate::model::limits::{LimitsSpec, QueueSpec, RateKey, RateSpec};
+use crate::model::naming::NamingSpec;
+use crate::model::place::Place;
 use crate::model::rollout::plan::RolloutSpec;
 use crate::model::route::Methods;
 use crate::model::scaling::{DriverKind, DriverSpec, InRollout, Measure, Metric, Pace, RuleSpec, ScalingSpec, Want};
@@ -28,7 +29,7 @@ use crate::model::weight::Weight;
 /// A service with two stable endpoints and one canary.
 pub(crate) fn service(name: &str) -> ServiceSpec {
     let second = Duration::from_secs(1);
-    let seed = |port| SocketAddr::from(([127, 0, 0, 1], port));
+    let seed = |port| Place::from(([127, 0, 0, 1], port));
     ServiceSpec {
         name: name.to_owned(),
         hosts: vec![format!("{name}.example")],
@@ -169,6 +170,7 @@ pub(crate) fn spec() -> Spec {
         outbox: PathBuf::new(),
         mass_expiry_share: 0.5,
         flag_file: None,
+        naming: NamingSpec::default(),
         drain: Duration::ZERO,
         drain_grace: Duration::ZERO,
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::endpoint::{EndpointLive, Health};
 use super::limits::ServiceLimits;
+use super::names::NameView;
 use super::rotas::Rotas;
 use super::routes::{Answer, Places};
 use super::seen::{EpisodeLive, StepLive};
@@ -97,6 +98,8 @@ pub struct ServiceView {
     /// The members of both pools, in the order of their ids; where the service has a control, its members
     /// are the last of stable.
     pub pools: PerArm<Vec<EndpointView>>,
+    /// The members of both pools that have names, in the order of their ids: their endpoints are in `pools`.
+    pub names: PerArm<Vec<Arc<NameView>>>,
     /// The place in the stable pool from which on members serve the control.
     pub control_from: usize,
     /// Whether somebody drained or removed a member of the canary pool: then its emptiness is
@@ -248,7 +251,8 @@ pub struct EpisodeView {
 /// A member of a pool.
 #[derive(Clone, Debug)]
 pub struct EndpointView {
-    /// Its id: the address, unless somebody registered it by another name.
+    /// Its id: the address, unless somebody registered it by another name; [`id_at`](crate::model::place::id_at) where it is
+    /// at one of a name's addresses.
     pub id: Arc<str>,
     /// Where it is.
     pub address: SocketAddr,
@@ -266,6 +270,8 @@ pub struct EndpointView {
     pub control: bool,
     /// What it was registered as.
     pub member: Arc<MemberSpec>,
+    /// The member whose name has its address; none where it was registered by address.
+    pub name: Option<Arc<NameView>>,
     /// How it stands with this proxy, if it is there by heartbeat.
     pub standing: Standing,
     /// What is known of it.
@@ -277,10 +283,10 @@ pub const ONE_REQUEST: u32 = 256;
 
 impl EndpointView {
     /// A member as it was registered, to be placed into a pool by [`EndpointView::with_shares`].
-    pub fn new(id: &str, member: MemberSpec, live: Arc<EndpointLive>) -> Self {
+    pub fn new(id: &str, address: SocketAddr, member: MemberSpec, live: Arc<EndpointLive>) -> Self {
         Self {
             id: Arc::from(id),
-            address: member.address,
+            address,
             share_end: 0,
             burden: ONE_REQUEST,
             point: rendezvous::point_of(id.as_bytes()),
@@ -288,6 +294,7 @@ impl EndpointView {
             draining: false,
             control: false,
             member: Arc::new(member),
+            name: None,
             standing: Standing::Steady,
             live,
         }
@@ -341,6 +348,16 @@ impl EndpointView {
             (false, Health::Up) => "ready",
             (false, Health::Unknown) => "checking",
         }
+    }
+
+    /// What a request to it alone is addressed to.
+    pub fn authority(&self) -> String {
+        self.name.as_ref().map_or_else(|| self.address.to_string(), |name| name.member.address.to_string())
+    }
+
+    /// The id that it was registered by.
+    pub fn registered_id(&self) -> &str {
+        self.name.as_ref().map_or(&self.id, |name| &name.id)
     }
 
     /// Whether it is there only as long as a heartbeat says so.

@@ -1,5 +1,6 @@
 //! What an agent is asked to do: which member it stands for, and what makes that member well.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -16,6 +17,8 @@ pub struct AgentSpec {
     pub arm: Arm,
     /// The id.
     pub id: String,
+    /// Where its instance is.
+    pub address: SocketAddr,
     /// What the member is registered as; it has a lease.
     pub member: MemberSpec,
     /// A file whose first line is the version, read at each beat; none = the member's own counts.

@@ -4,10 +4,11 @@
 //! every way in.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+
+use super::place::{Place, member_of};
 
 /// The largest relative share of a member.
 pub const MAX_WEIGHT: u16 = 1_000;
@@ -37,8 +38,8 @@ pub enum Member {
 /// Parts that this version doesn't know are passed over when they are read, and gone once serin writes the member.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MemberSpec {
-    /// Its address and port.
-    pub address: SocketAddr,
+    /// Its address and port, or its name and port.
+    pub address: Place,
     /// Its relative share inside its pool, 1 to 1,000.
     #[serde(default = "one")]
     pub weight: u16,
@@ -91,7 +92,7 @@ pub enum MemberError {
 
 impl MemberSpec {
     /// A member for good, with weight 1.
-    pub const fn new(address: SocketAddr) -> Self {
+    pub const fn new(address: Place) -> Self {
         Self { address, weight: 1, version: None, zone: None, metadata: BTreeMap::new(), ttl_ms: None, control: false }
     }
 
@@ -126,9 +127,17 @@ impl Member {
     }
 }
 
-/// Whether a text can name a member: up to 128 letters, digits and `.:_-[]`.
+/// The longest id that somebody may give.
+const LONGEST_ID: usize = 128;
+/// The longest that serin makes: of the longest name, a port, and an address.
+const LONGEST_MADE: usize = 320;
+
+/// Whether a text can name a member: up to 128 letters, digits and `.:_-[]`, or more where it is made of where that is.
 pub fn is_id(text: &str) -> bool {
-    (1..=128).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b".:_-[]".contains(&b))
+    let is_made = || text.parse::<Place>().is_ok() || member_of(text).is_some();
+    (1..=LONGEST_MADE).contains(&text.len())
+        && (text.len() <= LONGEST_ID || is_made())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b".:_-[]".contains(&b))
 }
 
 fn is_word(text: &str) -> bool {

@@ -16,6 +16,8 @@ use super::balance::BalanceSpec;
 use super::flag::FlagFile;
 use super::gate::GateSpec;
 use super::limits::LimitsSpec;
+use super::naming::NamingSpec;
+use super::place::Place;
 use super::proxy_protocol;
 use super::redis::RedisSpec;
 use super::rollout::plan::RolloutSpec;
@@ -54,6 +56,8 @@ pub struct Spec {
     pub mass_expiry_share: f64,
     /// Flags that the store is given, as far as it never had them; none where no file is named.
     pub flag_file: Option<FlagFile>,
+    /// How the names of endpoints are looked up.
+    pub naming: NamingSpec,
     /// How long a drain may take before what is left is cut.
     pub drain: Duration,
     /// How long new connections are still taken on SIGTERM, once readiness fails.
@@ -186,9 +190,9 @@ pub struct ServiceSpec {
     /// The requests of its hosts that it takes; none = all, but what routes of other services take.
     pub routes: Vec<Arc<RouteSpec>>,
     /// The file's members of each pool.
-    pub seeds: PerArm<Vec<SocketAddr>>,
+    pub seeds: PerArm<Vec<Place>>,
     /// The stable seeds that serve the control.
-    pub control: Vec<SocketAddr>,
+    pub control: Vec<Place>,
     /// The split; none where the service has no canary at all.
     pub split: Option<SplitSpec>,
     /// How the canary is judged.

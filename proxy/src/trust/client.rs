@@ -86,8 +86,10 @@ impl Words {
 #[derive(Debug)]
 pub struct Client {
     service: String,
-    /// None where nobody is verified and no name was said.
+    /// None where no name was said: then endpoints prove their own.
     name: Option<ServerName<'static>>,
+    /// The names of endpoints that have any. Locked for a moment in a handshake, as below.
+    names: Mutex<HashMap<SocketAddr, ServerName<'static>>>,
     config: Result<ClientConfig, ClientError>,
     /// As above, with the sessions of one endpoint: another one's aren't known to it. Locked for a moment in a handshake,
     /// which takes a thousand times as long.
@@ -121,7 +123,24 @@ impl Client {
     }
 
     fn with(service: &str, name: Option<ServerName<'static>>, config: Result<ClientConfig, ClientError>) -> Self {
-        Self { service: service.to_owned(), name, config, endpoints: Mutex::default(), told_at: AtomicU64::new(0) }
+        let (endpoints, names) = (Mutex::default(), Mutex::default());
+        Self { service: service.to_owned(), name, names, config, endpoints, told_at: AtomicU64::new(0) }
+    }
+
+    /// Says which endpoints have names, and which: where no other name was said, they must prove these. Of two names with
+    /// the same address and port the first counts.
+    pub fn know_names<'a>(&self, named: impl Iterator<Item = (SocketAddr, &'a str)>) {
+        let mut names = HashMap::new();
+        for (address, host) in named {
+            if let Ok(name) = ServerName::try_from(host.trim_end_matches('.').to_owned()) {
+                names.entry(address).or_insert(name);
+            }
+        }
+        *self.names.lock().unwrap_or_else(PoisonError::into_inner) = names;
+    }
+
+    fn name_of(&self, endpoint: SocketAddr) -> Option<ServerName<'static>> {
+        self.names.lock().unwrap_or_else(PoisonError::into_inner).get(&endpoint).cloned()
     }
 
     /// The service whose endpoints these are.
@@ -140,7 +159,8 @@ impl Client {
         words: Words,
     ) -> Result<TlsStream<TcpStream>, Fault> {
         let config = self.config_for(endpoint, words)?;
-        let name = self.name.clone().unwrap_or_else(|| ServerName::from(endpoint.ip()));
+        let name =
+            self.name.clone().or_else(|| self.name_of(endpoint)).unwrap_or_else(|| ServerName::from(endpoint.ip()));
         let connected = TlsConnector::from(config).connect(name, stream).await;
         let stream = connected.map_err(|error| Fault::of_handshake(&error))?;
         let agreed = stream.get_ref().1.alpn_protocol();

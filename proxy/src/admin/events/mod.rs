@@ -4,6 +4,7 @@
 //! one bounded ring ([`ring`]), from which every client reads at its own pace. A client costs no
 //! store call and nothing on the request path, and holds nothing but its place in the ring.
 
+mod names;
 mod ring;
 mod scaling;
 mod watch;

@@ -11,6 +11,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
 
+use super::names::names;
 use super::ring::Ring;
 use super::scaling::scaling;
 use super::{EventJson, Events, Kind};
@@ -109,7 +110,9 @@ impl Watcher {
             if let Some(before) = before {
                 let (circuit, endpoints) = (circuit(name, before, &after), endpoints(name, before, &after));
                 let all = circuit.into_iter().chain(weight(name, before, &after)).chain(rollout(name, before, &after));
-                for (kind, event) in all.chain(scaling(name, &before.view, &after.view)).chain(endpoints) {
+                let all =
+                    all.chain(scaling(name, &before.view, &after.view)).chain(names(name, &before.view, &after.view));
+                for (kind, event) in all.chain(endpoints) {
                     self.ring.push(kind, &event);
                 }
             }

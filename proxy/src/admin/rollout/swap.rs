@@ -25,6 +25,6 @@ pub(super) fn seeds(service: &ServiceView) -> Result<PerArm<BTreeMap<String, Mem
     }
     Ok(PerArm::from_fn(|arm| {
         let seeds = service.spec.seeds.get(arm).iter();
-        seeds.map(|address| (address.to_string(), MemberSpec::new(*address))).collect()
+        seeds.map(|address| (address.to_string(), MemberSpec::new(address.clone()))).collect()
     }))
 }

@@ -67,9 +67,12 @@ async fn an_endpoint_that_makes_no_sense_is_refused() {
     let world = World::operated().await;
     for (id, body, status, says) in [
         ("web-1", "{}", 422, "without an `address` the id is it"),
-        ("web-1", r#"{"address":"web.example:80"}"#, 422, "host names aren't resolved"),
-        ("web-1", r#"{"address":"10.0.0.1:0"}"#, 422, "connected to"),
-        ("web-1", r#"{"address":"0.0.0.0:80"}"#, 422, "connected to"),
+        ("web-1", r#"{"address":"web.example"}"#, 422, "the port is missing"),
+        ("web-1", r#"{"address":"my_web:80"}"#, 422, "holds no `_`"),
+        ("web-1", r#"{"address":"10.0.0.300:80"}"#, 422, "looks like an IP and is none"),
+        ("web:80[10.0.0.1]", r#"{"address":"10.0.0.1:80"}"#, 422, "that of an address of web:80"),
+        ("web-1", r#"{"address":"10.0.0.1:0"}"#, 422, "none to connect to"),
+        ("web-1", r#"{"address":"0.0.0.0:80"}"#, 422, "none to connect to"),
         ("10.0.0.1:80", r#"{"weight":0}"#, 422, "from 1 to 1000"),
         ("10.0.0.1:80", r#"{"weight":1001}"#, 422, "from 1 to 1000"),
         ("10.0.0.1:80", r#"{"weight":-1}"#, 400, "line 1 column"),

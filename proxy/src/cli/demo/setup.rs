@@ -88,8 +88,8 @@ mod tests {
         let admin = "127.0.0.1:9901".parse().expect("an address");
         let text = Setup { shops, mailbox: &mailbox, admin, folder, tokens: Some(&tokens) }.toml();
         let (spec, _) = config::parse(&text, "demo").expect("valid");
-        assert_eq!(spec.services[0].seeds.stable, [one.address(), two.address()]);
-        assert_eq!(spec.services[0].seeds.canary, [three.address()]);
+        assert_eq!(spec.services[0].seeds.stable, [one.address(), two.address()].map(Into::into));
+        assert_eq!(spec.services[0].seeds.canary, [three.address()].map(Into::into));
         assert_eq!(spec.store.state_file, folder.join("state.json"));
         assert_eq!(spec.admin.tokens_file, Some(tokens));
         assert!(spec.outbox.starts_with(folder));

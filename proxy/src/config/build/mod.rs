@@ -6,6 +6,7 @@
 mod autoscale;
 mod balance;
 mod claims;
+mod dns;
 mod driver;
 mod gate;
 mod limits;
@@ -68,8 +69,22 @@ pub(super) fn spec(raw: RawConfig, state_directory: Option<&Path>, findings: &mu
     }
     // What is in it is read with the secrets.
     let flag_file = file(&raw.flags.file, findings).map(|file| FlagFile { file, definitions: Arc::default() });
+    let naming = dns::naming(&raw.dns, findings);
     let threads = usize::try_from(threads).unwrap_or(0);
-    Spec { threads, admin, store, listeners, services, email, outbox, mass_expiry_share, flag_file, drain, drain_grace }
+    Spec {
+        threads,
+        admin,
+        store,
+        listeners,
+        services,
+        email,
+        outbox,
+        mass_expiry_share,
+        flag_file,
+        naming,
+        drain,
+        drain_grace,
+    }
 }
 
 fn note_silence(services: &[Arc<ServiceSpec>], findings: &mut Findings<'_>) {

@@ -1,7 +1,6 @@
 //! `[service.NAME]`: hosts, pools, split, health, timeouts and alert rules.
 
 use std::collections::{BTreeMap, HashMap};
-use std::net::SocketAddr;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +13,7 @@ use crate::config::raw::{RawHealth, RawRule, RawService, RawSplit, RawTimeouts, 
 use crate::config::units::{self, Reason};
 use crate::config::values;
 use crate::model::alert::{AlertMetric, Condition, RuleSpec};
+use crate::model::place::Place;
 use crate::model::route::RouteSpec;
 use crate::model::secret::OverrideSecret;
 use crate::model::spec::{HealthSpec, ProbeAsk, Protocol, ServiceSpec, SplitSpec, Sticky, Timeouts};
@@ -117,6 +117,7 @@ fn service(name: &Spanned<String>, hosts: Vec<String>, raw: &RawService, finding
         max_body_bytes: findings.read_or(raw.max_body.as_ref(), MAX_BODY_BYTES, units::size),
     };
     let routes = route::routes(raw, &usual, findings);
+    let tls = service_tls::tls(name.get_ref(), raw, &seeds, protocol, findings).map(Box::new);
     ServiceSpec {
         name: name.get_ref().clone(),
         hosts,
@@ -133,7 +134,7 @@ fn service(name: &Spanned<String>, hosts: Vec<String>, raw: &RawService, finding
             .proxy_protocol
             .as_ref()
             .and_then(|raw| findings.read(raw, |text| values::proxy_protocol(text))),
-        tls: service_tls::tls(name.get_ref(), raw, protocol, findings).map(Box::new),
+        tls,
         timeouts: usual.timeouts,
         max_body_bytes: usual.max_body_bytes,
         alerts: raw.alert.iter().filter_map(|rule| self::rule(rule, findings)).collect(),
@@ -157,9 +158,9 @@ fn protocol(text: &str) -> Result<Protocol, Reason> {
     }
 }
 
-fn seeds(name: &Spanned<String>, raw: &RawService, findings: &mut Findings<'_>) -> PerArm<Vec<SocketAddr>> {
-    let stable = findings.read_distinct(&raw.stable, values::endpoint_address);
-    let canary = findings.read_distinct(&raw.canary, values::endpoint_address);
+fn seeds(name: &Spanned<String>, raw: &RawService, findings: &mut Findings<'_>) -> PerArm<Vec<Place>> {
+    let stable = findings.read_distinct(&raw.stable, values::place);
+    let canary = findings.read_distinct(&raw.canary, values::place);
     for (at, address) in &canary {
         if stable.iter().any(|(_, other)| other == address) {
             findings.note_at(at, "this endpoint is in both pools: its faults count against both arms");
@@ -173,13 +174,13 @@ fn seeds(name: &Spanned<String>, raw: &RawService, findings: &mut Findings<'_>) 
         );
         findings.note_at(&name.span(), text);
     }
-    let addresses = |list: Vec<(_, SocketAddr)>| list.into_iter().map(|(_, address)| address).collect();
-    PerArm { stable: addresses(stable), canary: addresses(canary) }
+    let places = |list: Vec<(_, Place)>| list.into_iter().map(|(_, place)| place).collect();
+    PerArm { stable: places(stable), canary: places(canary) }
 }
 
 /// The members of stable that serve the control.
-fn control(raw: &RawService, seeds: &PerArm<Vec<SocketAddr>>, findings: &mut Findings<'_>) -> Vec<SocketAddr> {
-    let members = findings.read_distinct(&raw.control, values::endpoint_address);
+fn control(raw: &RawService, seeds: &PerArm<Vec<Place>>, findings: &mut Findings<'_>) -> Vec<Place> {
+    let members = findings.read_distinct(&raw.control, values::place);
     for (at, address) in &members {
         if !seeds.stable.contains(address) {
             findings.problem(at.clone(), "a member of the control is one of `stable`: it runs stable's release");
@@ -208,7 +209,7 @@ fn control_share(raw: &RawService, split: &RawSplit, weight: Weight, findings: &
 }
 
 /// A service has a split when the file gives it one, or canary members.
-fn split(raw: &RawService, seeds: &PerArm<Vec<SocketAddr>>, findings: &mut Findings<'_>) -> Option<SplitSpec> {
+fn split(raw: &RawService, seeds: &PerArm<Vec<Place>>, findings: &mut Findings<'_>) -> Option<SplitSpec> {
     let Some(split) = &raw.split else {
         return (!seeds.canary.is_empty()).then_some(SplitSpec {
             weight: Weight::ZERO,

@@ -6,13 +6,16 @@ use super::{file, identity};
 use crate::config::findings::Findings;
 use crate::config::raw::RawService;
 use crate::config::units::Reason;
+use crate::model::place::Place;
 use crate::model::spec::Protocol;
+use crate::model::split::PerArm;
 use crate::model::tls::{CertificateSpec, EndpointTlsSpec, FileContent};
 
 /// TLS as a service has it with its endpoints; none where it has none.
 pub(super) fn tls(
     service: &str,
     raw: &RawService,
+    seeds: &PerArm<Vec<Place>>,
     protocol: Protocol,
     findings: &mut Findings<'_>,
 ) -> Option<EndpointTlsSpec> {
@@ -21,7 +24,10 @@ pub(super) fn tls(
     let raw = table.get_ref();
     let verify = raw.verify.as_ref().is_none_or(|verify| *verify.get_ref());
     let server_name = raw.server_name.as_ref().and_then(|name| findings.read(name, |text| self::server_name(text)));
-    if verify && raw.server_name.is_none() {
+    // Who is known by a name proves that name.
+    let mut places = seeds.stable.iter().chain(&seeds.canary).peekable();
+    let all_named = places.peek().is_some() && places.all(|place| place.host().is_some());
+    if verify && raw.server_name.is_none() && !all_named {
         let text = "`server_name` is missing: the name that the certificate of its endpoints holds, such as \
                     \"app.internal\". They are known by address, which tells nothing of it";
         findings.problem(table.span(), text);

@@ -174,6 +174,7 @@ fn configurations_in_the_manual_are_valid() {
         ("tls.md", include_str!("../../../../docs/tls.md")),
         ("upstream-tls.md", include_str!("../../../../docs/upstream-tls.md")),
         ("websocket.md", include_str!("../../../../docs/websocket.md")),
+        ("names.md", include_str!("../../../../docs/names.md")),
         ("limits.md", include_str!("../../../../docs/limits.md")),
         ("routing.md", include_str!("../../../../docs/routing.md")),
         ("proxy-protocol.md", include_str!("../../../../docs/proxy-protocol.md")),

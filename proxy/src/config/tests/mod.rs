@@ -3,6 +3,7 @@
 mod agent;
 mod autoscale;
 mod balance;
+mod dns;
 mod endpoint_tls;
 mod examples;
 mod limits;

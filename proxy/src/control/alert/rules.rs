@@ -281,7 +281,7 @@ mod tests {
             let live = self.live.service("checkbox");
             let endpoint = |id: &str| {
                 let member = MemberSpec::new(([127, 0, 0, 1], 1).into());
-                EndpointView::new(id, member, live.endpoint(Arm::Stable, id, Health::Up))
+                EndpointView::new(id, ([127, 0, 0, 1], 1).into(), member, live.endpoint(Arm::Stable, id, Health::Up))
             };
             let view = ServiceView {
                 spec: spec(alerts),
@@ -290,6 +290,7 @@ mod tests {
                 asked: Weight::ZERO,
                 episode: None,
                 control_from: 2,
+                names: PerArm::default(),
                 pools: PerArm { stable: vec![endpoint("a"), endpoint("b")], canary: vec![] },
                 canary_withdrawn: false,
                 rollout: None,

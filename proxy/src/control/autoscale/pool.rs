@@ -94,7 +94,8 @@ pub(super) fn candidate(service: &ServiceView, endpoint: &EndpointView, since: O
         id: endpoint.id.to_string(),
         zone: endpoint.member.zone.clone(),
         since: since.unwrap_or_default(),
-        is_seed: service.spec.seeds.stable.contains(&endpoint.address),
+        // Who is there because a name says so comes and goes with the name.
+        is_seed: endpoint.name.is_some() || service.spec.seeds.stable.contains(&endpoint.address.into()),
     }
 }
 

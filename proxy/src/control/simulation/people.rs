@@ -198,7 +198,7 @@ pub(super) fn move_endpoint(proxy: &mut Proxy, draws: &mut StdRng) -> &'static s
     let change = match draws.random_range(0..8) {
         0 => Change::RemoveMember { arm, id: address(port).to_string() },
         1 | 2 => {
-            let (spec, draining) = (MemberSpec::new(address(port)), draws.random_bool(0.4));
+            let (spec, draining) = (MemberSpec::new(address(port).into()), draws.random_bool(0.4));
             Change::SetDraining { arm, id: spec.address.to_string(), spec, draining }
         }
         _ => register(arm, port, version),
@@ -213,7 +213,7 @@ fn address(port: u16) -> std::net::SocketAddr {
 
 /// An endpoint says that it is there, and what it carries.
 pub(super) fn register(arm: Arm, port: u16, version: &str) -> Change {
-    let spec = MemberSpec { version: Some(version.into()), ..MemberSpec::new(address(port)) };
+    let spec = MemberSpec { version: Some(version.into()), ..MemberSpec::new(address(port).into()) };
     Change::PutMember { arm, id: spec.address.to_string(), spec }
 }
 

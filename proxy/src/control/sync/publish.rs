@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::Sync;
+use crate::live::names::{self, Names};
 use crate::live::{ServiceView, Snapshot, Standings, compile};
 use crate::model::flag::FlagSet;
 use crate::model::spec::{ServiceSpec, Spec};
@@ -18,13 +19,14 @@ pub(super) struct InForce {
     /// Of every service, as it was settled: without members that serve on without a lease.
     pub(super) state: State,
     standings: Standings,
+    names: Arc<Names>,
     /// Whether all of it was read from the store itself.
     pub(super) is_fresh: bool,
 }
 
 impl InForce {
     /// Takes in what was seen of services. Returns those of which anything is new.
-    fn take_in(&mut self, seen: State, standings: Standings) -> BTreeSet<String> {
+    fn take_in(&mut self, seen: State, standings: Standings, names: Arc<Names>) -> BTreeSet<String> {
         let mut news: BTreeSet<String> = self.standings.differing(&standings).map(str::to_owned).collect();
         for (name, state) in seen {
             if self.state.get(&name) != Some(&state) {
@@ -33,7 +35,23 @@ impl InForce {
             }
         }
         self.standings = standings;
+        news.extend(self.take_in_names(names));
         news
+    }
+}
+
+impl InForce {
+    /// The services that have members of names of which anything is new.
+    fn take_in_names(&mut self, names: Arc<Names>) -> Vec<String> {
+        let before = std::mem::replace(&mut self.names, names);
+        if Arc::ptr_eq(&before, &self.names) {
+            return Vec::new();
+        }
+        let hosts = names::differing(&before, &self.names);
+        let concerned = |spec: &&Arc<ServiceSpec>| {
+            self.state.get(&spec.name).is_some_and(|state| names::concern(&hosts, spec, state))
+        };
+        self.spec.services.iter().filter(concerned).map(|spec| spec.name.clone()).collect()
     }
 }
 
@@ -41,20 +59,21 @@ impl Sync {
     /// Publishes what follows from this configuration and what was seen of its services, if that is anything new.
     pub(super) fn publish(&mut self, spec: Arc<Spec>, seen: State, standings: Standings, is_fresh: bool) {
         let flags = Arc::clone(&self.flags.set);
+        let names = self.live.names().known();
         self.recall_aborted(&seen);
         let looked_at: Vec<String> = seen.keys().cloned().collect();
         let before = self.in_force.take().filter(|before| Arc::ptr_eq(&before.spec, &spec));
         let (next, snapshot) = match before {
             Some(mut next) if Arc::ptr_eq(&next.flags, &flags) => {
                 next.is_fresh = is_fresh;
-                let news = next.take_in(seen, standings);
+                let news = next.take_in(seen, standings, names);
                 let snapshot = (!news.is_empty()).then(|| self.compile_some(&next, &news));
                 (next, snapshot)
             }
             before => {
                 let mut state = before.map(|before| before.state).unwrap_or_default();
                 state.extend(seen);
-                let next = InForce { spec, flags, state, standings, is_fresh };
+                let next = InForce { spec, flags, state, standings, names, is_fresh };
                 let snapshot = self.compile_all(&next);
                 (next, Some(snapshot))
             }
@@ -67,6 +86,13 @@ impl Sync {
             self.published.send_replace(revision);
         }
         self.release_halts(&looked_at);
+    }
+
+    /// Publishes what follows from names alone: nothing else is looked at.
+    pub(super) fn renew_names(&mut self) {
+        let Some(InForce { spec, standings, is_fresh, .. }) = &self.in_force else { return };
+        let (spec, standings, is_fresh) = (Arc::clone(spec), standings.clone(), *is_fresh);
+        self.publish(spec, State::new(), standings, is_fresh);
     }
 
     /// Ends what canaries still serve of rollouts that were aborted, here or by another proxy, since they were last seen.

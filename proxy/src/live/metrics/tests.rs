@@ -7,6 +7,7 @@ use super::*;
 use crate::live::sample::{self, publish};
 use crate::live::service::Ending;
 use crate::live::{Health, StoreHealth};
+use crate::model::naming::NameFacts;
 use crate::model::outcome::BadReason;
 use crate::model::redis::Mirrored;
 use crate::model::split::Arm;
@@ -33,6 +34,7 @@ fn served() -> Arc<Live> {
     service.endpoint(Arm::Canary, "127.0.0.1:4001", Health::Up).begin(0);
     let expires = Timestamp::from_millis(1_800_000_000_000);
     live.show_certificates("https", vec![Certificate { names: vec!["a.example".to_owned()], expires }]);
+    live.names().set([(Arc::from("app.internal"), Arc::new(NameFacts::default()))].into());
     let mirror = Some(Mirrored { age: Some(Duration::from_millis(250)), in_use: true, detail: None });
     let read_at = Some(telemetry::now());
     live.set_store_health(StoreHealth { reachable: true, read_at, mirror, ..Default::default() });

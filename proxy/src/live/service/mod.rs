@@ -23,6 +23,7 @@ use super::gates::Gates;
 use super::limits::LimitCounts;
 use super::scaling::ScalingStatus;
 use super::seen::{EpisodeLive, StepLive};
+use super::snapshot::EndpointView;
 use super::verdict::VerdictStatus;
 use crate::model::circuit::Circuit;
 use crate::model::split::{Arm, EpisodeId, PerArm};
@@ -134,8 +135,15 @@ impl ServiceLive {
     // === endpoints and episode ===
 
     /// How connections to its endpoints are kept private, as a configuration says it; none where they aren't.
-    pub(super) fn endpoint_tls(&self, spec: Option<&EndpointTlsSpec>) -> Option<Arc<Client>> {
-        self.tls.client(&self.name, spec)
+    pub(super) fn endpoint_tls(
+        &self,
+        spec: Option<&EndpointTlsSpec>,
+        pools: &PerArm<Vec<EndpointView>>,
+    ) -> Option<Arc<Client>> {
+        let client = self.tls.client(&self.name, spec)?;
+        let named = Arm::BOTH.into_iter().flat_map(|arm| pools.get(arm));
+        client.know_names(named.filter_map(|endpoint| Some((endpoint.address, &*endpoint.name.as_ref()?.host))));
+        Some(client)
     }
 
     /// What is known of an endpoint, made with this health when it is first asked for.

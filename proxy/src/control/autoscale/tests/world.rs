@@ -277,7 +277,7 @@ impl World {
         for port in self.driver.running() {
             let id = address(port).to_string();
             if !matches!(known.get(&id), Some(Member::Ready(_) | Member::Draining(_))) {
-                let put = Change::PutMember { arm: Arm::Stable, id, spec: MemberSpec::new(address(port)) };
+                let put = Change::PutMember { arm: Arm::Stable, id, spec: MemberSpec::new(address(port).into()) };
                 let _tries_again = drive(self.registry.apply(SERVICE, &put, None)).await;
             }
         }
