@@ -1,5 +1,5 @@
-//! Where frames of HTTP/2 begin in bytes that come piece by piece: their first nine bytes, and nothing of what they carry
-//! (RFC 9113, 4.1).
+//! Where frames of HTTP/2 begin in bytes that come piece by piece: their first nine bytes, and nothing of what they
+//! carry (RFC 9113, 4.1).
 
 /// What a frame of headers is, and what it says when nothing follows it on its stream.
 pub(crate) const HEADERS: u8 = 1;

@@ -1,5 +1,6 @@
-//! What a core can't be without: its tasks that never end before it does. tokio keeps a panic to the task that it befell,
-//! which is right for a request; a core that accepts nobody any more, or keeps no deadline, would look well all the same.
+//! What a core can't be without: its tasks that never end before it does. tokio keeps a panic to the task that it
+//! befell, which is right for a request; a core that accepts nobody any more, or keeps no deadline, would look well all
+//! the same.
 
 use std::sync::Arc;
 

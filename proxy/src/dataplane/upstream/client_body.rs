@@ -48,7 +48,7 @@ pub(crate) struct ClientBody {
     tells_end: bool,
     /// How slowly it may come; none = as slowly as the idle limit lets it.
     pace: Option<(Pace, Rc<Clock>)>,
-    /// The service by whose route it came, where that changes fields: what stands behind the body has to keep to it too.
+    /// The service by whose route it came, where that changes fields: what stands behind the body keeps to it too.
     route: Option<Box<ServiceRef>>,
 }
 

@@ -1,8 +1,8 @@
 //! HTTP/2 towards endpoints: hyper's client, many requests at once on one connection.
 //!
-//! `links.rs` keeps the connections of a core, `promises.rs` counts what comes by one before answers, `upload.rs` is the
-//! body on its way out, `received.rs` the one on its way back. Here is the exchange from the request to the head of the
-//! response, and what went wrong with one.
+//! `links.rs` keeps the connections of a core, `promises.rs` counts what comes by one before answers, `upload.rs` is
+//! the body on its way out, `received.rs` the one on its way back. Here is the exchange from the request to the head of
+//! the response, and what went wrong with one.
 
 mod links;
 mod promises;

@@ -2,7 +2,8 @@
 //! sends nothing but those is left.
 //!
 //! Their heads are like any other without being decoded, so that all heads are counted behind which more follows: as
-//! many as a request may have for each request that is under way, and no more than for as many requests as there may be.
+//! many as a request may have for each request that is under way, and no more than for as many requests as there may
+//! be.
 
 use std::cell::Cell;
 use std::io;
