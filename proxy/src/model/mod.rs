@@ -29,6 +29,7 @@ pub mod spec;
 pub mod split;
 pub mod state;
 pub mod sticky;
+pub mod text;
 pub mod time;
 pub mod tls;
 pub mod verdict;
