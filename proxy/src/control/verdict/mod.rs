@@ -105,7 +105,10 @@ impl Court {
                     self.hear(batch.drain(..));
                 }
                 Some(news) = news.recv() => self.hear_news(&news),
-                _ = look.tick() => self.look(),
+                _ = look.tick() => {
+                    self.look();
+                    self.live.pulse().verdict_goes_on();
+                }
             }
         }
     }
