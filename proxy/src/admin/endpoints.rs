@@ -152,9 +152,6 @@ fn member(id: &str, wish: &EndpointWish) -> Result<MemberSpec, String> {
         let whose = if wish.address.is_some() { "the address" } else { "without an `address` the id is it, but" };
         format!("{whose} `{address}` is no IP:PORT, such as 10.0.0.11:3002 or [::1]:3002; host names aren't resolved")
     })?;
-    if address.port() == 0 || address.ip().is_unspecified() || address.ip().is_multicast() {
-        return Err(format!("{address} is no address that can be connected to"));
-    }
     let ttl = wish.ttl.as_deref().map(span::parse).transpose().map_err(|error| error.to_string())?;
     if ttl.is_some_and(|ttl| !LEASE.contains(&ttl)) {
         return Err("a ttl is from 1s to 1d".into());

@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 
 use super::keys::ServiceKeys;
-use crate::model::member::{Member, MemberError, MemberSpec};
+use crate::model::member::{MOST_MEMBERS, Member, MemberError, MemberSpec, is_id};
 use crate::model::rollout::Rollout;
 use crate::model::scaling::Scaling;
 use crate::model::split::{Arm, Episode, PerArm};
@@ -33,7 +33,9 @@ const BAD_EPISODE: &str = "not an episode: `episode` is 16 hex digits and `salt`
 const BAD_CIRCUIT: &str = "not a circuit: leave it to serin; `serin trip` and `serin reset` change it";
 const BAD_ROLLOUT: &str = "not a rollout: leave it to serin; `serin rollout` changes it";
 const BAD_SCALING: &str = "not a scaling: leave it to serin; `serin autoscale` changes it";
-const BAD_ID: &str = "not an endpoint id: give it in UTF-8";
+const BAD_ID: &str = "not an endpoint id: it is up to 128 letters, digits and `.:_-[]`, such as 10.0.0.21:3002";
+const BAD_ADDRESS: &str = "not a member: its address must be one that can be connected to, such as 10.0.0.21:3002";
+const TOO_MANY: &str = "more members than the 10000 that a pool may have: the others are passed over";
 const BAD_MEMBER: &str = "not a member: give JSON such as {\"state\":\"ready\",\"address\":\"10.0.0.21:3002\"}";
 const BAD_SHARE: &str = "not a member: its weight must be 1 to 1000";
 const BAD_TTL: &str = "not a member: its ttl_ms must be above 0";
@@ -147,8 +149,11 @@ impl Decoded {
     }
 
     fn read_pool(&mut self, key: &str, arm: Arm, fields: &Fields, last_good: &BTreeMap<String, Member>) {
-        for (id, text) in fields {
-            let Ok(id) = std::str::from_utf8(id) else {
+        if fields.len() > MOST_MEMBERS {
+            self.poisoned.push(Poison { key: key.to_owned(), problem: TOO_MANY.to_owned() });
+        }
+        for (id, text) in fields.iter().take(MOST_MEMBERS) {
+            let Some(id) = std::str::from_utf8(id).ok().filter(|id| is_id(id)) else {
                 self.refuse(key, &String::from_utf8_lossy(id), BAD_ID);
                 continue;
             };
@@ -201,6 +206,7 @@ pub(super) fn read_member(text: &[u8]) -> Result<Member, &'static str> {
     let member: Member = serde_json::from_slice(text).map_err(|_| BAD_MEMBER)?;
     match member.spec().map_or(Ok(()), MemberSpec::check) {
         Ok(()) => Ok(member),
+        Err(MemberError::Address) => Err(BAD_ADDRESS),
         Err(MemberError::Weight) => Err(BAD_SHARE),
         Err(MemberError::Ttl) => Err(BAD_TTL),
         Err(MemberError::Version | MemberError::Zone) => Err(BAD_WORD),
