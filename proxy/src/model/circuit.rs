@@ -11,6 +11,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::MOST_COUNTED;
 use super::split::EpisodeId;
 use super::text::read_short;
 use super::time::Timestamp;
@@ -148,6 +149,13 @@ pub struct Reset {
 }
 
 impl Circuit {
+    /// Whether this is a circuit that can have come about: one whose epoch is beyond all counting could be neither
+    /// tripped nor reset any more.
+    pub fn is_sound(&self) -> bool {
+        let epochs = self.closings.iter().map(|closing| closing.epoch).chain(self.trip_epoch);
+        epochs.chain([self.epoch]).all(|epoch| epoch <= MOST_COUNTED)
+    }
+
     /// Whether the canary gets nothing.
     pub fn is_open(&self) -> bool {
         self.state == CircuitState::Open

@@ -8,6 +8,8 @@
 use std::collections::BTreeMap;
 
 use super::keys::ServiceKeys;
+use crate::model::MOST_COUNTED;
+use crate::model::circuit::Circuit;
 use crate::model::member::{MOST_MEMBERS, Member, MemberError, MemberSpec, is_id};
 use crate::model::rollout::Rollout;
 use crate::model::scaling::Scaling;
@@ -105,7 +107,8 @@ impl Decoded {
         self.known = !fields.is_empty();
 
         // A hash that somebody began by hand has no revision; it isn't nothing, so it isn't 0.
-        let revision = text(REVISION).map(|text| text.parse::<u64>().map_err(|_| BAD_REVISION));
+        let revision = text(REVISION)
+            .map(|text| text.parse::<u64>().ok().filter(|revision| *revision <= MOST_COUNTED).ok_or(BAD_REVISION));
         let (revision, _) = self.judge(key, REVISION, revision, Some(last_good.revision));
         self.state.revision = if self.known { revision.unwrap_or(1).max(1) } else { 0 };
 
@@ -118,7 +121,7 @@ impl Decoded {
         };
         (self.state.episode, self.sound.episode) = self.judge(key, EPISODE, episode, last_good.episode);
 
-        let circuit = text(CIRCUIT).map(|text| serde_json::from_str(text).map_err(|_| BAD_CIRCUIT));
+        let circuit = text(CIRCUIT).map(|text| read_circuit(text).ok_or(BAD_CIRCUIT));
         let (circuit, sound) = self.judge(key, CIRCUIT, circuit, Some(last_good.circuit.clone()));
         self.state.circuit = circuit.unwrap_or_default();
         self.sound.circuit = sound.unwrap_or_default();
@@ -189,6 +192,10 @@ pub(super) fn poison(key: &str, field: &str, problem: &str) -> Poison {
 
 fn read_episode(id: Option<&str>, salt: Option<&str>) -> Option<Episode> {
     Some(Episode { id: id?.parse().ok()?, salt: salt?.parse().ok()? })
+}
+
+fn read_circuit(text: &str) -> Option<Circuit> {
+    serde_json::from_str(text).ok().filter(Circuit::is_sound)
 }
 
 fn read_rollout(text: &str) -> Option<Rollout> {

@@ -111,6 +111,9 @@ fn a_field_that_makes_no_sense_is_passed_over_alone() {
         (SALT, SECRET),
         (CIRCUIT, "open"),
         (CIRCUIT, "{\"state\":\"ajar\"}"),
+        (REVISION, "18446744073709551615"),
+        (CIRCUIT, "{\"state\":\"closed\",\"epoch\":18446744073709551615}"),
+        (CIRCUIT, "{\"state\":\"open\",\"epoch\":3,\"trip_epoch\":18446744073709551615}"),
     ] {
         // given a hash whose other fields are sound, and a last good state
         let mut pairs = vec![
