@@ -6,6 +6,7 @@
 
 mod handover;
 mod serve;
+mod vital;
 mod watchdog;
 
 use std::net::SocketAddr;
@@ -38,6 +39,7 @@ use crate::model::split::Arm;
 use crate::store::{self, Store, StoreError};
 use crate::telemetry::metrics::Registry;
 pub use serve::serve;
+use vital::Vital;
 
 /// How long the start waits for the first answers on names and the first health checks, so that the first requests find
 /// endpoints that are known to be healthy.
@@ -73,6 +75,7 @@ pub struct Daemon {
     admin: JoinHandle<()>,
     scaling: JoinHandle<()>,
     tasks: JoinSet<()>,
+    vital: Vital,
 }
 
 impl Daemon {
@@ -103,30 +106,30 @@ impl Daemon {
         let mail_metrics = MailMetrics::register(registry.inner())?;
         let (mailer, post) = Mailer::start(spec.email.clone(), spec.outbox.clone(), name.clone(), mail_metrics)?;
 
-        let mut tasks = JoinSet::new();
-        tasks.spawn(post);
+        let (vital, mut tasks) = (Vital::default(), JoinSet::new());
+        tasks.spawn(vital.guard("mail", post));
         let (spec_sender, spec_receiver) = watch::channel(Arc::clone(&spec));
         let (mut sync, published) =
             Sync::new(Arc::clone(&live), Arc::clone(&store), mailer.clone(), name.clone(), spec_receiver.clone());
         sync.step().await;
         let court = Court::convene(Arc::clone(&live), Arc::clone(&store), mailer.clone(), name.clone()).await;
-        tasks.spawn(court.run(reports));
-        tasks.spawn(sync.run());
+        tasks.spawn(vital.guard("verdict", court.run(reports)));
+        tasks.spawn(vital.guard("sync", sync.run()));
         let driver = Driver::new(Arc::clone(&live), Arc::clone(&store), mailer.clone(), name.clone());
         let holder = driver.holder().to_owned();
         let scaler = Autoscaler::new(Arc::clone(&live), Arc::clone(&store), mailer.clone(), name.clone(), holder);
         let (stop, stopped) = watch::channel(false);
-        let scaling = tokio::spawn(scaler.run(stopped.clone()));
+        let scaling = tokio::spawn(vital.guard("autoscaler", scaler.run(stopped.clone())));
         let acting = vec![
-            tasks.spawn(driver.run(published.clone())),
-            tasks.spawn(watch_rules(Arc::clone(&live), mailer.clone())),
+            tasks.spawn(vital.guard("rollouts", driver.run(published.clone()))),
+            tasks.spawn(vital.guard("alert rules", watch_rules(Arc::clone(&live), mailer.clone()))),
         ];
         let lookup = Arc::new(SystemLookup::new(&spec));
         let naming = Naming::new(Arc::clone(&live), lookup, spec_receiver);
-        tasks.spawn(naming.run(published.clone()));
-        tasks.spawn(health::run(Arc::clone(&live), published.clone()));
-        tasks.spawn(slow::learn(Arc::clone(&live)));
-        tasks.spawn(ejection::watch(Arc::clone(&live)));
+        tasks.spawn(vital.guard("names", naming.run(published.clone())));
+        tasks.spawn(vital.guard("health checks", health::run(Arc::clone(&live), published.clone())));
+        tasks.spawn(vital.guard("slow thresholds", slow::learn(Arc::clone(&live))));
+        tasks.spawn(vital.guard("ejection", ejection::watch(Arc::clone(&live))));
         first_checks(&live).await;
         let data_plane = DataPlane::start(&spec, &live, inheritance.listeners)?;
 
@@ -141,7 +144,7 @@ impl Daemon {
             ofrep_rate: spec.admin.ofrep_rate,
             upgrades,
         };
-        let admin = tokio::spawn(serve_admin(admin_bound, state, stopped));
+        let admin = tokio::spawn(vital.guard("admin API", serve_admin(admin_bound, state, stopped)));
         let spec = spec_sender;
         let daemon = Self {
             live,
@@ -157,6 +160,7 @@ impl Daemon {
             admin,
             scaling,
             tasks,
+            vital,
         };
         Ok((daemon, wishes))
     }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
 
+use super::pass_on;
 use crate::live::{EndpointLive, Health, Live, ServiceView};
 use crate::model::split::Arm;
 use crate::probe::{self, Target};
@@ -56,9 +57,14 @@ pub async fn run(live: Arc<Live>, mut published: watch::Receiver<u64>) {
                 checked.view = Some(Arc::clone(view));
             }
         }
-        while tasks.try_join_next().is_some() {}
-        if published.changed().await.is_err() {
-            return;
+        loop {
+            tokio::select! {
+                Some(ended) = tasks.join_next() => pass_on(ended),
+                changed = published.changed() => match changed {
+                    Ok(()) => break,
+                    Err(_) => return,
+                },
+            }
         }
     }
 }

@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::anyhow;
 use listenfd::ListenFd;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, mpsc};
@@ -53,8 +54,8 @@ enum End {
         /// Whether whoever balances load is given time to notice.
         with_grace: bool,
     },
-    /// By a mistake in serin: a new process is better than this one.
-    Broken,
+    /// At once, and as a failure: this panicked, without which nothing here is as it should be.
+    Lost(&'static str),
     /// Another one serves.
     Replaced(Successor, Option<Replacing>),
 }
@@ -66,7 +67,7 @@ type Attempt<'a> = Pin<Box<dyn Future<Output = Result<Successor, HandoverError>>
 /// disk take over.
 ///
 /// # Errors
-/// When the daemon can't start, or had to end by itself.
+/// When the daemon can't start, or lost what it can't be without.
 pub async fn serve(path: &Path) -> anyhow::Result<()> {
     let program = Program::of_this_process()?;
     let supervisor = Arc::new(Supervisor::at(config::notify_socket().as_deref()));
@@ -98,25 +99,28 @@ pub async fn serve(path: &Path) -> anyhow::Result<()> {
     let signs_of_life = config::watchdog()
         .map(|patience| tokio::spawn(watch_over(Arc::clone(daemon.live()), Arc::clone(&supervisor), patience)));
     let end = Serving { daemon: &daemon, program: &program, path, supervisor: &supervisor }.run(signals, wishes).await;
-    let is_broken = matches!(end, End::Broken);
+    let lost = if let End::Lost(what) = end { Some(what) } else { None };
     depart(daemon, end, &supervisor, signs_of_life.as_ref().map(JoinHandle::abort_handle)).await;
-    anyhow::ensure!(
-        !is_broken,
-        "serin ended since a part of it had failed: the log says which; it is to be started anew"
-    );
-    Ok(())
+    match lost {
+        Some(what) => Err(anyhow!("the {what} panicked, without which serin can't go on: its log says where")),
+        None => Ok(()),
+    }
 }
 
 /// Ends the daemon.
 async fn depart(daemon: Daemon, end: End, supervisor: &Supervisor, signs_of_life: Option<AbortHandle>) {
     match end {
-        End::Stop { with_grace: false } => {
+        End::Stop { with_grace } => {
             supervisor.tell("STOPPING=1\nSTATUS=Drains");
-            daemon.end(Farewell { grace: Duration::ZERO, lingers: false }).await;
+            if with_grace {
+                daemon.drain().await;
+            } else {
+                daemon.end(Farewell { grace: Duration::ZERO, lingers: false }).await;
+            }
         }
-        End::Broken | End::Stop { with_grace: true } => {
-            supervisor.tell("STOPPING=1\nSTATUS=Drains");
-            daemon.drain().await;
+        End::Lost(what) => {
+            supervisor.tell(&format!("STOPPING=1\nSTATUS=Drains: the {what} panicked"));
+            daemon.end(Farewell { grace: Duration::ZERO, lingers: false }).await;
         }
         End::Replaced(successor, asked) => {
             // From now on the other one's signs of life are those that count.
@@ -157,7 +161,8 @@ impl Serving<'_> {
             tokio::select! {
                 _ = signals.terminate.recv() => end = Some(End::Stop { with_grace: true }),
                 _ = signals.interrupt.recv() => end = Some(End::Stop { with_grace: false }),
-                () = self.daemon.broke() => end = Some(End::Broken),
+                () = self.daemon.broke(), if end.is_none() => end = Some(End::Lost("data plane")),
+                task = self.daemon.vital.lost(), if end.is_none() => end = Some(End::Lost(task)),
                 _ = signals.hang_up.recv() => self.reload(),
                 _ = signals.upgrade.recv(), if attempt.is_none() => {
                     attempt = Some(Box::pin(give(self.daemon, self.program, &cancel)));
@@ -169,7 +174,7 @@ impl Serving<'_> {
                 outcome = outcome(&mut attempt) => {
                     attempt = None;
                     match (outcome, &end) {
-                        (Ok(successor), None) => return End::Replaced(successor, asked),
+                        (Ok(successor), None | Some(End::Lost(_))) => return End::Replaced(successor, asked),
                         (Ok(successor), Some(_)) => successor.end(),
                         (Err(error), _) => self.go_on(&error, asked.take()),
                     }
@@ -256,5 +261,27 @@ fn raise_file_limit() {
     let wanted = Rlimit { current: limit.maximum, maximum: limit.maximum };
     if limit.current != limit.maximum && setrlimit(Resource::Nofile, wanted).is_err() {
         tracing::warn!(limit = limit.current, "The limit of open files can't be raised");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::live::sample;
+
+    #[tokio::test]
+    async fn a_daemon_that_lost_the_verdict_ends_rather_than_serve_a_canary_that_nobody_judges() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut spec = sample::spec();
+        spec.store.state_file = folder.path().join("state.json");
+        spec.outbox = folder.path().join("outbox");
+        let (daemon, wishes) = Daemon::start_with(spec, Inheritance::default()).await.expect("it starts");
+        let (program, supervisor) = (Program::of_this_process().expect("a program"), Supervisor::at(None));
+        let serving = Serving { daemon: &daemon, program: &program, path: folder.path(), supervisor: &supervisor };
+        tokio::spawn(daemon.vital.guard("verdict", async { panic!("on purpose") }));
+        let served = serving.run(Signals::listen().expect("signals"), wishes);
+        let end = tokio::time::timeout(Duration::from_secs(30), served).await.expect("it ends");
+        assert!(matches!(end, End::Lost("verdict")));
+        depart(daemon, end, &supervisor, None).await;
     }
 }

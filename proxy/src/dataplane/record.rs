@@ -21,8 +21,9 @@ use super::tunnel::OpenTunnel;
 use crate::live::service::Ending;
 use crate::live::{EndpointView, Report};
 use crate::model::balance::Policy;
-use crate::model::outcome::{BadOutcome, BadReason, BadSample, PerSignal};
+use crate::model::outcome::{BadOutcome, BadReason, BadSample, LONGEST_ID, LONGEST_METHOD, LONGEST_PATH, PerSignal};
 use crate::model::split::{Arm, EpisodeId, Unit};
+use crate::model::text::short;
 use crate::model::time::Timestamp;
 use crate::model::verdict::addresses::ClientNet;
 use crate::telemetry;
@@ -197,12 +198,12 @@ impl Record {
 
     fn report(&mut self, reason: BadReason, drawn: Drawn) {
         let sample = BadSample {
-            request_id: self.request_id.to_string(),
-            method: self.method.to_string(),
-            path: self.target.as_ref().map_or("*", |target| target.path()).to_owned(),
+            request_id: short(&self.request_id, LONGEST_ID),
+            method: short(self.method.as_str(), LONGEST_METHOD),
+            path: short(self.target.as_ref().map_or("*", |target| target.path()), LONGEST_PATH),
             status: self.status.filter(|_| self.answered),
             reason,
-            endpoint: self.first_endpoint_id().unwrap_or_default().to_owned(),
+            endpoint: short(self.first_endpoint_id().unwrap_or_default(), LONGEST_ID),
             at: telemetry::now(),
         };
         let outcome = BadOutcome {

@@ -50,12 +50,14 @@ pub struct Census {
     level: AtomicU32,
     /// A unit's hash and its marks; 0 = free. What the level leaves out is free too.
     places: Box<[AtomicU64]>,
+    /// How many units were put there: who counted them needs not do so again before this rises.
+    put: AtomicU64,
 }
 
 impl Default for Census {
     fn default() -> Self {
         let places = (0..BUCKETS * BUCKET).map(|_| AtomicU64::new(0)).collect();
-        Self { level: AtomicU32::new(0), places }
+        Self { level: AtomicU32::new(0), places, put: AtomicU64::new(0) }
     }
 }
 
@@ -94,8 +96,15 @@ impl Census {
         }
         if let Some(place) = free {
             place.store(hash | mark, Ordering::Release);
+            // After it, so that whoever sees the number finds the unit. Nobody else writes here.
+            self.put.store(self.put.load(Ordering::Relaxed) + 1, Ordering::Release);
         }
         free.is_some()
+    }
+
+    /// How many units were put into the table since it was made: it rises with each that wasn't known.
+    pub fn learnt(&self) -> u64 {
+        self.put.load(Ordering::Acquire)
     }
 }
 
@@ -215,6 +224,16 @@ mod tests {
             (0..50_000).step_by(2).filter(of_sample).filter(|key| unit(*key).arm(weight) == arm).count() as u64
         };
         assert_eq!((units.stable, units.canary), (expected(Arm::Stable), expected(Arm::Canary)));
+    }
+
+    #[test]
+    fn a_census_tells_without_being_counted_whether_it_learnt_of_anybody() {
+        let census = Census::default();
+        let mark = |returned| Mark::new(Arm::Stable, returned);
+        for (key, returned, learnt) in [(1, false, 1), (1, false, 1), (2, false, 2), (1, true, 2), (2, false, 2)] {
+            census.note(unit(key), mark(returned));
+            assert_eq!(census.learnt(), learnt, "{key}");
+        }
     }
 
     #[test]

@@ -15,17 +15,19 @@ pub struct Pulse {
     asked: watch::Sender<u64>,
     cores: Box<[Padded<AtomicBool>]>,
     control: AtomicBool,
+    verdict: AtomicBool,
 }
 
 impl Pulse {
     pub(super) fn new(cores: usize) -> Self {
         let cores = (0..cores).map(|_| Padded::default()).collect();
-        Self { asked: watch::Sender::default(), cores, control: AtomicBool::default() }
+        let (control, verdict) = (AtomicBool::default(), AtomicBool::default());
+        Self { asked: watch::Sender::default(), cores, control, verdict }
     }
 
     /// Asks everybody. Who answered the question before is forgotten.
     pub fn ask(&self) {
-        self.cores.iter().map(|core| &core.0).chain([&self.control]).for_each(|part| {
+        self.cores.iter().map(|core| &core.0).chain([&self.control, &self.verdict]).for_each(|part| {
             part.store(false, Ordering::Relaxed);
         });
         self.asked.send_modify(|questions| *questions += 1);
@@ -48,6 +50,11 @@ impl Pulse {
         self.control.store(true, Ordering::Relaxed);
     }
 
+    /// Who pulls bad canaries says that it gets on.
+    pub fn verdict_goes_on(&self) {
+        self.verdict.store(true, Ordering::Relaxed);
+    }
+
     /// Who hasn't answered yet, in words for people; none if all did.
     pub fn silent(&self) -> Option<String> {
         let answered = |part: &AtomicBool| part.load(Ordering::Relaxed);
@@ -55,6 +62,9 @@ impl Pulse {
         let mut silent: Vec<String> = cores.map(|(id, _)| format!("core {id}")).collect();
         if !answered(&self.control) {
             silent.push("control".to_owned());
+        }
+        if !answered(&self.verdict) {
+            silent.push("verdict".to_owned());
         }
         (!silent.is_empty()).then(|| silent.join(", "))
     }
@@ -80,12 +90,13 @@ mod tests {
         for _ in 0..2 {
             pulse.ask();
             pulse.control_goes_on();
+            pulse.verdict_goes_on();
             hear().await;
             assert_eq!(pulse.silent().as_deref(), Some("core 1"));
         }
         core.abort();
         let _it_was_told_to = core.await;
         pulse.ask();
-        assert_eq!(pulse.silent().as_deref(), Some("core 0, core 1, control"));
+        assert_eq!(pulse.silent().as_deref(), Some("core 0, core 1, control, verdict"));
     }
 }

@@ -53,6 +53,12 @@ impl EpisodeLive {
     pub fn addresses(&self) -> u64 {
         Sample::of(&self.addresses).total()
     }
+
+    /// Rises with each client address that a core hadn't seen: as long as it stays, so do the [`Self::addresses`].
+    /// Quickly asked, which counting them is not.
+    pub fn addresses_learnt(&self) -> u64 {
+        self.addresses.iter().map(Census::learnt).sum()
+    }
 }
 
 /// Facts on one step: as long as an episode's weight stays the same.

@@ -11,7 +11,9 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::MOST_COUNTED;
 use super::split::EpisodeId;
+use super::text::read_short;
 use super::time::Timestamp;
 use super::weight::Weight;
 pub use evidence::{ArmEvidence, ControlEvidence, Evidence, SignalEvidence};
@@ -73,14 +75,21 @@ impl fmt::Display for Cause {
     }
 }
 
+/// The longest reason of a trip or a reset, in bytes.
+const LONGEST_REASON: usize = 2_048;
+/// The longest name of who it was, in bytes.
+const LONGEST_NAME: usize = 256;
+
 /// The act of opening a circuit.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Trip {
     /// What opened it.
     pub cause: Cause,
     /// The reason in words: a person's, or serin's own.
+    #[serde(deserialize_with = "read_short::<LONGEST_REASON, _>")]
     pub reason: String,
     /// Who: a token's name, or the proxy.
+    #[serde(deserialize_with = "read_short::<LONGEST_NAME, _>")]
     pub by: String,
     /// When the decision was taken.
     pub at: Timestamp,
@@ -145,14 +154,23 @@ struct Closing {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Reset {
     /// The reason in the person's words.
+    #[serde(deserialize_with = "read_short::<LONGEST_REASON, _>")]
     pub reason: String,
     /// Who.
+    #[serde(deserialize_with = "read_short::<LONGEST_NAME, _>")]
     pub by: String,
     /// When.
     pub at: Timestamp,
 }
 
 impl Circuit {
+    /// Whether this is a circuit that can have come about: one whose epoch is beyond all counting could be neither
+    /// tripped nor reset any more.
+    pub fn is_sound(&self) -> bool {
+        let epochs = self.closings.iter().map(|closing| closing.epoch).chain(self.trip_epoch);
+        epochs.chain([self.epoch]).all(|epoch| epoch <= MOST_COUNTED)
+    }
+
     /// Whether the canary gets nothing.
     pub fn is_open(&self) -> bool {
         self.state == CircuitState::Open

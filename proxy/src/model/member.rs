@@ -64,6 +64,9 @@ const fn one() -> u16 {
     1
 }
 
+/// More members than this are no pool: each is checked, counted and compiled by itself. Those that were taken out count.
+pub const MOST_MEMBERS: usize = 10_000;
+
 /// What is wrong with what is said of a member. Never holds the value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MemberError {

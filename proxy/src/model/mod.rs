@@ -31,7 +31,12 @@ pub mod spec;
 pub mod split;
 pub mod state;
 pub mod sticky;
+pub mod text;
 pub mod time;
 pub mod tls;
 pub mod verdict;
 pub mod weight;
+
+/// No revision, epoch or fence is higher: they rise by one, or with the clock in milliseconds, and here 285,000 years are
+/// over. Readers of JSON agree on numbers up to this one. A higher one was never counted, and nothing could follow it.
+pub const MOST_COUNTED: u64 = 1 << 53;

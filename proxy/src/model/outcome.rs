@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use super::split::{Arm, Unit};
+use super::text::read_short;
 use super::time::Timestamp;
 use super::weight::Weight;
 
@@ -205,14 +206,25 @@ pub struct BadOutcome {
     pub sample: BadSample,
 }
 
-/// A bad outcome as it is shown to people.
+/// The longest path that a sample shows, in bytes. Clients choose it, and a canary that fails has many: what is kept of
+/// each is on disk, in the store and with every other proxy too.
+pub const LONGEST_PATH: usize = 256;
+/// The longest method of a sample, in bytes.
+pub const LONGEST_METHOD: usize = 32;
+/// The longest id of a request or an endpoint in a sample, in bytes.
+pub const LONGEST_ID: usize = 128;
+
+/// A bad outcome as it is shown to people: whoever makes one cuts its texts by [`short`](super::text::short).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BadSample {
     /// The request's `X-Request-Id`.
+    #[serde(deserialize_with = "read_short::<LONGEST_ID, _>")]
     pub request_id: String,
     /// Its method.
+    #[serde(deserialize_with = "read_short::<LONGEST_METHOD, _>")]
     pub method: String,
     /// Its path, without the query.
+    #[serde(deserialize_with = "read_short::<LONGEST_PATH, _>")]
     pub path: String,
     /// The status sent by the endpoint, where there was one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -220,6 +232,7 @@ pub struct BadSample {
     /// Why it was bad.
     pub reason: BadReason,
     /// The endpoint that was tried first.
+    #[serde(deserialize_with = "read_short::<LONGEST_ID, _>")]
     pub endpoint: String,
     /// When it was found bad.
     pub at: Timestamp,

@@ -95,6 +95,7 @@ pub fn member_of(id: &str) -> Option<(&str, IpAddr)> {
 
 /// Whether a connection can be made to an address.
 pub const fn is_connectable(address: IpAddr) -> bool {
+    let address = address.to_canonical();
     !address.is_unspecified() && !address.is_multicast()
 }
 
@@ -216,6 +217,7 @@ mod tests {
             ("::1", PlaceError::Brackets),
             ("fd00::1:80", PlaceError::Brackets),
             ("0.0.0.0:80", PlaceError::Unconnectable),
+            ("[::ffff:0.0.0.0]:80", PlaceError::Unconnectable),
             ("10.0.0.11:0", PlaceError::Unconnectable),
             ("app:0", PlaceError::Port),
             ("app:99999", PlaceError::Port),

@@ -200,10 +200,11 @@ impl ServiceState {
         self.pools.get_mut(arm).insert(id.to_owned(), member);
     }
 
-    /// The highest fence of a leader that it knows.
+    /// The highest fence of a leader that it knows; of those that a leader can have had.
     pub fn fence(&self) -> Fence {
         let rollout = self.rollout.as_ref().map(|rollout| rollout.fence);
-        rollout.max(self.scaling.as_ref().map(|scaling| scaling.fence)).unwrap_or_default()
+        let scaling = self.scaling.as_ref().map(|scaling| scaling.fence);
+        rollout.into_iter().chain(scaling).filter(|fence| fence.is_sound()).max().unwrap_or_default()
     }
 
     /// When the circuit opened, if it is open.

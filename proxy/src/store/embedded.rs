@@ -148,7 +148,7 @@ impl Store for EmbeddedStore {
     async fn posted(&self, _: &str, episode: EpisodeId, after: Place) -> Result<Posted, StoreError> {
         let posts = self.journal.posts(episode, usize::try_from(after.0).unwrap_or(usize::MAX));
         let place = Place(after.0.saturating_add(posts.len() as u64), 0);
-        Ok(Posted { posts, place, poisoned: Vec::new() })
+        Ok(Posted { posts, place, ..Posted::default() })
     }
 
     async fn share(&self, word: Word<'_>) -> Result<BTreeMap<String, String>, StoreError> {

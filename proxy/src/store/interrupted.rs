@@ -1,6 +1,6 @@
-//! A store for tests in which others are quicker, or whose writes hang: what stands behind is the embedded one.
+//! A store for tests in which others are quicker, whose writes hang, or which takes its time: what stands behind is the embedded one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -24,18 +24,26 @@ pub(crate) struct Interrupted {
     /// What others do to a service just before flags change here the next time.
     meanwhile: Mutex<Vec<(String, Change)>>,
     flags_hang: AtomicBool,
+    /// What is posted of a service, in pieces, and how long each one takes.
+    posted: Mutex<HashMap<String, VecDeque<(Duration, Posted)>>>,
 }
 
 impl Interrupted {
     /// Before this store.
     pub(crate) fn before(store: Arc<EmbeddedStore>) -> Self {
-        Self { store, meanwhile: Mutex::default(), flags_hang: AtomicBool::new(false) }
+        Self { store, meanwhile: Mutex::default(), flags_hang: AtomicBool::new(false), posted: Mutex::default() }
     }
 
     /// Has others do this just before flags change here the next time.
     pub(crate) fn meanwhile(&self, service: &str, changes: impl IntoIterator<Item = Change>) {
         let changes = changes.into_iter().map(|change| (service.to_owned(), change));
         self.meanwhile.lock().unwrap_or_else(PoisonError::into_inner).extend(changes);
+    }
+
+    /// Who asks what was posted about a service gets these first, each after so long.
+    pub(crate) fn give_posts(&self, service: &str, pieces: impl IntoIterator<Item = (Duration, Posted)>) {
+        let mut posted = self.posted.lock().unwrap_or_else(PoisonError::into_inner);
+        posted.entry(service.to_owned()).or_default().extend(pieces);
     }
 
     /// From now on no change of flags comes to an end.
@@ -74,7 +82,15 @@ impl Store for Interrupted {
     }
 
     async fn posted(&self, service: &str, episode: EpisodeId, after: Place) -> Result<Posted, StoreError> {
-        self.store.posted(service, episode, after).await
+        let pieces = || self.posted.lock().unwrap_or_else(PoisonError::into_inner);
+        let takes = pieces().get(service).and_then(|pieces| Some(pieces.front()?.0));
+        tokio::time::sleep(takes.unwrap_or_default()).await;
+        // Who stops waiting has not been given it.
+        let piece = pieces().get_mut(service).and_then(VecDeque::pop_front);
+        match piece {
+            Some((_, posted)) => Ok(posted),
+            None => self.store.posted(service, episode, after).await,
+        }
     }
 
     async fn share(&self, word: Word<'_>) -> Result<BTreeMap<String, String>, StoreError> {

@@ -147,6 +147,8 @@ pub struct Posted {
     pub posts: Vec<Post>,
     /// Where to go on: after the last of them.
     pub place: Place,
+    /// Whether there may be more after it: who wants all asks again.
+    pub more: bool,
     /// Entries that made no sense and were passed over.
     pub poisoned: Vec<Poison>,
 }
@@ -212,7 +214,8 @@ pub trait Store: Send + Sync + std::fmt::Debug {
 
     /// What was posted about an episode after a place, by this proxy and others. Of an episode that this
     /// process asks about for the first time ([`Place::default`]), what it knows by itself from before a
-    /// restart comes first, and needs nothing remote. Nothing new gives no posts and the same place.
+    /// restart comes first, and needs nothing remote. Nothing new gives no posts and the same place. Of much only a
+    /// part is given at a time, which is soon there, so that no stream is too long for a slow way.
     ///
     /// # Errors
     /// When the store can't be reached.

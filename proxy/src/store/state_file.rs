@@ -153,18 +153,37 @@ impl Kept {
         .await
     }
 
-    /// Takes the file back, with what another process may have written meanwhile.
+    /// Takes the file back, with what another process may have written meanwhile. If it was never given up, memory is
+    /// what counts, and may be ahead of the file.
     ///
     /// # Errors
     /// When the other has it still, or what it wrote makes no sense.
     pub(super) async fn take_back(self: &Arc<Self>) -> Result<(), StoreError> {
         self.off_thread(|kept| {
-            let disk = lock(&kept.disk);
+            let mut disk = lock(&kept.disk);
+            if kept.claim.is_held() {
+                return Ok(());
+            }
             kept.claim.take_back()?;
-            *lock(&kept.memory) = read(&disk.path)?;
+            let saved = kept.read_along(&disk.path)?;
+            lock(&kept.memory).clone_from(&saved);
+            if let Err(error) = disk.write(&saved) {
+                tracing::warn!(%error, "What was stopped while another process had the state file is in memory only");
+            }
             Ok(())
         })
         .await
+    }
+
+    /// What another process wrote, which may not know of all that was stopped here meanwhile.
+    fn read_along(&self, path: &Path) -> Result<Saved, StoreError> {
+        let mut saved = read(path)?;
+        for (name, known) in &lock(&self.memory).services {
+            if known.circuit.is_open() || saved.services.contains_key(name) {
+                saved.services.entry(name.clone()).or_default().keep_stopped(known);
+            }
+        }
+        Ok(saved)
     }
 
     /// While another process has the file: takes in what that wrote.
@@ -175,7 +194,8 @@ impl Kept {
         let followed = self.off_thread(|kept| {
             let disk = lock(&kept.disk);
             if !kept.claim.is_held() {
-                *lock(&kept.memory) = read(&disk.path)?;
+                let saved = kept.read_along(&disk.path)?;
+                *lock(&kept.memory) = saved;
             }
             Ok(())
         });

@@ -166,7 +166,7 @@ impl Fleet {
     pub fn environment(&self) -> Vec<(&'static str, OsString)> {
         let ssh = self.login.options().join(" ");
         let fixed = [
-            ("ANSIBLE_FORKS", "12"),
+            ("ANSIBLE_FORKS", "13"),
             ("ANSIBLE_PIPELINING", "1"),
             ("ANSIBLE_NOCOLOR", "1"),
             ("ANSIBLE_REMOTE_USER", USER),
@@ -283,7 +283,7 @@ mod tests {
     fn the_example_inventory_names_the_hosts_and_the_proxies_are_among_them() {
         let example = concat!(env!("CARGO_MANIFEST_DIR"), "/../ansible/inventory/example/hosts.yml");
         let hosts = hosts(&fs::read_to_string(example).unwrap());
-        assert_eq!(hosts.len(), 12, "{hosts:?}");
+        assert_eq!(hosts.len(), 13, "{hosts:?}");
         for proxy in PROXIES {
             let ip = address(proxy).unwrap().ip().to_string();
             assert!(hosts.iter().any(|(name, address)| *address == ip && name.starts_with("proxy-")), "{proxy}");

@@ -8,6 +8,7 @@ use super::Autoscaler;
 use super::driver::Started;
 use crate::live::{EndpointView, ServiceView};
 use crate::model::member::MemberSpec;
+use crate::model::place::Place;
 use crate::model::rollout::Fence;
 use crate::model::scaling::Act;
 use crate::model::split::Arm;
@@ -21,7 +22,7 @@ impl Autoscaler {
             if service.pools.stable.iter().any(|endpoint| *endpoint.id == *id) {
                 continue;
             }
-            let spec = MemberSpec { version: instance.version.clone(), ..MemberSpec::new(instance.address) };
+            let spec = MemberSpec { version: instance.version.clone(), ..MemberSpec::new(Place::At(instance.address)) };
             let put = Change::PutMember { arm: Arm::Stable, id, spec };
             // Who was overtaken meanwhile touches no endpoint.
             let leads = self.note(service, fence, Act::Hold).await.is_some();

@@ -52,6 +52,8 @@ pub(super) struct Case {
     traffic: Traffic,
     /// Who was seen here, and when that was counted.
     seen: (Option<Instant>, Seen),
+    /// What the cores had learnt of client addresses when these were counted.
+    learnt: u64,
 }
 
 /// What a look found.
@@ -81,6 +83,7 @@ impl Case {
             stable: VecDeque::new(),
             traffic: Traffic::default(),
             seen: (None, Seen::default()),
+            learnt: 0,
         }
     }
 
@@ -106,9 +109,10 @@ impl Case {
     pub(super) fn observe(&mut self, outcome: &BadOutcome, episode: &EpisodeView, now: Instant) -> Option<Post> {
         self.keep_step(episode);
         let is_fresh = self.seen.0.is_some_and(|at| now - at < FRESH);
-        // While there are few they are quickly counted, and each one matters.
-        if !is_fresh || self.addresses() < ADDRESSES {
+        if !is_fresh {
             self.count_seen(episode, now);
+        } else if self.addresses() < ADDRESSES {
+            self.count_new_addresses(episode);
         }
         let fact = Fact::from(outcome);
         let fact = Fact { address: fact.address.hidden(episode.salt), ..fact };
@@ -182,13 +186,27 @@ impl Case {
         is_news.then_some(Post::Seen(seen))
     }
 
+    /// While there are few addresses each one matters, and counts at once.
+    fn count_new_addresses(&mut self, episode: &EpisodeView) {
+        if episode.live.addresses_learnt() != self.learnt {
+            self.count_addresses(episode);
+        }
+    }
+
+    fn count_addresses(&mut self, episode: &EpisodeView) {
+        // Asked before: one that comes meanwhile is counted again, rather than not at all.
+        self.learnt = episode.live.addresses_learnt();
+        self.seen.1.addresses = episode.live.addresses();
+    }
+
     fn count_seen(&mut self, episode: &EpisodeView, now: Instant) {
+        self.count_addresses(episode);
         let units = episode.live.units();
         let seen = Seen {
             weight: episode.step.weight(),
             begun_at: episode.step.begun_at(),
             exposed: self.seen.1.exposed,
-            addresses: episode.live.addresses(),
+            addresses: self.seen.1.addresses,
             units: PerArm::from_fn(|arm| units.units(arm)),
         };
         self.seen = (Some(now), seen);

@@ -12,12 +12,14 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use self::case::{Case, Found};
 use self::exchange::{Exchange, News};
 use self::pending::Pending;
 use super::alert::{Alert, Mailer, RatioAlert};
+use super::pass_on;
 use crate::live::{EpisodeView, Live, Report, ServiceView, VerdictStatus};
 use crate::model::circuit::{Cause, Trip};
 use crate::model::outcome::BadOutcome;
@@ -43,9 +45,12 @@ impl Session {
     /// Judges outcomes until there can be no more.
     pub async fn run(self, reports: mpsc::Receiver<Report>) {
         let (sender, news) = mpsc::channel(NEWS);
+        // A task of its own: a court that has much to do keeps nobody from being told.
+        let mut beside = JoinSet::new();
+        beside.spawn(self.exchange.run(sender));
         tokio::select! {
             () = self.court.run(reports, news) => {}
-            () = self.exchange.run(sender) => {}
+            Some(ended) = beside.join_next() => pass_on(ended),
         }
     }
 }
@@ -100,7 +105,10 @@ impl Court {
                     self.hear(batch.drain(..));
                 }
                 Some(news) = news.recv() => self.hear_news(&news),
-                _ = look.tick() => self.look(),
+                _ = look.tick() => {
+                    self.look();
+                    self.live.pulse().verdict_goes_on();
+                }
             }
         }
     }

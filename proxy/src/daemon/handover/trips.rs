@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::time::MissedTickBehavior;
 
-use super::wire::{Message, Wire};
+use super::wire::{Ear, Message, Mouth, Wire};
 use crate::live::Live;
 use crate::model::circuit::Circuit;
 
@@ -24,24 +24,35 @@ pub(super) enum Side {
 }
 
 /// Tells the other process of circuits that open here and hears of those that open there, until the other is gone.
-pub(super) async fn exchange(mut wire: Wire, live: Arc<Live>, side: Side) {
+pub(super) async fn exchange(wire: Wire, live: Arc<Live>, side: Side) {
+    let (mouth, ear) = wire.split();
+    tokio::select! {
+        () = hear(ear, &live, side) => {}
+        () = tell(mouth, &live) => {}
+    }
+}
+
+/// Takes in what the other one says, until it is gone.
+async fn hear(mut ear: Ear, live: &Live, side: Side) {
+    while let Ok(Some((message, _))) = ear.receive().await {
+        if let Message::Circuits(circuits) = message {
+            take_in(live, &circuits, side);
+        }
+    }
+}
+
+/// Tells the other one what is new, until it is gone.
+async fn tell(mouth: Mouth, live: &Live) {
     let mut told = BTreeMap::new();
     let mut look = tokio::time::interval(LOOK);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        tokio::select! {
-            heard = wire.receive() => match heard {
-                Ok(Some((Message::Circuits(circuits), _))) => take_in(&live, &circuits, side),
-                Ok(Some(_)) => {}
-                Ok(None) | Err(_) => return,
-            },
-            _ = look.tick() => {
-                let news = news(&live, &told);
-                if !news.is_empty() {
-                    told.extend(news.clone());
-                    // Who is gone is noticed by the next look.
-                    let _gone = wire.send(&Message::Circuits(news), &[]).await;
-                }
+        look.tick().await;
+        let news = news(live, &told);
+        if !news.is_empty() {
+            told.extend(news.clone());
+            if mouth.send(&Message::Circuits(news), &[]).await.is_err() {
+                return;
             }
         }
     }
@@ -73,11 +84,16 @@ mod tests {
     use crate::model::circuit::Trip;
     use crate::model::state::State;
 
+    fn process_with(services: &[String]) -> Arc<Live> {
+        let (live, _reports) = Live::new(1);
+        let specs: Vec<_> = services.iter().map(|name| Arc::new(sample::service(name))).collect();
+        publish(&live, &specs, &State::default());
+        live
+    }
+
     /// A process with two services.
     fn process() -> Arc<Live> {
-        let (live, _reports) = Live::new(1);
-        publish(&live, &["shop", "blog"].map(|name| Arc::new(sample::service(name))), &State::default());
-        live
+        process_with(&["shop", "blog"].map(str::to_owned))
     }
 
     async fn opens(live: &Live, service: &str) {
@@ -121,5 +137,32 @@ mod tests {
         assert_eq!(first.keys().collect::<Vec<_>>(), ["shop"]);
         told.extend(first);
         assert!(news(&live, &told).is_empty());
+    }
+
+    #[tokio::test]
+    async fn two_that_have_much_to_tell_hear_each_other_all_the_same() {
+        const EACH: usize = 400;
+        let name = |side: &str, nth: usize| format!("{side}-{nth}");
+        let names: Vec<String> =
+            ["old", "new"].into_iter().flat_map(|side| (0..EACH).map(move |nth| name(side, nth))).collect();
+        let has_much_to_tell = |side: &str| {
+            let live = process_with(&names);
+            for nth in 0..EACH {
+                // Together more than a socket holds, whatever this system's sizes are.
+                live.service(&name(side, nth)).trip(None, Trip { reason: "why ".repeat(500), ..Trip::sample() });
+            }
+            live
+        };
+        let (one, other) = UnixStream::pair().expect("a pair");
+        let (old, new) = (has_much_to_tell("old"), has_much_to_tell("new"));
+        let exchanges = [(one, &old, Side::Old), (other, &new, Side::New)].map(|(stream, live, side)| {
+            tokio::spawn(exchange(Wire::new(stream).expect("a wire"), Arc::clone(live), side))
+        });
+        // then what is open in one is open in the other
+        for nth in 0..EACH {
+            opens(&old, &name("new", nth)).await;
+            opens(&new, &name("old", nth)).await;
+        }
+        exchanges.into_iter().for_each(|exchange| exchange.abort());
     }
 }

@@ -7,6 +7,7 @@ use std::mem::MaybeUninit;
 use std::net::SocketAddr;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream as StdUnixStream;
+use std::sync::Arc;
 
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer, SendAncillaryMessage,
@@ -71,7 +72,18 @@ impl Message {
 /// One end.
 #[derive(Debug)]
 pub(super) struct Wire {
-    stream: UnixStream,
+    mouth: Mouth,
+    ear: Ear,
+}
+
+/// What speaks at one end.
+#[derive(Debug)]
+pub(super) struct Mouth(Arc<UnixStream>);
+
+/// What hears at one end.
+#[derive(Debug)]
+pub(super) struct Ear {
+    stream: Arc<UnixStream>,
     /// What came of lines that aren't complete.
     bytes: Vec<u8>,
     /// Sockets whose messages aren't complete.
@@ -81,17 +93,38 @@ pub(super) struct Wire {
 impl Wire {
     pub(super) fn new(stream: StdUnixStream) -> io::Result<Self> {
         stream.set_nonblocking(true)?;
-        Ok(Self { stream: UnixStream::from_std(stream)?, bytes: Vec::new(), sockets: VecDeque::new() })
+        let stream = Arc::new(UnixStream::from_std(stream)?);
+        let mouth = Mouth(Arc::clone(&stream));
+        Ok(Self { mouth, ear: Ear { stream, bytes: Vec::new(), sockets: VecDeque::new() } })
     }
 
+    /// Says something, as [`Mouth::send`].
+    pub(super) async fn send(&self, message: &Message, sockets: &[BorrowedFd<'_>]) -> io::Result<()> {
+        self.mouth.send(message, sockets).await
+    }
+
+    /// The next message, as [`Ear::receive`].
+    pub(super) async fn receive(&mut self) -> io::Result<Option<(Message, Vec<OwnedFd>)>> {
+        self.ear.receive().await
+    }
+
+    /// For who speaks and hears at once: two that speak and don't hear meanwhile would wait for each other for ever,
+    /// once what they say is longer than the socket holds.
+    pub(super) fn split(self) -> (Mouth, Ear) {
+        (self.mouth, self.ear)
+    }
+}
+
+impl Mouth {
     /// Says something. Not to be left before it is over: half a line would be said.
     pub(super) async fn send(&self, message: &Message, mut sockets: &[BorrowedFd<'_>]) -> io::Result<()> {
+        let Self(stream) = self;
         let mut line = serde_json::to_vec(message)?;
         line.push(b'\n');
         let mut left = line.as_slice();
         while !left.is_empty() {
-            self.stream.writable().await?;
-            match self.stream.try_io(Interest::WRITABLE, || send_some(&self.stream, left, sockets)) {
+            stream.writable().await?;
+            match stream.try_io(Interest::WRITABLE, || send_some(stream, left, sockets)) {
                 Ok(sent) => {
                     left = &left[sent..];
                     sockets = &[];
@@ -102,7 +135,9 @@ impl Wire {
         }
         Ok(())
     }
+}
 
+impl Ear {
     /// The next message with its sockets; none when the other end is closed. May be left at any time.
     pub(super) async fn receive(&mut self) -> io::Result<Option<(Message, Vec<OwnedFd>)>> {
         loop {
@@ -212,7 +247,7 @@ mod tests {
         let (sent, came) = tokio::join!(old.send(&long, &[]), new.receive());
         sent.expect("sent");
         assert_eq!(came.expect("fine").expect("a message").0, long);
-        old.stream.try_write(b"{\"Ready\":").expect("written");
+        old.ear.stream.try_write(b"{\"Ready\":").expect("written");
         drop(old);
         assert!(new.receive().await.is_err());
     }

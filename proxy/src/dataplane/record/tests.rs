@@ -44,7 +44,24 @@ impl World {
     }
 
     fn begin_by(&self, pass: Pass, address: IpAddr, met: &Met, path: &'static str, is_short: bool) -> Record {
-        let request = Request {
+        let mut record = Record::begin(&self.core, self.service(), self.request(pass, address, met, path, is_short));
+        record.attempt(0);
+        record
+    }
+
+    fn service(&self) -> ServiceRef {
+        ServiceRef::new(self.core.snapshot(), 0)
+    }
+
+    fn request<'a>(
+        &self,
+        pass: Pass,
+        address: IpAddr,
+        met: &'a Met,
+        path: &'static str,
+        is_short: bool,
+    ) -> Request<'a> {
+        Request {
             arm: Arm::Canary,
             drawn: Some(Drawn { unit: Unit(0xabc), weight: Weight::FULL, control: Weight::ZERO, returned: false }),
             pass,
@@ -56,10 +73,7 @@ impl World {
             target: Some(PathAndQuery::from_static(path)),
             start: self.core.clock.refresh(),
             is_short,
-        };
-        let mut record = Record::begin(&self.core, ServiceRef::new(self.core.snapshot(), 0), request);
-        record.attempt(0);
-        record
+        }
     }
 
     /// What was reported since the last time.
@@ -84,6 +98,24 @@ async fn a_request_is_bad_for_each_signal_at_most_once() {
     drop(record);
     assert_eq!(world.told(), [BadReason::Slow, BadReason::Reset]);
     assert_eq!((world.counted(BadReason::Reset), world.counted(BadReason::Timeout)), (1, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_kept_of_a_request_is_short_whatever_its_client_sent() {
+    // given a path and a method as long as a head may be
+    let mut world = World::new();
+    let met = Met::default();
+    let request = Request {
+        method: Method::from_bytes(&[b'X'; 60_000]).expect("a method"),
+        target: Some(format!("/{}?q", "p".repeat(60_000)).parse().expect("a target")),
+        ..world.request(Pass::default(), [203, 0, 113, 9].into(), &met, "/", true)
+    };
+    let mut record = Record::begin(&world.core, world.service(), request);
+    record.attempt(0);
+    record.bad(BadReason::Reset);
+    let sample = world.reports.try_recv().expect("an outcome").outcome.sample;
+    assert_eq!((sample.path.len(), sample.method.len()), (LONGEST_PATH, LONGEST_METHOD));
+    assert!(sample.path.starts_with("/ppp") && sample.path.ends_with('…'), "{}", sample.path);
 }
 
 #[tokio::test(start_paused = true)]

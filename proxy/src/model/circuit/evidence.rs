@@ -1,6 +1,6 @@
 //! What was known when a circuit opened: the proof of a pull.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::model::outcome::{BadSample, PerSignal, Signal};
 use crate::model::split::PerArm;
@@ -60,7 +60,7 @@ pub struct Evidence {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub e_without_any_address: Option<f64>,
     /// The latest bad outcomes of the canary, the oldest first.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "latest_samples")]
     pub samples: Vec<BadSample>,
     /// When the canary's first bad response of the episode was seen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -71,6 +71,15 @@ pub struct Evidence {
     /// The comparisons with the control; absent where there was none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub control: Option<ControlEvidence>,
+}
+
+/// More samples than this nobody shows.
+const SAMPLES: usize = 20;
+
+fn latest_samples<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<BadSample>, D::Error> {
+    let mut samples = Vec::deserialize(deserializer)?;
+    samples.drain(..samples.len().saturating_sub(SAMPLES));
+    Ok(samples)
 }
 
 impl Evidence {

@@ -115,3 +115,24 @@ fn a_version_merged_with_itself_is_itself() {
     assert_eq!(circuit.merge(&circuit.clone()), circuit);
     assert_eq!(circuit.merge(&tripped(1)), circuit, "an old trip brought news");
 }
+
+#[test]
+fn what_another_wrote_of_a_trip_is_kept_short() {
+    // given a record of somebody who cuts nothing
+    let long = "x".repeat(60_000);
+    let sample = serde_json::json!({
+        "request_id": long, "method": long, "path": long, "reason": "status", "endpoint": long, "at": 1,
+    });
+    let evidence = serde_json::to_value(Evidence::default()).expect("JSON");
+    let mut record = serde_json::to_value(tripped(1)).expect("JSON");
+    record["trip"]["evidence"] = evidence;
+    record["trip"]["evidence"]["samples"] = vec![sample; 500].into();
+    for text in ["reason", "by"] {
+        record["trip"][text] = long.as_str().into();
+    }
+    let read: Circuit = serde_json::from_value(record).expect("a circuit");
+    let kept = serde_json::to_string(&read).expect("JSON");
+    assert!(read.is_open() && kept.len() < 20_000, "{} bytes are kept", kept.len());
+    // and what is read again is the same
+    assert_eq!(serde_json::from_str::<Circuit>(&kept).expect("a circuit"), read);
+}

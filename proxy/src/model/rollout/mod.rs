@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::MOST_COUNTED;
 use super::circuit::Trip;
 use super::time::Timestamp;
 use super::weight::Weight;
@@ -60,6 +61,13 @@ impl<'de> Deserialize<'de> for RolloutId {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Fence(pub u64);
+
+impl Fence {
+    /// Whether a leader can have been given it: one beyond all that ever will be would keep every leader from being heard.
+    pub const fn is_sound(self) -> bool {
+        self.0 <= MOST_COUNTED
+    }
+}
 
 /// Where a rollout stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -217,7 +225,8 @@ impl Rollout {
             && (self.phase != Phase::Pending || self.step == 0)
             && (self.step > 0 || !matches!(self.phase, Phase::Progressing | Phase::Promoted))
             && (!ended || self.finished)
-            && (!self.finished || self.phase.is_decided());
+            && (!self.finished || self.phase.is_decided())
+            && self.fence.is_sound();
         if sound { Ok(()) } else { Err(PlanError::Inconsistent) }
     }
 }

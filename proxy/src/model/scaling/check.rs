@@ -22,6 +22,9 @@ pub enum ScalingError {
     /// Which endpoints a removal is about.
     #[error("a removal names 1 to {MOST_INSTANCES} endpoints, each once")]
     Endpoints,
+    /// The leader that acted.
+    #[error("no leader has such a fence")]
+    Fence,
     /// What a person ordered.
     #[error("an order is for at most {MOST_INSTANCES} instances")]
     Order,
@@ -33,6 +36,9 @@ impl Scaling {
     /// # Errors
     /// What is wrong with it.
     pub fn check(&self) -> Result<(), ScalingError> {
+        if !self.fence.is_sound() {
+            return Err(ScalingError::Fence);
+        }
         let tokens = || self.grants.iter().map(|grant| &grant.token).chain(self.removal.iter().map(|r| &r.token));
         if !tokens().all(|token| is_token(token)) || tokens().collect::<BTreeSet<_>>().len() != tokens().count() {
             return Err(ScalingError::Token);
@@ -59,6 +65,7 @@ fn is_token(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::super::rollout::Fence;
     use super::super::super::time::Timestamp;
     use super::super::{Grant, Order, Removal, Stage};
     use super::*;
@@ -93,6 +100,7 @@ mod tests {
             (twice, ScalingError::Token),
             (removing("t", &[]), ScalingError::Endpoints),
             (removing("t", &["a", "a"]), ScalingError::Endpoints),
+            (Scaling { fence: Fence(u64::MAX), ..Scaling::default() }, ScalingError::Fence),
             (Scaling { order: Some(order), ..Scaling::default() }, ScalingError::Order),
         ] {
             assert_eq!(scaling.check(), Err(error), "{scaling:?}");

@@ -139,6 +139,18 @@ mod tests {
     }
 
     #[test]
+    fn what_another_wrote_of_a_request_is_kept_short() {
+        let [_, post, _] = posts();
+        let Post::Bad { fact, sample: Some(sample) } = post else { panic!("it has a sample") };
+        let long = "x".repeat(60_000);
+        let (request_id, method, path, endpoint) = (long.clone(), long.clone(), long.clone(), long);
+        let line =
+            encode(&Post::Bad { fact, sample: Some(BadSample { request_id, method, path, endpoint, ..sample }) });
+        let read = decode(&line).expect("it makes sense");
+        assert!(encode(&read).len() < 1_000, "{} bytes are kept", encode(&read).len());
+    }
+
+    #[test]
     fn what_is_no_post_is_none() {
         let good = encode(&posts()[0]);
         let spoiled = [

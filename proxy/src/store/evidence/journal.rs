@@ -5,7 +5,8 @@
 //! synced: what a power cut takes is a last line or some, which the checksums tell, and lost facts only
 //! cost time. When an episode ends its lines are dropped.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeSet, HashMap};
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -40,17 +41,46 @@ struct Pages {
 #[derive(Debug, Default)]
 struct Page {
     posts: Vec<Post>,
-    known: HashSet<u64>,
+    /// Where each one is, by the checksum of its line.
+    known: HashMap<u64, usize>,
+    /// Those that the store may lack: known from before a restart and not heard from the store since.
+    unheard: BTreeSet<usize>,
+}
+
+/// From where a post comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Source {
+    /// This process: the store is about to be told.
+    Here,
+    /// The store, which has it.
+    Store,
 }
 
 impl Page {
     /// Adds a post; whether it was new.
     fn add(&mut self, line: &str, post: Post) -> bool {
-        let is_new = self.posts.len() < POSTS && self.known.insert(checksum(line.as_bytes()));
-        if is_new {
+        let place = self.posts.len();
+        let Entry::Vacant(free) = self.known.entry(checksum(line.as_bytes())) else { return false };
+        let has_room = place < POSTS;
+        if has_room {
+            free.insert(place);
             self.posts.push(post);
         }
-        is_new
+        has_room
+    }
+
+    /// Notes that the store has it.
+    fn hear(&mut self, line: &str) {
+        // Mostly there is nothing to hear of any more.
+        if !self.unheard.is_empty()
+            && let Some(place) = self.known.get(&checksum(line.as_bytes()))
+        {
+            self.unheard.remove(place);
+        }
+    }
+
+    fn forget_hearing(&mut self) {
+        self.unheard = (0..self.posts.len()).collect();
     }
 }
 
@@ -64,6 +94,7 @@ impl Journal {
         let mut pages = Pages { path: path.into(), claim, episodes: HashMap::new(), is_broken: false };
         pages.read();
         pages.keep(runs);
+        pages.episodes.values_mut().for_each(Page::forget_hearing);
         // Also where all was kept: a torn last line must not swallow the next one.
         pages.rewrite();
         Arc::new(Self(Mutex::new(pages)))
@@ -89,22 +120,38 @@ impl Journal {
         posts.unwrap_or_default().to_vec()
     }
 
-    /// The posts of an episode that aren't among these.
-    pub(in crate::store) fn beside(&self, episode: EpisodeId, others: &[Post]) -> Vec<Post> {
-        let others: HashSet<u64> = others.iter().map(|post| checksum(encode(post).as_bytes())).collect();
-        let mut posts = self.posts(episode, 0);
-        posts.retain(|post| !others.contains(&checksum(encode(post).as_bytes())));
-        posts
+    /// At most so many posts of an episode that the store may lack, the oldest first.
+    pub(in crate::store) fn unheard(&self, episode: EpisodeId, most: usize) -> Vec<Post> {
+        let pages = self.lock();
+        let page = pages.episodes.get(&episode);
+        page.into_iter()
+            .flat_map(|page| page.unheard.iter().map(move |place| page.posts[*place].clone()))
+            .take(most)
+            .collect()
+    }
+
+    /// Takes the store for one that lacks all posts of an episode.
+    pub(in crate::store) fn forget_hearing(&self, episode: EpisodeId) {
+        self.lock().episodes.get_mut(&episode).into_iter().for_each(Page::forget_hearing);
     }
 
     /// Adds posts, each of which is kept once. They are on disk when this returns, if there is room. It goes
     /// through also when the caller stops waiting.
     pub(in crate::store) async fn add(self: &Arc<Self>, episode: EpisodeId, posts: &[Post]) {
+        self.write(posts, move |pages, posts| pages.add(episode, posts, Source::Here)).await;
+    }
+
+    /// As [`Journal::add`], of posts that the store has.
+    pub(in crate::store) async fn hear(self: &Arc<Self>, episode: EpisodeId, posts: &[Post]) {
+        self.write(posts, move |pages, posts| pages.add(episode, posts, Source::Store)).await;
+    }
+
+    async fn write(self: &Arc<Self>, posts: &[Post], write: impl FnOnce(&mut Pages, Vec<Post>) + Send + 'static) {
         if posts.is_empty() {
             return;
         }
         let (this, posts) = (Arc::clone(self), posts.to_vec());
-        let work = tokio::task::spawn_blocking(move || this.lock().add(episode, posts));
+        let work = tokio::task::spawn_blocking(move || write(&mut this.lock(), posts));
         if work.await.is_err() {
             tracing::debug!("The evidence isn't written any more: serin ends");
         }
@@ -155,11 +202,14 @@ impl Pages {
         self.episodes.retain(|episode, _| runs(*episode));
     }
 
-    fn add(&mut self, episode: EpisodeId, posts: Vec<Post>) {
+    fn add(&mut self, episode: EpisodeId, posts: Vec<Post>, source: Source) {
         let page = self.episodes.entry(episode).or_default();
         let mut text = String::new();
         for post in posts {
             let line = encode(&post);
+            if source == Source::Store {
+                page.hear(&line);
+            }
             if page.add(&line, post) {
                 text.push_str(&journal_line(episode, &line));
             }
@@ -257,7 +307,25 @@ mod tests {
         let (after, _) = journal(folder.path());
         assert_eq!(after.posts(ONE, 0), [post(1), post(2), post(3)]);
         assert_eq!((after.posts(ONE, 2), after.posts(ONE, 9)), (vec![post(3)], vec![]));
-        assert_eq!(after.beside(ONE, &[post(2)]), [post(1), post(3)]);
+    }
+
+    #[tokio::test]
+    async fn what_the_store_may_lack_is_told_until_it_is_heard_from_there() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (before, _) = journal(folder.path());
+        before.add(ONE, &[post(1), post(2), post(3)]).await;
+        assert_eq!(before.unheard(ONE, 9), [], "what is new is told by whoever adds it");
+        // given a restart, after which the store is read page by page
+        let (after, _) = journal(folder.path());
+        assert_eq!(after.unheard(ONE, 2), [post(1), post(2)]);
+        after.hear(ONE, &[post(2), post(7)]).await;
+        after.add(ONE, &[post(8)]).await;
+        assert_eq!(after.unheard(ONE, 9), [post(1), post(3)]);
+        after.hear(ONE, &[post(3), post(1)]).await;
+        assert_eq!(after.unheard(ONE, 9), []);
+        // and a store that lost it all lacks all
+        after.forget_hearing(ONE);
+        assert_eq!(after.unheard(ONE, 9), after.posts(ONE, 0));
     }
 
     #[tokio::test]

@@ -8,7 +8,9 @@
 use std::collections::BTreeMap;
 
 use super::keys::ServiceKeys;
-use crate::model::member::{Member, MemberError, MemberSpec};
+use crate::model::MOST_COUNTED;
+use crate::model::circuit::Circuit;
+use crate::model::member::{MOST_MEMBERS, Member, MemberError, MemberSpec, is_id};
 use crate::model::rollout::Rollout;
 use crate::model::scaling::Scaling;
 use crate::model::split::{Arm, Episode, PerArm};
@@ -33,7 +35,8 @@ const BAD_EPISODE: &str = "not an episode: `episode` is 16 hex digits and `salt`
 const BAD_CIRCUIT: &str = "not a circuit: leave it to serin; `serin trip` and `serin reset` change it";
 const BAD_ROLLOUT: &str = "not a rollout: leave it to serin; `serin rollout` changes it";
 const BAD_SCALING: &str = "not a scaling: leave it to serin; `serin autoscale` changes it";
-const BAD_ID: &str = "not an endpoint id: give it in UTF-8";
+const BAD_ID: &str = "not an endpoint id: it is up to 128 letters, digits and `.:_-[]`, such as 10.0.0.21:3002";
+const TOO_MANY: &str = "more members than the 10000 that a pool may have: the others are passed over";
 const BAD_MEMBER: &str = "not a member: give JSON such as {\"state\":\"ready\",\"address\":\"10.0.0.21:3002\"}";
 const BAD_SHARE: &str = "not a member: its weight must be 1 to 1000";
 const BAD_TTL: &str = "not a member: its ttl_ms must be above 0";
@@ -103,7 +106,8 @@ impl Decoded {
         self.known = !fields.is_empty();
 
         // A hash that somebody began by hand has no revision; it isn't nothing, so it isn't 0.
-        let revision = text(REVISION).map(|text| text.parse::<u64>().map_err(|_| BAD_REVISION));
+        let revision = text(REVISION)
+            .map(|text| text.parse::<u64>().ok().filter(|revision| *revision <= MOST_COUNTED).ok_or(BAD_REVISION));
         let (revision, _) = self.judge(key, REVISION, revision, Some(last_good.revision));
         self.state.revision = if self.known { revision.unwrap_or(1).max(1) } else { 0 };
 
@@ -116,7 +120,7 @@ impl Decoded {
         };
         (self.state.episode, self.sound.episode) = self.judge(key, EPISODE, episode, last_good.episode);
 
-        let circuit = text(CIRCUIT).map(|text| serde_json::from_str(text).map_err(|_| BAD_CIRCUIT));
+        let circuit = text(CIRCUIT).map(|text| read_circuit(text).ok_or(BAD_CIRCUIT));
         let (circuit, sound) = self.judge(key, CIRCUIT, circuit, Some(last_good.circuit.clone()));
         self.state.circuit = circuit.unwrap_or_default();
         self.sound.circuit = sound.unwrap_or_default();
@@ -147,8 +151,11 @@ impl Decoded {
     }
 
     fn read_pool(&mut self, key: &str, arm: Arm, fields: &Fields, last_good: &BTreeMap<String, Member>) {
-        for (id, text) in fields {
-            let Ok(id) = std::str::from_utf8(id) else {
+        if fields.len() > MOST_MEMBERS {
+            self.poisoned.push(Poison { key: key.to_owned(), problem: TOO_MANY.to_owned() });
+        }
+        for (id, text) in fields.iter().take(MOST_MEMBERS) {
+            let Some(id) = std::str::from_utf8(id).ok().filter(|id| is_id(id)) else {
                 self.refuse(key, &String::from_utf8_lossy(id), BAD_ID);
                 continue;
             };
@@ -184,6 +191,10 @@ pub(super) fn poison(key: &str, field: &str, problem: &str) -> Poison {
 
 fn read_episode(id: Option<&str>, salt: Option<&str>) -> Option<Episode> {
     Some(Episode { id: id?.parse().ok()?, salt: salt?.parse().ok()? })
+}
+
+fn read_circuit(text: &str) -> Option<Circuit> {
+    serde_json::from_str(text).ok().filter(Circuit::is_sound)
 }
 
 fn read_rollout(text: &str) -> Option<Rollout> {

@@ -57,20 +57,24 @@ impl Evidence {
     pub(super) async fn posted(&self, service: &str, episode: EpisodeId, after: Place) -> Result<Posted, StoreError> {
         if after < FIRST {
             let posts = self.journal.posts(episode, 0);
-            return Ok(Posted { posts, place: FIRST, poisoned: Vec::new() });
+            return Ok(Posted { posts, place: FIRST, more: true, poisoned: Vec::new() });
         }
-        let found = self.read(&self.keys.evidence(service, episode), after).await?;
-        if after == FIRST {
-            // What wasn't posted when this process ended the last time.
-            self.send(service, episode, &self.journal.beside(episode, &found.posts)).await?;
+        let mut found = self.read(&self.keys.evidence(service, episode), after).await?;
+        self.journal.hear(episode, &found.posts).await;
+        if !found.more {
+            // What Redis lacks: it wasn't posted when this process ended the last time, or was lost there.
+            let unheard = self.journal.unheard(episode, BATCH);
+            self.send(service, episode, &unheard).await?;
+            self.journal.hear(episode, &unheard).await;
+            found.more = !unheard.is_empty();
         }
-        self.journal.add(episode, &found.posts).await;
         Ok(found)
     }
 
-    /// Tells a Redis that lost it all that is known of an episode.
-    pub(super) async fn tell_again(&self, service: &str, episode: EpisodeId) -> Result<(), StoreError> {
-        self.send(service, episode, &self.journal.posts(episode, 0)).await
+    /// Has a Redis that lost it told all that is known of an episode, by and by as it is asked for news: whoever found
+    /// the loss has more urgent things to restore.
+    pub(super) fn tell_again(&self, episode: EpisodeId) {
+        self.journal.forget_hearing(episode);
     }
 
     async fn send(&self, service: &str, episode: EpisodeId, posts: &[Post]) -> Result<(), StoreError> {
@@ -78,37 +82,34 @@ impl Evidence {
             return Ok(());
         }
         let key = self.keys.evidence(service, episode);
-        in_time(async {
-            let mut held = self.line.take().await?;
-            for batch in posts.chunks(BATCH) {
-                let lines: Vec<String> = batch.iter().map(encode).collect();
+        for batch in posts.chunks(BATCH) {
+            let lines: Vec<String> = batch.iter().map(encode).collect();
+            // Each in its own time: what is long is no reason to give up.
+            in_time(async {
+                let mut held = self.line.take().await?;
                 stream(&key).add(&mut held, &lines.join("\n")).await?;
-            }
-            let mut expire = redis::cmd("EXPIRE");
-            expire.arg(&key).arg(LIFE);
-            expire.exec_async(&mut held.connection).await.map_err(Down::from)?;
-            held.keep();
-            Ok(())
-        })
-        .await
+                let mut expire = redis::cmd("EXPIRE");
+                expire.arg(&key).arg(LIFE);
+                expire.exec_async(&mut held.connection).await.map_err(Down::from)?;
+                held.keep();
+                Ok(())
+            })
+            .await?;
+        }
+        Ok(())
     }
 
+    /// The next page.
     async fn read(&self, key: &str, after: Place) -> Result<Posted, StoreError> {
         in_time(async {
             let mut found = Posted { place: after, ..Posted::default() };
             let mut held = self.line.take().await?;
-            loop {
-                let Some(page) = stream(key).after(&mut held, found.place, PAGE).await? else {
-                    found.poisoned.push(Poison { key: key.to_owned(), problem: WRONG_TYPE.to_owned() });
-                    break;
-                };
-                let is_last = page.len() < PAGE;
-                for entry in page {
-                    found.take_in(key, entry);
+            match stream(key).after(&mut held, after, PAGE).await? {
+                Some(page) => {
+                    found.more = page.len() >= PAGE;
+                    page.into_iter().for_each(|entry| found.take_in(key, entry));
                 }
-                if is_last {
-                    break;
-                }
+                None => found.poisoned.push(Poison { key: key.to_owned(), problem: WRONG_TYPE.to_owned() }),
             }
             held.keep();
             Ok(found)

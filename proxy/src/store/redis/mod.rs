@@ -178,7 +178,7 @@ impl<R: Remote> Store for RedisStore<R> {
                 state.keep_stopped(&self.last_good_of(service));
                 self.remote.restore(service, &state).await?;
                 if let (Some(episode), Some(evidence)) = (state.episode, self.remote.evidence()) {
-                    evidence.tell_again(service, episode.id).await?;
+                    evidence.tell_again(episode.id);
                 }
             }
         }

@@ -58,7 +58,7 @@ impl Writer {
             ask.arg(&leader).arg(&fence);
             let found: (Option<String>, Option<String>) =
                 ask.query_async(&mut held.connection).await.map_err(Down::from)?;
-            let before = found.1.and_then(|text| text.parse::<u64>().ok());
+            let before = found.1.and_then(|text| text.parse::<u64>().ok()).filter(|fence| Fence(*fence).is_sound());
             let Some(next) = next_fence(holder, found.0.as_deref(), before, known) else {
                 unwatch(&mut held).await?;
                 held.keep();
@@ -220,6 +220,12 @@ pub(super) fn write_hash(pipe: &mut Pipeline, wrong_type: &[String], key: &Strin
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::rollout::plan::Plan;
+    use crate::model::rollout::subject::Subject;
+    use crate::model::rollout::{Rollout, RolloutId};
+    use crate::model::scaling::Scaling;
+    use crate::model::time::Timestamp;
+    use crate::model::weight::Weight;
 
     #[test]
     fn a_leader_whose_clock_is_behind_is_listened_to_all_the_same() {
@@ -231,5 +237,29 @@ mod tests {
         assert_eq!(next_fence("b", Some("b"), Some(5), Fence(ahead)), fence);
         assert_eq!(next_fence("b", Some("b"), fence, Fence(ahead + 1)), fence);
         assert_eq!(next_fence("a", Some("b"), fence, Fence(ahead)), None);
+    }
+    #[test]
+    fn a_fence_that_no_leader_can_have_had_is_not_believed() {
+        // given a rollout and a scaling that somebody wrote, whose fence nothing could follow
+        let plan = Plan {
+            id: RolloutId(1),
+            subject: Subject::Version("v2".into()),
+            steps: vec!["10%:1h".parse().expect("a step")],
+            by: "ann".into(),
+            at: Timestamp::from_millis(1),
+            reason: None,
+            deadline_ms: 1,
+            lease_ms: None,
+            max_weight: Weight::FULL,
+        };
+        let mut rollout = Rollout::new(plan);
+        assert_eq!(rollout.check(), Ok(()));
+        rollout.fence = Fence(u64::MAX);
+        assert!(rollout.check().is_err());
+        let scaling = Scaling { fence: Fence(u64::MAX), ..Scaling::default() };
+        let state = ServiceState { rollout: Some(rollout), scaling: Some(scaling), ..ServiceState::default() };
+        // then the next leader is one after those who led
+        let fence = next_fence("b", None, None, state.fence()).expect("nobody leads");
+        assert!(Fence(fence + 1_000).is_sound(), "{fence}");
     }
 }

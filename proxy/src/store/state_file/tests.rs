@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use serde_json::json;
 
 use super::*;
+use crate::model::circuit::{Cause, Reset, Trip};
 use crate::model::flag::limits;
 use crate::model::rollout::RolloutId;
 use crate::model::rollout::change::RolloutChange;
@@ -204,6 +205,57 @@ async fn files_that_were_given_up_are_anothers_to_write_until_they_are_taken_bac
     remember(&old, "again", OnFailure::Undo).expect("writes");
     drop(old);
     assert_eq!(names(&Kept::open(&path).expect("opens")), ["again", "last words", "news"]);
+}
+
+#[tokio::test]
+async fn what_was_never_given_up_is_not_lost_by_taking_it_back() {
+    // given a change that holds although it can't be written
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("gone/state.json");
+    let kept = Kept::open(&path).expect("opens");
+    std::fs::remove_dir_all(folder.path().join("gone")).expect("removes");
+    remember(&kept, "held", OnFailure::Hold).expect_err("there is no folder");
+    // when a process that was to take over fails before it was given anything
+    kept.take_back().await.expect("nobody else has it");
+    assert_eq!(names(&kept), ["held"]);
+}
+
+#[tokio::test]
+async fn what_was_stopped_while_another_process_had_the_file_stays_stopped() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("state.json");
+    let old = Kept::open(&path).expect("opens");
+    for name in ["known", "reset"] {
+        remember(&old, name, OnFailure::Undo).expect("writes");
+    }
+    old.give_up().await.expect("writes");
+    let new = Kept::open(&path).expect("nobody has it");
+    let trip = |kept: &Kept, name: &str| {
+        let (reason, by, at) = ("no".to_owned(), "ann".to_owned(), Timestamp::from_millis(1));
+        let trip = Trip { cause: Cause::Person, reason, by, at, weight_before: Weight::FULL, evidence: None };
+        let alter = |saved: &mut Saved| saved.services.entry(name.into()).or_default().circuit.trip(None, trip);
+        kept.change_now(OnFailure::Hold, alter)
+    };
+    // given circuits that open here, also of a service that the file doesn't name, and one that the other knows and resets
+    for name in ["known", "unknown", "reset"] {
+        trip(&old, name).expect("holds");
+    }
+    trip(&new, "reset").expect("writes");
+    let reset = Reset { reason: "fixed".into(), by: "ann".into(), at: Timestamp::from_millis(2) };
+    let alter = |saved: &mut Saved| saved.services.entry("reset".into()).or_default().circuit.reset(reset);
+    new.change_now(OnFailure::Undo, alter).expect("writes");
+    // then they stay open, but for that one, as it follows the other, goes on in its place, and starts again
+    let open = |kept: &Kept| {
+        let is_open = |(name, state): (&String, &ServiceState)| state.circuit.is_open().then(|| name.clone());
+        kept.peek(|saved| saved.services.iter().filter_map(is_open).collect::<Vec<_>>())
+    };
+    old.follow().await;
+    assert_eq!(open(&old), ["known", "unknown"]);
+    drop(new);
+    old.take_back().await.expect("nobody has it");
+    assert_eq!(open(&old), ["known", "unknown"]);
+    drop(old);
+    assert_eq!(open(&Kept::open(&path).expect("opens")), ["known", "unknown"]);
 }
 
 #[test]

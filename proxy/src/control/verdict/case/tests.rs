@@ -233,6 +233,28 @@ async fn a_pass_rests_on_the_most_that_any_proxy_saw_and_on_the_bad_users_of_all
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_outage_that_few_addresses_see_is_taken_in_without_counting_everybody_each_time() {
+    let mut proxy = Proxy::new(20.0);
+    let episode = proxy.episode();
+    let address = |n: u32| Unit::of_key(episode.salt, &n.to_be_bytes());
+    episode.live.note_address(0, address(0));
+    // given a second in which a user goes bad each millisecond, all behind one address
+    let mut counted = std::collections::HashSet::new();
+    for key in 0..1_000 {
+        tokio::time::advance(Duration::from_millis(1)).await;
+        proxy.sees([key]);
+        counted.extend(proxy.case.seen.0);
+    }
+    assert!(counted.len() <= 11, "everybody was counted {} times", counted.len());
+    // then an address that is new counts all the same with the very next outcome
+    for n in 1..10 {
+        episode.live.note_address((n % 2) as usize, address(n));
+        proxy.sees([1_000 + n]);
+        assert_eq!(proxy.case.addresses(), u64::from(n + 1).min(ADDRESSES));
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_unit_that_was_bad_before_is_told_again_in_the_next_step() {
     let weight_of = |percent| Some(Weight::from_percent(percent).expect("a weight"));
     let mut proxy = Proxy::new(20.0);

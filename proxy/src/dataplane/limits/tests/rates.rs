@@ -4,6 +4,7 @@ use http::header::{COOKIE, HeaderName};
 use http::{Method, Request};
 
 use super::*;
+use crate::dataplane::client::Client;
 use crate::model::gate::GatePath;
 use crate::model::limits::{RateKey, RateSpec};
 use crate::model::spec::Cidr;
@@ -24,6 +25,10 @@ fn with(rates: Vec<RateSpec>) -> (Rc<Core>, ServiceRef) {
     (core, service)
 }
 
+fn known(address: &str) -> Client {
+    Client { address: address.parse().expect("an address"), is_known: true }
+}
+
 /// Which of these requests, each by its address, method, path and cookie or key, are let through.
 fn let_through(rates: Vec<RateSpec>, requests: &[(&str, Method, &str, &str)]) -> Vec<bool> {
     let (core, service) = with(rates);
@@ -34,7 +39,7 @@ fn let_through(rates: Vec<RateSpec>, requests: &[(&str, Method, &str, &str)]) ->
             request = request.header("x-key", *field).header(COOKIE, format!("serin_key={field}"));
         }
         let (parts, ()) = request.body(()).expect("a request").into_parts();
-        check_rates(&core, limits, &parts, address.parse().expect("an address")).is_ok()
+        check_rates(&core, limits, &parts, known(address)).is_ok()
     };
     requests.iter().map(ask).collect()
 }
@@ -88,8 +93,8 @@ fn every_rate_is_looked_at_and_the_one_that_refuses_counts_it() {
     let (core, service) = with(vec![narrow, rate(|rate| rate.name = "wide".to_owned())]);
     let limits = service.limits.as_ref().expect("it has rates");
     let (parts, ()) = Request::get("/").body(()).expect("a request").into_parts();
-    assert!(check_rates(&core, limits, &parts, [10, 0, 0, 1].into()).is_ok());
-    assert!(check_rates(&core, limits, &parts, [10, 0, 0, 1].into()).is_err());
+    assert!(check_rates(&core, limits, &parts, known("10.0.0.1")).is_ok());
+    assert!(check_rates(&core, limits, &parts, known("10.0.0.1")).is_err());
     let refused: Vec<_> = limits.rates.iter().map(|rate| (rate.spec.name.as_str(), rate.refused())).collect();
     assert_eq!(refused, [("all", 0), ("wide", 1)]);
 }

@@ -111,6 +111,9 @@ fn a_field_that_makes_no_sense_is_passed_over_alone() {
         (SALT, SECRET),
         (CIRCUIT, "open"),
         (CIRCUIT, "{\"state\":\"ajar\"}"),
+        (REVISION, "18446744073709551615"),
+        (CIRCUIT, "{\"state\":\"closed\",\"epoch\":18446744073709551615}"),
+        (CIRCUIT, "{\"state\":\"open\",\"epoch\":3,\"trip_epoch\":18446744073709551615}"),
     ] {
         // given a hash whose other fields are sound, and a last good state
         let mut pairs = vec![
@@ -144,6 +147,9 @@ fn a_member_that_makes_no_sense_is_passed_over_alone() {
         "{\"state\":\"ready\"}",
         "{\"state\":\"ready\",\"address\":\"nowhere\"}",
         "{\"state\":\"asleep\",\"address\":\"10.0.0.1:80\"}",
+        "{\"state\":\"ready\",\"address\":\"10.0.0.1:0\"}",
+        "{\"state\":\"draining\",\"address\":\"0.0.0.0:80\"}",
+        "{\"state\":\"ready\",\"address\":\"224.0.0.1:80\"}",
         "{\"state\":\"ready\",\"address\":\"10.0.0.1:80\",\"weight\":0}",
         "{\"state\":\"ready\",\"address\":\"10.0.0.1:80\",\"weight\":1001}",
         "{\"state\":\"ready\",\"address\":\"10.0.0.1:80\",\"ttl_ms\":0}",
@@ -160,6 +166,29 @@ fn a_member_that_makes_no_sense_is_passed_over_alone() {
         let decoded = decode(&keys(), &raw, None);
         assert_eq!(decoded.state.pools.canary.keys().collect::<Vec<_>>(), ["fine"], "{member}");
         assert_eq!(decoded.poisoned[0].key, "serin:{test}:service:checkbox:pool:canary a");
+    }
+}
+
+#[test]
+fn an_id_that_the_api_would_refuse_names_no_member() {
+    let member = r#"{"state":"ready","address":"10.0.0.1:80"}"#;
+    let long = "x".repeat(129);
+    for id in ["", "a b", "a/b", "<script>", "ä", &long] {
+        let decoded = decode(&keys(), &canary(&[(id, member), ("fine", member)]), None);
+        assert_eq!(decoded.state.pools.canary.keys().collect::<Vec<_>>(), ["fine"], "{id}");
+        assert_eq!(decoded.poisoned.len(), 1, "{id}: {:?}", decoded.poisoned);
+    }
+}
+
+#[test]
+fn a_pool_has_no_more_members_than_are_possible() {
+    let member = br#"{"state":"ready","address":"10.0.0.1:80"}"#;
+    for (count, read, poisoned) in [(MOST_MEMBERS, MOST_MEMBERS, 0), (MOST_MEMBERS + 5, MOST_MEMBERS, 1)] {
+        let mut raw = service(&[(REVISION, "1")]);
+        raw.pools.canary = Some((0..count).map(|n| (format!("m{n}").into_bytes(), member.to_vec())).collect());
+        let decoded = decode(&keys(), &raw, None);
+        assert_eq!((decoded.state.pools.canary.len(), decoded.poisoned.len()), (read, poisoned));
+        assert!(decoded.poisoned.iter().all(|poison| poison.problem.contains(&MOST_MEMBERS.to_string())));
     }
 }
 

@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use crate::model::MOST_COUNTED;
 use crate::model::flag::Definitions;
 use crate::store::Poison;
 use crate::store::redis::codec::{BAD_REVISION, Fields, REVISION, WRONG_TYPE, Write, json, poison};
@@ -84,6 +85,7 @@ impl Decoded {
         };
         if let Some(text) = fields.get(REVISION.as_bytes()) {
             let revision = std::str::from_utf8(text).ok().and_then(|text| text.parse::<u64>().ok());
+            let revision = revision.filter(|revision| *revision <= MOST_COUNTED);
             self.sound.revision = revision.unwrap_or_default();
             self.state.revision = revision.filter(|revision| *revision > 0).unwrap_or_else(|| {
                 self.poisoned.push(poison(key, REVISION, BAD_REVISION));
