@@ -1,3 +1,5 @@
+//! Names of endpoints in simulated time, before a DNS that says what a test says.
+
 use std::net::IpAddr;
 use std::sync::Mutex;
 use std::time::Duration;

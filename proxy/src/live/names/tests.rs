@@ -1,3 +1,5 @@
+//! From what is known of names to endpoints.
+
 use super::*;
 use crate::live::{Health, Live, ServiceView, Standings, compile, sample};
 use crate::model::flag::FlagSet;
