@@ -236,11 +236,6 @@ impl Daemon {
         }
     }
 
-    /// Waits until something failed without which this process had better not serve; the log says what.
-    async fn broke(&self) {
-        self.data_plane.broke().await;
-    }
-
     /// Fails readiness, asks clients to go, takes no new connections after the time of grace, lets running requests
     /// finish, ends.
     pub async fn drain(self) {

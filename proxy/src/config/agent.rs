@@ -150,7 +150,7 @@ fn place_of(error: MemberError, agent: &RawAgent) -> std::ops::Range<usize> {
         MemberError::Zone => agent.zone.as_ref().map(Spanned::span),
         MemberError::Metadata | MemberError::Key => agent.metadata.keys().next().map(Spanned::span),
         MemberError::Value => agent.metadata.values().next().map(Spanned::span),
-        MemberError::Weight | MemberError::Ttl => None,
+        MemberError::Address | MemberError::Weight | MemberError::Ttl => None,
     };
     written.unwrap_or_else(|| agent.address.span())
 }

@@ -161,7 +161,7 @@ impl Serving<'_> {
             tokio::select! {
                 _ = signals.terminate.recv() => end = Some(End::Stop { with_grace: true }),
                 _ = signals.interrupt.recv() => end = Some(End::Stop { with_grace: false }),
-                () = self.daemon.broke(), if end.is_none() => end = Some(End::Lost("data plane")),
+                () = self.daemon.data_plane.broke(), if end.is_none() => end = Some(End::Lost("data plane")),
                 task = self.daemon.vital.lost(), if end.is_none() => end = Some(End::Lost(task)),
                 _ = signals.hang_up.recv() => self.reload(),
                 _ = signals.upgrade.recv(), if attempt.is_none() => {
@@ -281,7 +281,8 @@ mod tests {
         tokio::spawn(daemon.vital.guard("verdict", async { panic!("on purpose") }));
         let served = serving.run(Signals::listen().expect("signals"), wishes);
         let end = tokio::time::timeout(Duration::from_secs(30), served).await.expect("it ends");
-        assert!(matches!(end, End::Lost("verdict")));
+        let lost = if let End::Lost(what) = &end { *what } else { "nothing" };
+        assert_eq!(lost, "verdict");
         depart(daemon, end, &supervisor, None).await;
     }
 }

@@ -59,10 +59,13 @@ mod tests {
         ear.set_nonblocking(true).expect("a socket");
         let signs = || std::iter::from_fn(|| ear.recv(&mut [0; 256]).ok()).count();
         let (live, _reports) = Live::new(1);
-        let seconds = async |count: u32, control: bool| {
+        let seconds = async |count: u32, control: bool, verdict: bool| {
             for _ in 0..count {
                 if control {
                     live.pulse().control_goes_on();
+                }
+                if verdict {
+                    live.pulse().verdict_goes_on();
                 }
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }
@@ -71,15 +74,20 @@ mod tests {
         tokio::spawn(watch_over(Arc::clone(&live), Arc::new(Supervisor::at(Some(path.as_path()))), patience));
         let of_core = Arc::clone(&live);
         let core = tokio::spawn(async move { of_core.pulse().answer_for(0).await });
-        seconds(8, false).await;
-        assert_eq!(signs(), 0, "control stands still");
-        seconds(8, true).await;
+        for (control, verdict) in [(false, true), (true, false)] {
+            // Whoever stands still now may have answered the question at hand.
+            seconds(2, control, verdict).await;
+            signs();
+            seconds(8, control, verdict).await;
+            assert_eq!(signs(), 0, "control goes on: {control}, the verdict: {verdict}");
+        }
+        seconds(8, true, true).await;
         assert!((6..=8).contains(&signs()), "all get on");
         core.abort();
         // It may have answered the question at hand.
-        seconds(2, true).await;
+        seconds(2, true, true).await;
         signs();
-        seconds(8, true).await;
+        seconds(8, true, true).await;
         assert_eq!(signs(), 0, "a core stands still");
     }
 }

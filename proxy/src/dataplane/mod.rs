@@ -266,6 +266,8 @@ fn run_core(
         for task in accepting.collect::<Vec<_>>() {
             let _what_failed_was_told = task.await;
         }
+        // Also where there is none to wait for.
+        reached(stage, Stage::Lingering).await;
         drain_connections(&core, drain).await;
     });
 }

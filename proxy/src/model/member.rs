@@ -70,6 +70,9 @@ pub const MOST_MEMBERS: usize = 10_000;
 /// What is wrong with what is said of a member. Never holds the value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MemberError {
+    /// Nobody can be there.
+    #[error("an endpoint's address is one that can be connected to, such as 10.0.0.11:3002")]
+    Address,
     /// The share is out of range.
     #[error("an endpoint's weight is from 1 to 1000")]
     Weight,
@@ -110,6 +113,7 @@ impl MemberSpec {
     /// With the first thing that isn't.
     pub fn check(&self) -> Result<(), MemberError> {
         let holds = |fine: bool, error| if fine { Ok(()) } else { Err(error) };
+        holds(self.address.is_connectable(), MemberError::Address)?;
         holds((1..=MAX_WEIGHT).contains(&self.weight), MemberError::Weight)?;
         holds(self.ttl_ms != Some(0), MemberError::Ttl)?;
         holds(self.version.as_deref().is_none_or(is_word), MemberError::Version)?;
@@ -198,6 +202,11 @@ mod tests {
         }
         for value in ["two\nlines", &*"v".repeat(LONGEST_VALUE + 1)] {
             assert_eq!(with(entry("key", value)), Err(MemberError::Value), "{value}");
+        }
+        for address in ["10.0.0.21:0", "0.0.0.0:80", "[::]:80", "224.0.0.1:80", "[ff02::1]:80", "[::ffff:0.0.0.0]:80"] {
+            let address: std::net::SocketAddr = address.parse().expect(address);
+            let bad = MemberSpec { address: address.into(), ..spec() };
+            assert_eq!(bad.check(), Err(MemberError::Address), "{address}");
         }
         for (bad, error) in [
             (MemberSpec { weight: 0, ..spec() }, MemberError::Weight),

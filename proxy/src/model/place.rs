@@ -71,6 +71,14 @@ impl Place {
         }
     }
 
+    /// Whether a connection can be made to it, as far as that is known without asking DNS.
+    pub const fn is_connectable(&self) -> bool {
+        match self {
+            Self::At(address) => address.port() != 0 && is_connectable(address.ip()),
+            Self::Named { .. } => true,
+        }
+    }
+
     /// Its name, if it has one.
     pub fn host(&self) -> Option<&Arc<str>> {
         match self {
@@ -110,8 +118,8 @@ impl FromStr for Place {
 
     fn from_str(text: &str) -> Result<Self, PlaceError> {
         if let Ok(address) = text.parse::<SocketAddr>() {
-            let connectable = address.port() != 0 && is_connectable(address.ip());
-            return if connectable { Ok(Self::At(address)) } else { Err(PlaceError::Unconnectable) };
+            let place = Self::At(address);
+            return if place.is_connectable() { Ok(place) } else { Err(PlaceError::Unconnectable) };
         }
         if text.contains('/') {
             return Err(PlaceError::Url);
@@ -174,7 +182,7 @@ impl<'de> Deserialize<'de> for Place {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
         match text.parse::<SocketAddr>() {
-            // As it was written before places had names: what can't be connected to is found out by who tries.
+            // What can't be connected to is for the checks of a member: it alone is passed over then.
             Ok(address) => Ok(Self::At(address)),
             Err(_) => text.parse().map_err(D::Error::custom),
         }

@@ -37,6 +37,7 @@ const BAD_ROLLOUT: &str = "not a rollout: leave it to serin; `serin rollout` cha
 const BAD_SCALING: &str = "not a scaling: leave it to serin; `serin autoscale` changes it";
 const BAD_ID: &str = "not an endpoint id: it is up to 128 letters, digits and `.:_-[]`, such as 10.0.0.21:3002";
 const TOO_MANY: &str = "more members than the 10000 that a pool may have: the others are passed over";
+const BAD_ADDRESS: &str = "not a member: its address must be one that can be connected to, such as 10.0.0.21:3002";
 const BAD_MEMBER: &str = "not a member: give JSON such as {\"state\":\"ready\",\"address\":\"10.0.0.21:3002\"}";
 const BAD_SHARE: &str = "not a member: its weight must be 1 to 1000";
 const BAD_TTL: &str = "not a member: its ttl_ms must be above 0";
@@ -212,6 +213,7 @@ pub(super) fn read_member(text: &[u8]) -> Result<Member, &'static str> {
     let member: Member = serde_json::from_slice(text).map_err(|_| BAD_MEMBER)?;
     match member.spec().map_or(Ok(()), MemberSpec::check) {
         Ok(()) => Ok(member),
+        Err(MemberError::Address) => Err(BAD_ADDRESS),
         Err(MemberError::Weight) => Err(BAD_SHARE),
         Err(MemberError::Ttl) => Err(BAD_TTL),
         Err(MemberError::Version | MemberError::Zone) => Err(BAD_WORD),
