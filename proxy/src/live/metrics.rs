@@ -3,7 +3,7 @@
 //! The request path only adds to its own core's counters; nothing here costs it anything.
 //! Every label is bounded by the configuration, the pools, or a fixed list.
 //!
-//! [`scrape`] is how an answer is put together; each other file has the metrics of one thing.
+//! `scrape.rs` is how an answer is put together; each other file has the metrics of one thing.
 
 mod balance;
 mod connections;
