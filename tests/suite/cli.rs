@@ -102,7 +102,7 @@ async fn a_command_that_is_refused_says_why_and_exits_with_1() {
     for (words, why) in [
         (vec!["weight", "chekbox", "10"], "known: checkbox"),
         (vec!["status", "chekbox"], "known: checkbox"),
-        (vec!["endpoint", "add", SERVICE, "10.0.0.21"], "no IP:PORT"),
+        (vec!["endpoint", "add", SERVICE, "10.0.0.21"], "the port is missing"),
         (vec!["endpoint", "remove", SERVICE, "10.0.0.21:1"], "there is no"),
     ] {
         let output = desk.run(&words).await;
