@@ -6,7 +6,7 @@
 
 mod file;
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -42,7 +42,7 @@ pub(super) trait Shelf: Send + Sync + std::fmt::Debug + 'static {
     /// Adds entries, the oldest first.
     fn put(&self, entries: &[Entry]) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// The newest, at most so many, in any order. One may come more than once.
+    /// The newest first, at most so many. One may come more than once.
     fn newest(&self, most: usize) -> impl Future<Output = Result<Vec<Entry>, StoreError>> + Send;
 }
 
@@ -92,9 +92,14 @@ impl<S: Shelf> AuditLog<S> {
     pub(super) async fn newest(&self, most: usize) -> Noted {
         let shelved = self.shelf.newest(most).await;
         let because = shelved.as_ref().err().map(ToString::to_string);
-        let mut entries = shelved.unwrap_or_default();
-        entries.extend(self.memory().noted.iter().cloned());
-        entries.sort_by(|one, other| (&other.at, &other.id).cmp(&(&one.at, &one.id)));
+        let shelved = shelved.unwrap_or_default();
+        // Of the same moment, what isn't on the shelf yet is the newest, and the rest is in the order of the shelf, which
+        // is the same for all proxies.
+        let places: HashMap<String, usize> =
+            shelved.iter().enumerate().rev().map(|(place, entry)| (entry.id.clone(), place + 1)).collect();
+        let place = |entry: &Entry| places.get(&entry.id).copied().unwrap_or(0);
+        let mut entries: Vec<Entry> = self.memory().noted.iter().rev().cloned().chain(shelved).collect();
+        entries.sort_by(|one, other| other.at.cmp(&one.at).then_with(|| place(one).cmp(&place(other))));
         // What is here and there is one entry, and so is what several proxies did in the same moment.
         let mut known = HashSet::new();
         entries.retain(|entry| known.insert(entry.id.clone()));
@@ -199,7 +204,7 @@ mod tests {
 
         async fn newest(&self, _: usize) -> Result<Vec<Entry>, StoreError> {
             self.check()?;
-            Ok(self.entries.lock().expect("no writer panicked").clone())
+            Ok(self.entries.lock().expect("no writer panicked").iter().rev().cloned().collect())
         }
     }
 
@@ -216,6 +221,23 @@ mod tests {
         while log.memory().is_posting {
             tokio::time::sleep(AGAIN).await;
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_done_within_a_millisecond_stays_in_its_order() {
+        let log = AuditLog::new(Memo::default());
+        let same_moment = |nth: usize, id: &str| Entry { id: id.to_owned(), at: entry(1).at, ..entry(nth) };
+        for (nth, id) in ["c", "a", "b"].into_iter().enumerate() {
+            log.keep(same_moment(nth, id));
+        }
+        assert_eq!(told(&log.newest(10).await), ["2", "1", "0"], "while they wait");
+        posted(&log).await;
+        assert_eq!(told(&log.newest(10).await), ["2", "1", "0"], "once they are on the shelf");
+        // and the shelf tells others the same
+        let other =
+            AuditLog::new(Memo { entries: Mutex::new(log.shelf.newest(10).await.expect("there")), ..Memo::default() });
+        other.shelf.entries.lock().expect("no writer panicked").reverse();
+        assert_eq!(told(&other.newest(10).await), ["2", "1", "0"], "to another proxy");
     }
 
     #[tokio::test(start_paused = true)]
