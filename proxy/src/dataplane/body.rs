@@ -11,7 +11,6 @@ use http_body::{Frame, SizeHint};
 use super::downstream::Downstream;
 use super::matcher::{self, BodyMatcher, Look};
 use super::record::Record;
-use super::splice::Bypass;
 use super::trailers::permitted;
 use super::upstream::{BodyError, ResponseBody};
 use crate::model::outcome::BadReason;
@@ -60,10 +59,11 @@ impl Relay {
     fn poll_piece(
         &mut self,
         context: &mut Context<'_>,
-        bypass: Option<&Bypass>,
+        downstream: &Downstream,
     ) -> Poll<Option<Result<Bytes, BodyError>>> {
         // What a matcher has to see comes through serin's memory.
-        let bypass = bypass.filter(|_| self.matcher.is_none());
+        let left = || self.upstream.remaining().unwrap_or(0);
+        let bypass = if self.matcher.is_none() { downstream.bypass(left()) } else { None };
         let piece = std::task::ready!(self.upstream.poll_piece(context, bypass));
         match &piece {
             Some(Ok(bytes)) => self.look(bytes),
@@ -123,7 +123,7 @@ impl http_body::Body for Body {
         let Self { content, downstream } = &mut *self;
         let piece = match content {
             Content::Whole(bytes) => bytes.take().map(Ok),
-            Content::Relay(relay) => match std::task::ready!(relay.poll_piece(context, downstream.bypass.as_ref())) {
+            Content::Relay(relay) => match std::task::ready!(relay.poll_piece(context, downstream)) {
                 None => return Poll::Ready(relay.take_trailers().map(|trailers| Ok(Frame::trailers(trailers)))),
                 piece => piece,
             },

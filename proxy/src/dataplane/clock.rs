@@ -15,15 +15,23 @@ use tokio::time::Instant;
 
 /// How often alarms are looked at: a deadline may be missed by this much.
 pub(crate) const SWEEP: Duration = Duration::from_millis(50);
+/// Slots that are made at once.
+const BLOCK: usize = 64;
 
 /// The alarms of one core, and its coarse idea of now.
 #[derive(Debug)]
 pub(crate) struct Clock {
     now: Cell<Instant>,
     began: Instant,
-    alarms: RefCell<Vec<Slot>>,
-    free: RefCell<Vec<usize>>,
+    slots: RefCell<Slots>,
     armed: Notify,
+}
+
+/// Slots that are in use or were once. They never move: growing copies nothing, and costs no more than what is used.
+#[derive(Debug, Default)]
+struct Slots {
+    blocks: Vec<Box<[Slot]>>,
+    free: Vec<u32>,
 }
 
 #[derive(Debug, Default)]
@@ -44,17 +52,37 @@ impl Slot {
     }
 }
 
+impl Slots {
+    #[expect(clippy::cast_possible_truncation, reason = "there are never 2^32 connections")]
+    fn take(&mut self) -> u32 {
+        self.free.pop().unwrap_or_else(|| {
+            let first = self.blocks.len() * BLOCK;
+            self.blocks.push((0..BLOCK).map(|_| Slot::default()).collect());
+            // The lowest last, which is taken first.
+            self.free.extend((first + 1..first + BLOCK).rev().map(|index| index as u32));
+            first as u32
+        })
+    }
+
+    fn slot(&mut self, index: u32) -> &mut Slot {
+        let index = index as usize;
+        &mut self.blocks[index / BLOCK][index % BLOCK]
+    }
+
+    fn all(&mut self) -> impl Iterator<Item = &mut Slot> {
+        self.blocks.iter_mut().flat_map(|block| block.iter_mut())
+    }
+
+    fn are_all_free(&self) -> bool {
+        self.free.len() == self.blocks.len() * BLOCK
+    }
+}
+
 impl Clock {
     /// A clock without alarms.
     pub(crate) fn new() -> Rc<Self> {
         let began = Instant::now();
-        Rc::new(Self {
-            now: Cell::new(began),
-            began,
-            alarms: RefCell::default(),
-            free: RefCell::default(),
-            armed: Notify::new(),
-        })
+        Rc::new(Self { now: Cell::new(began), began, slots: RefCell::default(), armed: Notify::new() })
     }
 
     /// Now, asked anew: once when a request begins and once at its response head.
@@ -77,11 +105,7 @@ impl Clock {
 
     /// An alarm for one connection's task.
     pub(crate) fn alarm(self: &Rc<Self>) -> Rc<Alarm> {
-        let mut alarms = self.alarms.borrow_mut();
-        let index = self.free.borrow_mut().pop().unwrap_or_else(|| {
-            alarms.push(Slot::default());
-            alarms.len() - 1
-        });
+        let index = self.slots.borrow_mut().take();
         self.armed.notify_one();
         Rc::new(Alarm { clock: Rc::clone(self), index, rung: Cell::new(false) })
     }
@@ -89,7 +113,7 @@ impl Clock {
     /// Wakes whoever's earliest deadline has passed.
     fn sweep(&self) {
         let now = self.refresh();
-        for slot in self.alarms.borrow_mut().iter_mut() {
+        for slot in self.slots.borrow_mut().all() {
             let due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
             let (at_due, expected_due) = (due(slot.at), due(slot.expected));
             if at_due {
@@ -106,7 +130,7 @@ impl Clock {
 
     /// Wakes every connection's task, to look at what has changed.
     pub(crate) fn wake_all(&self) {
-        for slot in self.alarms.borrow().iter() {
+        for slot in self.slots.borrow_mut().all() {
             if let Some(waker) = &slot.waker {
                 waker.wake_by_ref();
             }
@@ -114,7 +138,7 @@ impl Clock {
     }
 
     fn is_idle(&self) -> bool {
-        self.free.borrow().len() == self.alarms.borrow().len()
+        self.slots.borrow().are_all_free()
     }
 
     /// Sweeps for ever; rests while there is no connection and `also`, which each sweep calls,
@@ -136,7 +160,7 @@ impl Clock {
 #[derive(Debug)]
 pub(crate) struct Alarm {
     clock: Rc<Clock>,
-    index: usize,
+    index: u32,
     rung: Cell<bool>,
 }
 
@@ -163,8 +187,8 @@ impl Alarm {
         if deadline <= self.clock.now() {
             return true;
         }
-        let mut alarms = self.clock.alarms.borrow_mut();
-        let slot = &mut alarms[self.index];
+        let mut slots = self.clock.slots.borrow_mut();
+        let slot = slots.slot(self.index);
         if slot.at.is_none_or(|at| deadline < at) {
             slot.at = Some(deadline);
         }
@@ -179,8 +203,8 @@ impl Alarm {
         if deadline <= self.clock.now() {
             return true;
         }
-        let mut alarms = self.clock.alarms.borrow_mut();
-        let slot = &mut alarms[self.index];
+        let mut slots = self.clock.slots.borrow_mut();
+        let slot = slots.slot(self.index);
         slot.expected = Some(deadline);
         slot.wakes(context);
         false
@@ -188,14 +212,16 @@ impl Alarm {
 
     /// What was expected is there, or won't come any more.
     pub(crate) fn came(&self) {
-        self.clock.alarms.borrow_mut()[self.index].expected = None;
+        self.clock.slots.borrow_mut().slot(self.index).expected = None;
     }
 }
 
 impl Drop for Alarm {
     fn drop(&mut self) {
-        let slot = std::mem::take(&mut self.clock.alarms.borrow_mut()[self.index]);
-        self.clock.free.borrow_mut().push(self.index);
+        let mut slots = self.clock.slots.borrow_mut();
+        let slot = std::mem::take(slots.slot(self.index));
+        slots.free.push(self.index);
+        drop(slots);
         // Its waker may hold the last of a task: dropped only here, with nothing borrowed.
         drop(slot);
     }

@@ -1,6 +1,7 @@
 //! What a connection and its requests share: the client, what the connection waits for, and what it holds meanwhile.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell};
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -16,32 +17,33 @@ use super::core::Core;
 use super::introduction::Introduced;
 use super::pace::Pace;
 use super::record::Met;
-use super::splice::Bypass;
+use super::splice::{Bypass, WORTH_IT};
 use super::tunnel::Far;
 use crate::live::counters;
 use crate::live::crowd::{Crowd, Member};
 use crate::model::spec::ListenerSpec;
+
 /// A connection whose requests follow each other within this time is brisk: it keeps what it
 /// needs for a request for as long, so that it doesn't pay for making it again. Any other is
 /// parked at once.
 const BRISK: Duration = Duration::from_millis(50);
 
-/// What a connection and its requests share.
-#[derive(Debug)]
+/// What a connection and its requests share. Very many may wait for a request: what few have is boxed.
 pub(crate) struct Downstream {
     pub(crate) core: Rc<Core>,
     pub(crate) alarm: Rc<Alarm>,
     /// The peer's address; IPv4 mapped into IPv6 is IPv4 here.
     pub(crate) peer: IpAddr,
-    /// The same, as it goes into `X-Forwarded-For`.
-    pub(crate) peer_text: String,
-    /// The peer's port, and where it came.
+    /// The peer's port.
     pub(crate) port: u16,
-    pub(crate) local: SocketAddr,
+    /// Where it came.
+    local: (IpAddr, u16),
     /// Whether what the peer says of its own clients is believed.
     pub(crate) trusted: bool,
     listener: Arc<ListenerSpec>,
     phase: Cell<Phase>,
+    /// When its phase began, unless it is busy.
+    since: Cell<Instant>,
     /// Whether the client may be in the middle of a request body.
     sending_body: Cell<bool>,
     /// Whether the client has yet to take what was being written.
@@ -52,23 +54,24 @@ pub(crate) struct Downstream {
     pub(crate) met: Met,
     /// Whether the last request came soon after the one before.
     brisk: Cell<bool>,
-    /// The way of long bodies past serin's memory; none where they have to be encrypted.
-    pub(crate) bypass: Option<Bypass>,
+    /// Whether long bodies may go past serin's memory, and how they do since there was one.
+    splices: bool,
+    bypass: OnceCell<Box<Bypass>>,
     /// Where it is to go on in another protocol: set before the answer that says so.
-    pub(crate) far: RefCell<Option<Box<Far>>>,
+    pub(crate) far: Cell<Option<Box<Far>>>,
     /// Connections to endpoints that were told whose they are.
-    pub(crate) introduced: RefCell<Option<Box<Introduced>>>,
+    pub(crate) introduced: Cell<Option<Box<Introduced>>>,
     /// One of its client's connections, where these are counted.
-    member: RefCell<Option<Member>>,
+    member: Cell<Option<Box<Member>>>,
 }
 
-/// What a connection waits for, and since when.
-#[derive(Clone, Copy, Debug)]
+/// What a connection waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     /// For the first byte of a request.
-    Idle(Instant),
+    Idle,
     /// For the rest of a request head.
-    Head(Instant),
+    Head,
     /// For an endpoint: the exchange has deadlines of its own.
     Busy,
 }
@@ -81,21 +84,23 @@ impl Downstream {
             core: Rc::clone(core),
             alarm: core.clock.alarm(),
             peer,
-            peer_text: peer.to_string(),
             port,
-            local,
+            local: (local.ip(), local.port()),
             trusted: listener.trusted.iter().any(|range| range.contains(peer)),
             listener: Arc::clone(listener),
-            phase: Cell::new(Phase::Idle(core.clock.refresh())),
+            phase: Cell::new(Phase::Idle),
+            since: Cell::new(core.clock.refresh()),
             sending_body: Cell::new(false),
             writing: Cell::new(false),
             served: Cell::new(false),
             met: Met::default(),
             brisk: Cell::new(false),
-            bypass: listener.tls.is_none().then(|| Bypass::new(&core.pipes)),
-            far: RefCell::default(),
-            introduced: RefCell::default(),
-            member: RefCell::default(),
+            // TLS has them encrypted.
+            splices: listener.tls.is_none(),
+            bypass: OnceCell::new(),
+            far: Cell::default(),
+            introduced: Cell::default(),
+            member: Cell::default(),
         })
     }
 
@@ -110,22 +115,23 @@ impl Downstream {
             core: Rc::clone(&self.core),
             alarm: self.core.clock.alarm(),
             peer: self.peer,
-            peer_text: self.peer_text.clone(),
             port: self.port,
             local: self.local,
             trusted: self.trusted,
             listener: Arc::clone(&self.listener),
             phase: Cell::new(Phase::Busy),
+            since: Cell::new(self.core.clock.now()),
             sending_body: Cell::new(false),
             writing: Cell::new(false),
             served: Cell::new(false),
             met: Cell::new(self.met.get()),
             brisk: Cell::new(false),
             // Frames of many bodies share the socket.
-            bypass: None,
-            far: RefCell::default(),
-            introduced: RefCell::default(),
-            member: RefCell::default(),
+            splices: false,
+            bypass: OnceCell::new(),
+            far: Cell::default(),
+            introduced: Cell::default(),
+            member: Cell::default(),
         })
     }
 
@@ -134,6 +140,19 @@ impl Downstream {
     pub(crate) fn is_multiplexed(&self) {
         self.phase.set(Phase::Busy);
         self.sending_body.set(true);
+    }
+
+    /// Where the client came.
+    pub(crate) fn local(&self) -> SocketAddr {
+        self.local.into()
+    }
+
+    /// The way past serin's memory of a body with so many bytes to come. None before one was long enough for it.
+    pub(crate) fn bypass(&self, left: u64) -> Option<&Bypass> {
+        let makes_one = self.splices && left >= WORTH_IT;
+        let made = || Box::new(Bypass::new(&self.core.pipes));
+        let bypass = if makes_one { Some(self.bypass.get_or_init(made)) } else { self.bypass.get() };
+        bypass.map(|bypass| &**bypass)
     }
 
     /// Whether an address is one whose word is believed.
@@ -165,7 +184,7 @@ impl Downstream {
 
     /// The handshake is over: the connection waits for its first request.
     pub(super) fn handshaken(&self) {
-        self.phase.set(Phase::Idle(self.core.clock.now()));
+        self.waits_since(Phase::Idle, self.core.clock.now());
     }
 
     /// A request was taken off the wire: from here on the connection isn't parked.
@@ -187,13 +206,13 @@ impl Downstream {
 
     /// Whether the client may still be sending when serin has nothing more to say.
     pub(crate) fn may_be_sending(&self) -> bool {
-        self.sending_body.get() || matches!(self.phase.get(), Phase::Head(_))
+        self.sending_body.get() || self.phase.get() == Phase::Head
     }
 
     /// The response is handed over: the connection waits for the next request.
     pub(crate) fn request_ended(&self) {
         self.served.set(true);
-        self.phase.set(Phase::Idle(self.core.clock.now()));
+        self.waits_since(Phase::Idle, self.core.clock.now());
     }
 
     /// How long the client may take none of what is being written.
@@ -212,22 +231,22 @@ impl Downstream {
             counters::add(self.core.live.crowded_of(self.core.id), 1);
             tracing::debug!(peer = %self.peer, "Connection refused: its client has too many");
         }
-        self.member.replace(member);
+        self.member.set(member.map(Box::new));
         refused
     }
 
     /// Something of a request was read.
     pub(crate) fn bytes_read(&self) {
-        if let Phase::Idle(since) = self.phase.get() {
+        if self.phase.get() == Phase::Idle {
             let now = self.core.clock.now();
-            self.brisk.set(self.served.get() && since.checked_add(BRISK).is_some_and(|until| now <= until));
-            self.phase.set(Phase::Head(now));
+            self.brisk.set(self.served.get() && now.saturating_duration_since(self.since.get()) <= BRISK);
+            self.waits_since(Phase::Head, now);
         }
     }
 
     /// Some of a response was written: who takes its end slowly isn't idle.
     pub(crate) fn bytes_written(&self) {
-        if let Phase::Idle(_) = self.phase.get() {
+        if self.phase.get() == Phase::Idle {
             self.request_ended();
         }
     }
@@ -240,8 +259,8 @@ impl Downstream {
     /// Whether the client has kept us waiting for too long. If not, the task wakes when it has.
     pub(crate) fn is_overdue(&self, context: &Context<'_>) -> bool {
         let until = match self.phase.get() {
-            Phase::Idle(since) => deadline(since, self.listener.idle_timeout),
-            Phase::Head(since) => deadline(since, self.listener.header_timeout),
+            Phase::Idle => deadline(self.since.get(), self.listener.idle_timeout),
+            Phase::Head => deadline(self.since.get(), self.listener.header_timeout),
             Phase::Busy => None,
         };
         self.alarm.passed(until, context)
@@ -250,11 +269,20 @@ impl Downstream {
     /// Whether the connection stands between two requests and the next isn't expected right away.
     /// If that is only a matter of time, the task wakes when it is over.
     pub(super) fn may_park(&self, context: &Context<'_>) -> bool {
-        match self.phase.get() {
-            Phase::Idle(since) if !self.writing.get() && !self.sending_body.get() => {
-                !self.brisk.get() || self.alarm.passed(since.checked_add(BRISK), context)
-            }
-            _ => false,
+        if self.phase.get() != Phase::Idle || self.writing.get() || self.sending_body.get() {
+            return false;
         }
+        !self.brisk.get() || self.alarm.passed(self.since.get().checked_add(BRISK), context)
+    }
+
+    fn waits_since(&self, phase: Phase, since: Instant) {
+        self.phase.set(phase);
+        self.since.set(since);
+    }
+}
+
+impl fmt::Debug for Downstream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Downstream").field("peer", &self.peer).field("phase", &self.phase).finish_non_exhaustive()
     }
 }

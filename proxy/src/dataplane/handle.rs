@@ -230,7 +230,7 @@ fn outgoing(
     let framing = framing(parts, &body);
     let policy = record.service().policy();
     let forwarded = Forwarded {
-        for_: &downstream.peer_text,
+        for_: downstream.peer,
         trusted: downstream.trusted,
         secure: downstream.is_secure(&parts.headers),
         request_id: asked.request_id.as_bytes(),

@@ -1,11 +1,14 @@
 //! The request head that goes upstream: written straight from the client's fields, or made of them for HTTP/2,
 //! without what speaks of one connection, and with what serin says of the client.
 
+use std::net::IpAddr;
+
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
 use http::uri::{self, Authority, PathAndQuery, Scheme};
 use http::{Request, Uri, Version};
 
+use super::address_text::AddressText;
 use super::core::Core;
 use super::lookup;
 use super::upstream::Offer;
@@ -24,7 +27,7 @@ const OURS: [&str; 6] =
 #[derive(Debug)]
 pub(crate) struct Forwarded<'a> {
     /// The `X-Forwarded-For` value.
-    pub(crate) for_: &'a str,
+    pub(crate) for_: IpAddr,
     /// Whether the peer's own `X-Forwarded-*` and `X-Request-Id` are believed.
     pub(crate) trusted: bool,
     /// Whether the client came over TLS, to serin or to that peer.
@@ -183,13 +186,14 @@ fn is_alias(name: &str) -> bool {
 }
 
 fn put_forwarded(out: &mut impl Fields, host: &[u8], headers: &HeaderMap, forwarded: &Forwarded<'_>) {
+    let client = AddressText::of(forwarded.for_);
     if forwarded.trusted && headers.contains_key("x-forwarded-for") {
         // Some peers add a line of their own instead of adding to the first.
         let chains = headers.get_all("x-forwarded-for").iter().map(HeaderValue::as_bytes);
-        let chain: Vec<&[u8]> = chains.chain([forwarded.for_.as_bytes()]).collect();
+        let chain: Vec<&[u8]> = chains.chain([client.as_bytes()]).collect();
         out.say("x-forwarded-for", &chain.join(b", ".as_slice()));
     } else {
-        out.say("x-forwarded-for", forwarded.for_.as_bytes());
+        out.say("x-forwarded-for", client.as_bytes());
     }
     let believed = |name: &str| if forwarded.trusted { headers.get(name).map(HeaderValue::as_bytes) } else { None };
     let own = if forwarded.secure { b"https".as_slice() } else { b"http" };
@@ -203,6 +207,8 @@ fn put_forwarded(out: &mut impl Fields, host: &[u8], headers: &HeaderMap, forwar
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv6Addr;
+
     use super::*;
     use crate::live::Live;
 
@@ -214,7 +220,7 @@ mod tests {
         let (parts, ()) = request.body(()).expect("a request").into_parts();
         let (live, _reports) = Live::new(1);
         let forwarded = Forwarded {
-            for_: "203.0.113.9",
+            for_: [203, 0, 113, 9].into(),
             trusted,
             secure: false,
             request_id: b"id",
@@ -268,7 +274,7 @@ mod tests {
         let (parts, ()) = request.body(()).expect("a request").into_parts();
         let (live, _reports) = Live::new(1);
         let forwarded = Forwarded {
-            for_: "::1",
+            for_: Ipv6Addr::LOCALHOST.into(),
             trusted: false,
             secure: false,
             request_id: b"id",
@@ -348,8 +354,15 @@ mod tests {
             remove: vec![name("cookie")],
         };
         let (target, changes) = (Some(&target), Some(&changes));
-        let forwarded =
-            Forwarded { for_: "::1", trusted: true, secure: false, request_id: b"id", flags: None, target, changes };
+        let forwarded = Forwarded {
+            for_: Ipv6Addr::LOCALHOST.into(),
+            trusted: true,
+            secure: false,
+            request_id: b"id",
+            flags: None,
+            target,
+            changes,
+        };
         let (live, _reports) = Live::new(1);
         let head = write(&Core::new(0, live), &parts, RequestFraming::None, &forwarded, None);
         let head = String::from_utf8(head).expect("text");

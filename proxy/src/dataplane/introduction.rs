@@ -46,13 +46,9 @@ pub(crate) fn introduce(
 ) -> (Introduction, Rc<Pool>) {
     let port = if client == downstream.peer { downstream.port } else { 0 };
     let client = SocketAddr::new(client, port);
-    let mut introduced = downstream.introduced.borrow_mut();
-    let known = introduced.as_ref().filter(|known| known.client == client && known.pool.is_made_by(tls));
-    let known = known.map(|known| Rc::clone(&known.pool));
-    let pool = known.unwrap_or_else(|| {
-        let pool = Pool::made_by(tls.cloned());
-        *introduced = Some(Box::new(Introduced { client, pool: Rc::clone(&pool) }));
-        pool
-    });
-    (Introduction { version, client, local: downstream.local }, pool)
+    let known = downstream.introduced.take().filter(|known| known.client == client && known.pool.is_made_by(tls));
+    let known = known.unwrap_or_else(|| Box::new(Introduced { client, pool: Pool::made_by(tls.cloned()) }));
+    let pool = Rc::clone(&known.pool);
+    downstream.introduced.set(Some(known));
+    (Introduction { version, client, local: downstream.local() }, pool)
 }

@@ -8,6 +8,7 @@
 //! the one place where an error becomes a response. A connection that switches to another protocol goes on in
 //! `tunnel/`.
 
+mod address_text;
 mod authority;
 mod body;
 mod client;

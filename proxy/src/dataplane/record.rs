@@ -73,8 +73,9 @@ pub(crate) struct Record {
     bad: PerSignal<Option<BadReason>>,
 }
 
-/// The client that a connection met last, and in which episode: who is known needs no second note.
-pub(crate) type Met = Cell<Option<(EpisodeId, IpAddr)>>;
+/// The client that a connection met last, by [`ClientNet::short`], and in which episode: who is known needs no second
+/// note.
+pub(crate) type Met = Cell<Option<(EpisodeId, u64)>>;
 
 /// What is known of a request when its record begins.
 #[derive(Debug)]
@@ -109,10 +110,10 @@ impl Record {
             // like a split that is broken.
             let tells_of_split = drawn.returned && service.can_serve(request.arm.other());
             episode.step.note(core.id, request.arm, drawn.unit, tells_of_split);
-            let client = Some((episode.id, request.address));
+            let net = ClientNet::from(request.address);
+            let client = Some((episode.id, net.short()));
             if request.met.replace(client) != client {
-                let net = ClientNet::from(request.address).bits();
-                episode.live.note_address(core.id, Unit::of_key(episode.salt, &net.to_le_bytes()));
+                episode.live.note_address(core.id, Unit::of_key(episode.salt, &net.bits().to_le_bytes()));
             }
         }
         service.live.earn_retry(core.id);

@@ -30,13 +30,53 @@ const LINGER: Duration = Duration::from_secs(2);
 /// Writes of several parts up to this size are put together into one.
 const JOINED: usize = 8 * 1024;
 
-/// What a socket that waited for a request came to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Woken {
-    /// The first bytes of a request are there.
-    Began,
-    /// The client has left or waited for too long, or serin is draining.
-    Ended,
+/// A client's socket that waits for a request, and has room for nothing else.
+#[derive(Debug)]
+pub(crate) struct Parked {
+    stream: Transport,
+    downstream: Rc<Downstream>,
+}
+
+impl Parked {
+    /// The socket of a connection that was accepted.
+    pub(crate) const fn new(stream: Transport, downstream: Rc<Downstream>) -> Self {
+        Self { stream, downstream }
+    }
+
+    /// Whether client and serin agreed on HTTP/2 in their handshake.
+    pub(crate) fn agreed_on_http2(&self) -> bool {
+        self.stream.alpn_protocol() == Some(tls::HTTP2)
+    }
+
+    /// Waits for the first bytes of a request; none if the client has left or waited for too long, or serin is
+    /// draining.
+    pub(crate) fn poll_wake(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        poll_first_bytes(&mut self.stream, &self.downstream, context)
+    }
+
+    /// The socket with a request to read, of which these bytes were read already.
+    pub(crate) fn wake(self, ahead: Bytes) -> Socket {
+        let pace = Pace::new(self.downstream.listener().min_rate, 1);
+        let stream = TokioIo::new(self.stream);
+        Socket { stream, downstream: self.downstream, ahead, pace, write_until: None, linger_until: None }
+    }
+}
+
+/// Reads the first bytes of a request into a buffer that all connections of the core share: as many as wait, as few
+/// buffers there are.
+fn poll_first_bytes(stream: &mut Transport, downstream: &Downstream, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
+    let mut first = downstream.core.first_bytes.borrow_mut();
+    first.reserve(FIRST_READ);
+    match pin!(stream.read_buf(&mut *first)).poll(context) {
+        Poll::Ready(Ok(n)) if n > 0 => {
+            downstream.bytes_read();
+            Poll::Ready(Some(first.split().freeze()))
+        }
+        Poll::Ready(_) => Poll::Ready(None),
+        Poll::Pending if downstream.core.draining.get() => Poll::Ready(None),
+        Poll::Pending if downstream.is_overdue(context) => Poll::Ready(None),
+        Poll::Pending => Poll::Pending,
+    }
 }
 
 /// The client's socket, which fails when the client keeps it waiting for too long.
@@ -55,21 +95,9 @@ pub(crate) struct Socket {
 }
 
 impl Socket {
-    /// The socket of a connection.
-    pub(crate) fn new(stream: Transport, downstream: Rc<Downstream>) -> Self {
-        let pace = Pace::new(downstream.listener().min_rate, 1);
-        let stream = TokioIo::new(stream);
-        Self { stream, downstream, ahead: Bytes::new(), pace, write_until: None, linger_until: None }
-    }
-
     /// What its connection shares with requests.
     pub(crate) const fn downstream(&self) -> &Rc<Downstream> {
         &self.downstream
-    }
-
-    /// Whether client and serin agreed on HTTP/2 in their handshake.
-    pub(crate) fn agreed_on_http2(&self) -> bool {
-        self.stream.inner().alpn_protocol() == Some(tls::HTTP2)
     }
 
     /// Whether a connection without TLS begins as HTTP/2 does, where that is spoken. Its preface looks like a request
@@ -79,7 +107,7 @@ impl Socket {
     }
 
     /// Whether what came is too little to say so.
-    fn may_begin_http2(&self) -> bool {
+    pub(crate) fn may_begin_http2(&self) -> bool {
         self.ahead.len() < PREFACE.len() && PREFACE.starts_with(&self.ahead) && self.knows_http2()
     }
 
@@ -99,28 +127,24 @@ impl Socket {
         (self.stream.into_inner(), self.ahead)
     }
 
-    /// Waits for the first bytes of a request, in a buffer that all connections of the core
-    /// share: as many as wait, as few buffers there are.
-    pub(crate) fn poll_wake(&mut self, context: &mut Context<'_>) -> Poll<Woken> {
-        let downstream = &self.downstream;
-        while self.ahead.is_empty() || self.may_begin_http2() {
-            let mut first = downstream.core.first_bytes.borrow_mut();
-            first.reserve(FIRST_READ);
-            match pin!(self.stream.inner_mut().read_buf(&mut *first)).poll(context) {
-                Poll::Ready(Ok(n)) if n > 0 => {
-                    let more = first.split().freeze();
-                    let known = std::mem::take(&mut self.ahead);
-                    self.ahead = if known.is_empty() { more } else { [known, more].concat().into() };
-                    downstream.bytes_read();
-                }
-                Poll::Ready(_) => return Poll::Ready(Woken::Ended),
-                Poll::Pending if downstream.core.draining.get() => return Poll::Ready(Woken::Ended),
-                Poll::Pending if downstream.is_overdue(context) => return Poll::Ready(Woken::Ended),
-                Poll::Pending => return Poll::Pending,
-            }
+    /// Reads on until it is known what the connection begins with: false if that never comes.
+    pub(crate) fn poll_beginning(&mut self, context: &mut Context<'_>) -> Poll<bool> {
+        while self.may_begin_http2() {
+            let Some(more) = ready!(poll_first_bytes(self.stream.inner_mut(), &self.downstream, context)) else {
+                return Poll::Ready(false);
+            };
+            self.ahead = [std::mem::take(&mut self.ahead), more].concat().into();
         }
-        downstream.bytes_read();
-        Poll::Ready(Woken::Began)
+        Poll::Ready(true)
+    }
+
+    /// Waits for the next request. Who has some of it already doesn't wait.
+    pub(crate) fn park(self) -> Result<Parked, Box<Self>> {
+        if self.ahead.is_empty() {
+            return Ok(Parked::new(self.stream.into_inner(), self.downstream));
+        }
+        self.downstream.bytes_read();
+        Err(Box::new(self))
     }
 
     fn written(&mut self, context: &Context<'_>, result: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
@@ -153,7 +177,7 @@ impl Socket {
     /// Writes what such bytes stand for, up to so many.
     fn poll_splice(&mut self, context: &mut Context<'_>, most: usize) -> Poll<io::Result<usize>> {
         let downstream = &self.downstream;
-        let result = match (self.stream.inner(), &downstream.bypass) {
+        let result = match (self.stream.inner(), downstream.bypass(0)) {
             (Transport::Plain(stream), Some(bypass)) => {
                 let result = bypass.poll_drain(stream, most, context);
                 if bypass.lets_on() {

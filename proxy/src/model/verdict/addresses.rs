@@ -36,6 +36,17 @@ impl ClientNet {
         self.0
     }
 
+    /// The same in half the room: which network it is, and nothing to be kept or told to others.
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "an IPv4 network is in its low half, an IPv6 one has nothing there"
+    )]
+    pub const fn short(self) -> u64 {
+        let high = (self.0 >> 64) as u64;
+        // All 48 bits of an IPv6 network, and its mark on top.
+        (high >> 16) | (high << 63) | self.0 as u64
+    }
+
     /// The network of these bits.
     pub const fn from_bits(bits: u128) -> Self {
         Self(bits)
@@ -111,6 +122,18 @@ mod tests {
     use crate::model::split::Unit;
     use crate::model::time::Timestamp;
     use crate::model::weight::Weight;
+
+    #[test]
+    fn networks_that_differ_differ_in_short() {
+        let v6 = |text: &str| ClientNet::from(text.parse::<IpAddr>().expect("an address"));
+        let texts = ["::", "0:0:1::", "2001:db8::", "2001:db8:1::", "2001:db9::", "8001:db8::", "ffff:ffff:ffff::"];
+        let mut known: Vec<u64> = texts.map(|text| v6(text).short()).to_vec();
+        known.extend([0, 1, 0x2001_0db8, 0xffff_ffff, 0x8000_0000].map(|n| client(n).short()));
+        known.sort_unstable();
+        known.dedup();
+        assert_eq!(known.len(), 12);
+        assert_eq!(v6("2001:db8::1").short(), v6("2001:db8::2").short(), "one network");
+    }
 
     fn client(n: u32) -> ClientNet {
         ClientNet::from(IpAddr::from(n.to_be_bytes()))
