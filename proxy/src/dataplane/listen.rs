@@ -3,16 +3,18 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use rustix::net::{SocketFlags, acceptfrom_with};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 
 use super::connection::Serving;
 use super::core::Core;
@@ -43,7 +45,7 @@ pub struct Given {
     /// The address that was asked for, which may leave the port open.
     pub address: SocketAddr,
     /// The socket.
-    pub socket: std::net::TcpListener,
+    pub socket: TcpListener,
 }
 
 impl Given {
@@ -58,7 +60,7 @@ impl Given {
 #[derive(Debug)]
 pub(crate) struct Opened {
     pub(crate) address: SocketAddr,
-    pub(crate) sockets: Vec<std::net::TcpListener>,
+    pub(crate) sockets: Vec<TcpListener>,
     listener: Arc<Listener>,
 }
 
@@ -66,7 +68,7 @@ pub(crate) struct Opened {
 #[derive(Debug)]
 pub(crate) struct BoundListener {
     listener: Arc<Listener>,
-    socket: std::net::TcpListener,
+    socket: TcpListener,
 }
 
 /// What all cores know of a listener.
@@ -122,12 +124,12 @@ impl Opened {
 }
 
 /// Makes a socket that was given one like those that are opened here.
-fn prepare(socket: &std::net::TcpListener) -> io::Result<()> {
+fn prepare(socket: &TcpListener) -> io::Result<()> {
     socket.set_nonblocking(true)?;
     SockRef::from(socket).set_tcp_nodelay(true)
 }
 
-fn open(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+fn open(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(true)?;
@@ -142,10 +144,10 @@ fn open(address: SocketAddr) -> io::Result<std::net::TcpListener> {
 /// Accepts connections until `stop` resolves, then takes in what was already queued.
 pub(crate) async fn accept(core: Rc<Core>, bound: BoundListener, stop: impl Future<Output = ()>) -> io::Result<()> {
     let BoundListener { listener, socket } = bound;
-    let socket = TcpListener::from_std(socket)?;
+    let socket = watched(socket)?;
     let mut stop = pin!(stop);
     loop {
-        let accepted = poll_fn(|context| match socket.poll_accept(context) {
+        let accepted = poll_fn(|context| match poll_accept(&socket, context) {
             Poll::Ready(accepted) => Poll::Ready(Some(accepted)),
             // Asked only when nothing waits to be taken.
             Poll::Pending => stop.as_mut().poll(context).map(|()| None),
@@ -163,17 +165,33 @@ pub(crate) async fn accept(core: Rc<Core>, bound: BoundListener, stop: impl Futu
         }
     }
     // Closing the socket would reset these.
-    while let Some(Ok((stream, peer))) = poll_once(socket.accept()) {
+    while let Ok((stream, peer)) = take_first(socket.get_ref()) {
         admit(&core, &listener, stream, peer);
     }
     Ok(())
 }
 
-fn poll_once<T>(future: impl Future<Output = T>) -> Option<T> {
-    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(value) => Some(value),
-        Poll::Pending => None,
+#[expect(deprecated, reason = "what it warns of are types that lie about their descriptor, and this isn't one")]
+fn watched(socket: TcpListener) -> io::Result<AsyncFd<TcpListener>> {
+    AsyncFd::with_interest(socket, Interest::READABLE)
+}
+
+fn poll_accept(socket: &AsyncFd<TcpListener>, context: &mut Context<'_>) -> Poll<io::Result<(TcpStream, SocketAddr)>> {
+    loop {
+        let mut readiness = ready!(socket.poll_read_ready(context))?;
+        if let Ok(accepted) = readiness.try_io(|socket| take_first(socket.get_ref())) {
+            return Poll::Ready(accepted);
+        }
     }
+}
+
+/// Takes the first connection from the queue. The reactor hears of it when it has to be waited for: see [`Near`].
+///
+/// [`Near`]: super::near::Near
+fn take_first(socket: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
+    let (stream, peer) = acceptfrom_with(socket, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC)?;
+    let peer = peer.ok_or(io::ErrorKind::NotConnected)?;
+    Ok((stream.into(), peer.try_into()?))
 }
 
 fn admit(core: &Rc<Core>, listener: &Listener, stream: TcpStream, peer: SocketAddr) {

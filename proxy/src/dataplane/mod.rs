@@ -29,6 +29,7 @@ mod listen;
 mod lookup;
 mod lot;
 mod matcher;
+mod near;
 mod pace;
 mod pick;
 mod plain;
