@@ -25,6 +25,7 @@ use crate::control::alert::rules::watch_rules;
 use crate::control::alert::{Mailer, Metrics as MailMetrics};
 use crate::control::autoscale::Autoscaler;
 use crate::control::ejection;
+use crate::control::fleet_rates::FleetRates;
 use crate::control::health;
 use crate::control::names::{Naming, SystemLookup};
 use crate::control::rollout::Driver;
@@ -127,6 +128,8 @@ impl Daemon {
         let lookup = Arc::new(SystemLookup::new(&spec));
         let naming = Naming::new(Arc::clone(&live), lookup, spec_receiver);
         tasks.spawn(vital.guard("names", naming.run(published.clone())));
+        let fleet_rates = FleetRates::new(Arc::clone(&live), Arc::clone(&store), &name, rand::random());
+        tasks.spawn(vital.guard("rates of the fleet", fleet_rates.run()));
         tasks.spawn(vital.guard("health checks", health::run(Arc::clone(&live), published.clone())));
         tasks.spawn(vital.guard("slow thresholds", slow::learn(Arc::clone(&live))));
         tasks.spawn(vital.guard("ejection", ejection::watch(Arc::clone(&live))));
