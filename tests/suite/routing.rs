@@ -242,7 +242,6 @@ async fn a_route_without_retries_sends_nothing_twice() {
     }
 }
 
-
 #[tokio::test]
 async fn no_rewrite_and_no_way_of_writing_a_path_leads_around_a_gate() {
     let web = application("web").await;

@@ -45,9 +45,7 @@ pub(crate) fn permitted(
     named_by_connection: &[HeaderName],
 ) -> HeaderMap {
     let is_dropped = |name: &&HeaderName| {
-        !may_trail(name)
-            || named_by_connection.contains(name)
-            || changes.is_some_and(|changes| changes.replace(name))
+        !may_trail(name) || named_by_connection.contains(name) || changes.is_some_and(|changes| changes.replace(name))
     };
     let dropped: Vec<HeaderName> = trailers.keys().filter(is_dropped).cloned().collect();
     for name in dropped {

@@ -72,12 +72,7 @@ impl RateTable {
     }
 
     /// Alters what a client owes, as long as that may be.
-    fn alter(
-        &self,
-        client: impl Hash,
-        now: Instant,
-        step: impl Fn(u64) -> Result<u64, u64>,
-    ) -> Result<(), u64> {
+    fn alter(&self, client: impl Hash, now: Instant, step: impl Fn(u64) -> Result<u64, u64>) -> Result<(), u64> {
         let now = u64::try_from(now.saturating_duration_since(self.start).as_nanos()).unwrap_or(u64::MAX) / self.tick;
         let (places, tag) = self.sets.of(client);
         for _ in 0..TRIES {

@@ -187,7 +187,9 @@ mod tests {
 
     #[test]
     fn what_makes_no_sense_is_no_news_and_said_once() {
-        for word in ["", "x", "{}", r#"{"number":-1,"batches":[]}"#, r#"{"number":9,"batches":[{"a":[[1,4294967296]]}]}"#] {
+        for word in
+            ["", "x", "{}", r#"{"number":-1,"batches":[]}"#, r#"{"number":9,"batches":[{"a":[[1,4294967296]]}]}"#]
+        {
             let mut listener = Exchange::default();
             let news = listener.hear(at(0), "own", &told(word));
             assert_eq!(news, News { unreadable: vec!["a".to_owned()], ..News::default() }, "{word}");

@@ -155,7 +155,10 @@ fn scope(text: &str) -> Result<bool, Reason> {
     match text {
         "proxy" => Ok(false),
         "fleet" => Ok(true),
-        _ => Err("`scope` is \"proxy\" (each counts for itself) or \"fleet\" (all of the store count together)".to_owned()),
+        _ => {
+            Err("`scope` is \"proxy\" (each counts for itself) or \"fleet\" (all of the store count together)"
+                .to_owned())
+        }
     }
 }
 

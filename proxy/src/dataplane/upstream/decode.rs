@@ -32,7 +32,9 @@ impl BodyDecoder {
         let behind = || Behind { named_by_connection: named_by_connection.into(), ..Behind::default() };
         match end {
             BodyEnd::Length(length) => Self::Length(length),
-            BodyEnd::Chunked => Self::Chunked(ChunkDecoder::Size, (!named_by_connection.is_empty()).then(|| Box::new(behind()))),
+            BodyEnd::Chunked => {
+                Self::Chunked(ChunkDecoder::Size, (!named_by_connection.is_empty()).then(|| Box::new(behind())))
+            }
             BodyEnd::Close => Self::Close,
         }
     }

@@ -135,7 +135,10 @@ mod tests {
         assert_eq!(keys.changes(), "serin:{production}:changes");
         let [heartbeat, schema] = [keys.heartbeat(), keys.schema()];
         assert_eq!([heartbeat, schema], ["serin:{production}:heartbeat", "serin:{production}:schema"]);
-        assert_eq!([keys.loads("checkbox"), keys.rates()], ["serin:{production}:loads:checkbox", "serin:{production}:rates"]);
+        assert_eq!(
+            [keys.loads("checkbox"), keys.rates()],
+            ["serin:{production}:loads:checkbox", "serin:{production}:rates"]
+        );
         assert_eq!([keys.leader(), keys.fence()], ["serin:{production}:leader", "serin:{production}:fence"]);
     }
 
