@@ -137,7 +137,8 @@ async fn what_a_route_sets_or_removes_in_front_of_a_body_nobody_says_behind_it()
 #[tokio::test]
 async fn what_connection_names_is_for_one_connection_behind_a_body_as_well() {
     let origin = Origin::bind().await.unwrap().play(|_| {
-        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nConnection: keep-alive, X-Hop\r\nX-Hop: 1\r\nTrailer: X-Hop, X-Sum\r\n\r\n\
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nConnection: keep-alive, X-Hop\r\nX-Hop: 1\r\n\
+          Trailer: X-Hop, X-Sum\r\n\r\n\
           4\r\nbody\r\n0\r\nX-Hop: 2\r\nX-Sum: 5\r\n\r\n"
             .to_vec()
     });
