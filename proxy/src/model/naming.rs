@@ -360,6 +360,26 @@ mod tests {
     }
 
     #[test]
+    fn who_failed_asks_again_at_a_moment_of_its_own_and_no_sooner_than_answers_would_count() {
+        let mut world = World::new();
+        world.name.take(world.now, Answer::Failed("SERVFAIL".into()), &world.spec, 1.0);
+        assert_eq!(world.pause(), Duration::from_millis(2_500), "all ask in step");
+        world.spec.min_ttl = SECOND * 60;
+        world.hears(Answer::Failed("SERVFAIL".into()));
+        assert_eq!(world.pause(), SECOND * 60);
+    }
+
+    #[test]
+    fn what_is_given_up_leaves_nothing_behind() {
+        let mut world = World::new();
+        world.spec.keep_denied = Duration::ZERO;
+        world.has(&[1], 60);
+        world.has(&[2], 60);
+        assert_eq!(world.hears(Answer::Denied("no such name".into())), Some(News::Given));
+        assert!(world.name.facts().addresses.is_empty() && world.name.facts().left.is_empty());
+    }
+
+    #[test]
     fn addresses_that_nobody_can_connect_to_are_as_none() {
         let mut world = World::new();
         world.has(&[1], 60);
