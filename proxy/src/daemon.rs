@@ -9,6 +9,7 @@ mod serve;
 mod vital;
 mod watchdog;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -25,6 +26,7 @@ use crate::control::alert::rules::watch_rules;
 use crate::control::alert::{Mailer, Metrics as MailMetrics};
 use crate::control::autoscale::Autoscaler;
 use crate::control::ejection;
+use crate::control::fleet_rates::FleetRates;
 use crate::control::health;
 use crate::control::names::{Naming, SystemLookup};
 use crate::control::rollout::Driver;
@@ -34,6 +36,7 @@ use crate::control::verdict::Court;
 use crate::dataplane::{DataPlane, Farewell, Given};
 use crate::live::metrics::LiveMetrics;
 use crate::live::{Health, Live};
+use crate::model::naming::Remembered;
 use crate::model::spec::{ListenerSpec, Spec};
 use crate::model::split::Arm;
 use crate::store::{self, Store, StoreError};
@@ -49,11 +52,13 @@ const LAST_MAIL: Duration = Duration::from_secs(3);
 /// How long a process that ends waits for the store to hear of it.
 const LAST_WORD: Duration = Duration::from_secs(1);
 
-/// Sockets that were opened for this process by another one.
+/// Sockets that were opened for this process by another one, and what that one knew.
 #[derive(Debug, Default)]
 struct Inheritance {
     listeners: Vec<Given>,
     admin: Option<admin::Inherited>,
+    /// What was known of names.
+    names: BTreeMap<String, Remembered>,
 }
 
 /// A running serin.
@@ -98,6 +103,7 @@ impl Daemon {
         let registry = Registry::new(env!("CARGO_PKG_VERSION"))?;
         let (live, reports) = Live::new(cores);
         registry.register(LiveMetrics::new(Arc::clone(&live))?)?;
+        live.names().remember(inheritance.names);
         let access = Arc::new(Access::load(spec.admin.tokens_file.as_deref())?);
         let admin_bound = admin::adopt(&spec.admin, inheritance.admin).await?;
         let admin_address = admin_bound.tcp_address();
@@ -127,6 +133,8 @@ impl Daemon {
         let lookup = Arc::new(SystemLookup::new(&spec));
         let naming = Naming::new(Arc::clone(&live), lookup, spec_receiver);
         tasks.spawn(vital.guard("names", naming.run(published.clone())));
+        let fleet_rates = FleetRates::new(Arc::clone(&live), Arc::clone(&store), &name, rand::random());
+        tasks.spawn(vital.guard("rates of the fleet", fleet_rates.run()));
         tasks.spawn(vital.guard("health checks", health::run(Arc::clone(&live), published.clone())));
         tasks.spawn(vital.guard("slow thresholds", slow::learn(Arc::clone(&live))));
         tasks.spawn(vital.guard("ejection", ejection::watch(Arc::clone(&live))));

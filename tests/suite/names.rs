@@ -204,6 +204,30 @@ async fn who_leaves_finishes_what_it_has_and_who_stays_notices_nothing() {
 }
 
 #[tokio::test]
+async fn an_upgrade_while_dns_is_gone_costs_nobody_a_request() {
+    let mut world = World::start(Dns::start().await.unwrap(), "").await;
+    let _servers = servers(world.port).await;
+    world.say(&[11, 12]);
+    world.until_ready(&[11, 12]).await;
+    let users = Users::of(&world.serin);
+    // given a DNS that is gone, as the old process knows
+    world.dns.stop().await.unwrap();
+    world.until("/names/0/state", &json!("failing")).await;
+    // when one process takes over from another, and again
+    for _ in 0..2 {
+        world.serin.upgrade().await.unwrap();
+        // then the new one has what the old one knew last
+        world.until_ready(&[11, 12]).await;
+        world.until("/names/0/state", &json!("failing")).await;
+    }
+    users.lost_nothing().await;
+    // and follows DNS as soon as that is back
+    world.dns.restart().await.unwrap();
+    world.say(&[13]);
+    world.until_ready(&[13]).await;
+}
+
+#[tokio::test]
 async fn without_dns_serin_starts_and_says_why_there_is_no_endpoint() {
     let mut world = World::start(Dns::gone().unwrap(), "").await;
     let _servers = servers(world.port).await;

@@ -78,9 +78,17 @@ async fn users_of_websockets_are_split_and_stay_on_their_version() {
 async fn a_user_of_http2_has_several_on_one_connection() {
     let authority = Pki::new().unwrap();
     let echo = Echo::start("stable").await.unwrap();
-    let serin = serin(&echo, &https(&authority)).await;
+    let config = format!(
+        "{}[service.chat]\nhosts = [\"*\"]\nstable = [\"{}\"]\n[[service.chat.route]]\n\
+         response_headers = {{ set = {{ x-from = \"edge\" }} }}\n",
+        https(&authority),
+        echo.address()
+    );
+    let serin = Serin::start(&config).await.unwrap();
     let told = http2_user(&format!("https://localhost:{}", serin.http().port()), &authority.ca()).await.unwrap();
     assert_eq!(told["sizes"].as_array().map(Vec::len), Some(8));
+    // what the route sets in answers is in the agreement too
+    assert_eq!(told["from"], "edge");
     // `/page` is no WebSocket: the application answers with a page
     assert_eq!(told["refused"], "502");
 }

@@ -143,7 +143,7 @@ def main():
         said = opened.protocol.close_rcvd
         assert (said.code, said.reason) == (4000, "enough"), said
     refused = WebSocket(user, "/page")
-    print(json.dumps({"sizes": sizes, "refused": refused.headers[":status"]}))
+    print(json.dumps({"sizes": sizes, "from": one.headers.get("x-from"), "refused": refused.headers[":status"]}))
 
 
 main()

@@ -3,6 +3,7 @@
 //! The CLI reads the same types back, so unknown fields are passed over.
 
 mod control;
+mod limits;
 mod names;
 mod verdict;
 
@@ -20,6 +21,7 @@ use crate::model::split::{Arm, PerArm};
 use crate::telemetry;
 
 pub use control::{ComparisonsJson, ControlJson};
+pub use limits::{AtOnceJson, LimitsJson, RateJson};
 pub use names::NameJson;
 pub use verdict::{
     ExpectedJson, OutlookJson, PassJson, ProofJson, RatioJson, SampleJson, SampleOf, ShareJson, SignalJson,
@@ -77,6 +79,9 @@ pub struct ServiceJson {
     pub retries: u64,
     /// The endpoints.
     pub pools: PerArm<PoolJson>,
+    /// Its limits; null where it has none.
+    #[serde(default)]
+    pub limits: Option<LimitsJson>,
     /// How the store is doing.
     pub store: StoreJson,
     /// What the caller of a change should know.
@@ -276,6 +281,7 @@ impl ServiceJson {
             traffic: PerArm::from_fn(arm_traffic),
             retries: view.live.retries(),
             pools: PerArm::from_fn(|arm| PoolJson::of(view, arm)),
+            limits: LimitsJson::of(view),
             store: StoreJson::of(live),
             note: None,
         }

@@ -4,6 +4,7 @@
 
 mod audit;
 mod flag;
+mod limits;
 pub(super) mod verdict;
 
 use std::fmt::Write as _;
@@ -82,6 +83,7 @@ impl Page {
             facts.extend(verdict::facts(&service.verdict));
         }
         facts.push(vec![plain("retries"), plain(service.retries.to_string())]);
+        facts.extend(service.limits.iter().flat_map(limits::facts));
         text += &self.table("  ", &facts);
         text.push('\n');
         text += &self.table("  ", &arms(service));

@@ -9,6 +9,7 @@ pub mod alert;
 pub mod autoscale;
 mod discovery;
 pub mod ejection;
+pub mod fleet_rates;
 pub mod health;
 pub mod names;
 pub mod rollout;

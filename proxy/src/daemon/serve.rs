@@ -76,7 +76,7 @@ pub async fn serve(path: &Path) -> anyhow::Result<()> {
         let (predecessor, inheritance) = Predecessor::meet().await?;
         (Some(predecessor), inheritance)
     } else {
-        (None, Inheritance { listeners: activated(), admin: None })
+        (None, Inheritance { listeners: activated(), ..Inheritance::default() })
     };
     let (spec, notes) = load(path)?;
     for note in notes {

@@ -85,7 +85,8 @@ impl Relay {
             self.record.bad(BadReason::Status);
         }
         let changes = self.record.service().policy().map(|policy| &policy.response_headers);
-        Some(permitted(trailers, changes))
+        // What `Connection` names was left out with it.
+        Some(permitted(trailers, changes, &[]))
     }
 
     /// Looks at a piece on its way, until enough was seen: then the matcher's memory is let go.

@@ -151,9 +151,9 @@ fn route(downstream: &Downstream, parts: &mut Parts) -> Result<Routed, ProxyErro
     }
     http2::check(parts).map_err(ProxyError::BadRequest)?;
     check_framing(&parts.headers)?;
-    let is_plain = route::settle(parts)?;
+    let settled = route::settle(parts)?;
     let host = authority::host(&parts.uri, &parts.headers, parts.version).map_err(ProxyError::BadRequest)?;
-    Routed::find(downstream.core.id, downstream.core.snapshot(), &host, parts, is_plain)
+    Routed::find(downstream.core.id, downstream.core.snapshot(), &host, parts, settled)
 }
 
 /// Refuses what the HTTP reader in front of us takes though it has two readings.
@@ -241,7 +241,7 @@ fn outgoing(
     let max_body_bytes = record.service().max_body_bytes();
     let service = &record.service().spec;
     let has_body = !body.is_end_stream();
-    let body = ClientBody::new(body, parts.version, max_body_bytes).by_route_of(record.service());
+    let body = ClientBody::new(body, parts.version, max_body_bytes).by_route_of(record.service(), &parts.headers);
     let mut offer = None;
     let sender = match service.protocol {
         Protocol::Http1 => {

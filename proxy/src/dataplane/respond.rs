@@ -12,6 +12,7 @@ use super::authority;
 use super::body::Body;
 use super::downstream::Downstream;
 use super::limits::TooEarly;
+use super::route;
 use super::upstream::{ExchangeError, SendError};
 use crate::live::Refusal;
 use crate::model::gate::{GateAnswer, GateSpec};
@@ -151,7 +152,7 @@ pub(crate) fn closed(downstream: &Rc<Downstream>, request_id: &str, gate: &GateS
 pub(crate) fn to_https(downstream: &Rc<Downstream>, request: &Parts, port: u16, has_body: bool) -> Response<Body> {
     let host = authority::host(&request.uri, &request.headers, request.version).unwrap_or_default();
     let port = if port == 443 { String::new() } else { format!(":{port}") };
-    let target = request.uri.path_and_query().map_or("/", |target| target.as_str());
+    let target = route::target(request);
     // It keeps the method, unlike 301.
     redirect(downstream, StatusCode::PERMANENT_REDIRECT, format!("https://{host}{port}{target}"), has_body)
 }

@@ -28,13 +28,13 @@ impl Routed {
         snapshot: Rc<Held>,
         host: &str,
         parts: &Parts,
-        is_plain: bool,
+        settled: SettledPath,
     ) -> Result<Self, ProxyError> {
         let (service, route, rewritten) = match snapshot.answer(host).ok_or(ProxyError::NoService)? {
             Answer::Whole(service) => (*service, None, None),
             Answer::Routed(tree) => {
                 let path = parts.uri.path();
-                let matched = if is_plain { Matched::plain(path) } else { Matched::of(path) };
+                let matched = if settled.is_plain { Matched::plain(path) } else { Matched::of(path) };
                 let asked = |path| tree.find(&Asked { path, method: &parts.method, headers: &parts.headers, core });
                 let found = asked(matched.text());
                 let hit = |found: Option<Found<'_>>| found.map(|found| found.hit);
@@ -43,7 +43,7 @@ impl Routed {
                     return Err(ProxyError::BadRequest("an escaped slash that leads elsewhere to who decodes it"));
                 }
                 let found = found.ok_or(ProxyError::NoRoute)?;
-                (found.hit.service, found.hit.route, rewritten(found.route, parts)?)
+                (found.hit.service, found.hit.route, rewritten(found.route, parts, settled.with_empty_segments)?)
             }
         };
         let service = ServiceRef::new(snapshot, service).by(route);
@@ -51,12 +51,20 @@ impl Routed {
     }
 }
 
-/// Brings the path of a request into its normal form, in which everybody sees it from now on. Returns whether routes
-/// may be compared with it as it is.
+/// What is to know of a path once it is in its normal form.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct SettledPath {
+    /// Whether routes may be compared with it as it is.
+    is_plain: bool,
+    /// The target as it came, but for the rest of what makes its normal form, where that takes empty segments out.
+    with_empty_segments: Option<PathAndQuery>,
+}
+
+/// Brings the path of a request into its normal form, in which everybody sees it from now on.
 ///
 /// # Errors
 /// When it is none, or one that has two readings.
-pub(crate) fn settle(parts: &mut Parts) -> Result<bool, ProxyError> {
+pub(crate) fn settle(parts: &mut Parts) -> Result<SettledPath, ProxyError> {
     const NO_PATH: ProxyError = ProxyError::BadRequest("a path that is none");
     match parts.uri.path_and_query().map(PathAndQuery::as_str) {
         Some(target) if target.starts_with('/') => {}
@@ -69,14 +77,14 @@ pub(crate) fn settle(parts: &mut Parts) -> Result<bool, ProxyError> {
         None => {}
     }
     let settled = path::settle(parts.uri.path()).map_err(ProxyError::BadRequest)?;
-    if let Some(mut target) = settled.normal {
-        if let Some(query) = parts.uri.query() {
-            target.push('?');
-            target.push_str(query);
-        }
-        ask_for(parts, &target).ok_or(NO_PATH)?;
+    let mut with_empty_segments = None;
+    if let Some(path) = settled.normal {
+        let query = parts.uri.query().map(|query| format!("?{query}")).unwrap_or_default();
+        let kept = path::with_empty_segments(parts.uri.path());
+        with_empty_segments = kept.and_then(|kept| format!("{kept}{query}").parse().ok());
+        ask_for(parts, &format!("{path}{query}")).ok_or(NO_PATH)?;
     }
-    Ok(settled.is_plain)
+    Ok(SettledPath { is_plain: settled.is_plain, with_empty_segments })
 }
 
 /// Has a request ask for another path and query, if that is one.
@@ -87,9 +95,15 @@ fn ask_for(parts: &mut Parts, target: &str) -> Option<()> {
     Some(())
 }
 
-fn rewritten(route: Option<&RouteSpec>, parts: &Parts) -> Result<Option<PathAndQuery>, ProxyError> {
-    let Some((route, rewrite)) = route.and_then(|route| Some((route, route.policy.rewrite.as_ref()?))) else {
-        return Ok(None);
+/// What the endpoint is asked for by a route, where that isn't the path in its normal form.
+fn rewritten(
+    route: Option<&RouteSpec>,
+    parts: &Parts,
+    with_empty_segments: Option<PathAndQuery>,
+) -> Result<Option<PathAndQuery>, ProxyError> {
+    let Some(route) = route else { return Ok(None) };
+    let Some(rewrite) = &route.policy.rewrite else {
+        return Ok(with_empty_segments.filter(|_| route.policy.keeps_slashes));
     };
     let Some(target) = parts.uri.path_and_query() else { return Ok(None) };
     rewrite.apply(&route.path, target).map(Some).map_err(ProxyError::BadRequest)
@@ -97,8 +111,13 @@ fn rewritten(route: Option<&RouteSpec>, parts: &Parts) -> Result<Option<PathAndQ
 
 /// Where a redirect leads from a request.
 pub(crate) fn location(redirect: &Redirect, parts: &Parts, rewritten: Option<&PathAndQuery>) -> String {
-    let root = PathAndQuery::from_static("/");
-    redirect.location(rewritten.or(parts.uri.path_and_query()).unwrap_or(&root))
+    redirect.location(rewritten.unwrap_or(&target(parts)))
+}
+
+/// What a client asked for, as it may stand behind the name of a host: `OPTIONS *` asks for no path.
+pub(crate) fn target(parts: &Parts) -> PathAndQuery {
+    let asked = parts.uri.path_and_query().filter(|target| target.path().starts_with('/'));
+    asked.cloned().unwrap_or_else(|| PathAndQuery::from_static("/"))
 }
 
 #[cfg(test)]
@@ -117,7 +136,7 @@ mod tests {
             ("http://h.example?x/../y", "http://h.example/?x/../y", true),
         ] {
             let (mut parts, ()) = Request::get(target).body(()).expect(target).into_parts();
-            assert_eq!(settle(&mut parts).ok(), Some(is_plain), "{target}");
+            assert_eq!(settle(&mut parts).ok().map(|settled| settled.is_plain), Some(is_plain), "{target}");
             assert_eq!(parts.uri.to_string(), wanted, "{target}");
         }
         for target in ["/%zz", "/a\\b", "/..", "/a/..;/b", "*"] {
@@ -125,8 +144,8 @@ mod tests {
             assert!(matches!(settle(&mut parts), Err(ProxyError::BadRequest(_))), "{target}");
         }
         let (mut parts, ()) = Request::options("*").body(()).expect("a request").into_parts();
-        assert_eq!(settle(&mut parts).ok(), Some(true), "asks the server as a whole");
-        assert_eq!(parts.uri, "*");
+        assert!(settle(&mut parts).is_ok_and(|settled| settled.is_plain), "asks the server as a whole");
+        assert_eq!((parts.uri.to_string(), target(&parts).as_str()), ("*".to_owned(), "/"));
     }
 
     #[test]
@@ -137,8 +156,25 @@ mod tests {
             let mut uri = http::uri::Parts::default();
             uri.path_and_query = Some(target.parse().expect(target));
             parts.uri = Uri::from_parts(uri).expect(target);
-            assert_eq!(settle(&mut parts).ok(), Some(true), "{target}");
+            assert!(settle(&mut parts).is_ok_and(|settled| settled.is_plain), "{target}");
             assert_eq!(parts.uri.path_and_query().map(PathAndQuery::as_str), Some(wanted));
+        }
+    }
+
+    #[test]
+    fn no_redirect_leads_to_a_host_that_stands_in_the_path() {
+        let redirect = Redirect { status: http::StatusCode::FOUND, to: "".into(), keeps_path: true };
+        for target in ["//evil.example/a", "/%2e//evil.example/a", "/x/..//evil.example/a", "/.//evil.example/a"] {
+            let (mut parts, ()) = Request::get("/").body(()).expect("a request").into_parts();
+            parts.uri = Uri::from_parts({
+                let mut uri = http::uri::Parts::default();
+                uri.path_and_query = Some(target.parse().expect(target));
+                uri
+            })
+            .expect(target);
+            let settled = settle(&mut parts).expect(target);
+            assert_eq!(location(&redirect, &parts, None), "/evil.example/a", "{target}");
+            assert_eq!(settled.with_empty_segments, None, "{target}");
         }
     }
 }

@@ -38,9 +38,15 @@ fn comes_first(name: &HeaderName) -> bool {
 }
 
 /// What of these may stand behind a body. What a route sets or removes in front, where it came by one, is nobody else's
-/// to say behind.
-pub(crate) fn permitted(mut trailers: HeaderMap, changes: Option<&HeaderChanges>) -> HeaderMap {
-    let is_dropped = |name: &&HeaderName| !may_trail(name) || changes.is_some_and(|changes| changes.replace(name));
+/// to say behind; and what `Connection` names in front was for one connection alone (RFC 9110, 7.6.1).
+pub(crate) fn permitted(
+    mut trailers: HeaderMap,
+    changes: Option<&HeaderChanges>,
+    named_by_connection: &[HeaderName],
+) -> HeaderMap {
+    let is_dropped = |name: &&HeaderName| {
+        !may_trail(name) || named_by_connection.contains(name) || changes.is_some_and(|changes| changes.replace(name))
+    };
     let dropped: Vec<HeaderName> = trailers.keys().filter(is_dropped).cloned().collect();
     for name in dropped {
         trailers.remove(name);
@@ -109,7 +115,7 @@ mod tests {
             "x-serin-flags",
             "x_forwarded_for",
         ];
-        assert_eq!(permitted(fields(&forbidden), None), HeaderMap::new());
+        assert_eq!(permitted(fields(&forbidden), None, &[]), HeaderMap::new());
         for name in ["grpc-status", "grpc-message", "x-checksum", "digest", "server-timing", "etag"] {
             assert!(may_trail(&HeaderName::from_static(name)), "{name}");
         }
@@ -123,7 +129,8 @@ mod tests {
             remove: vec![name("x-secret")],
         };
         let trailers = fields(&["x-user", "x_user", "x-secret", "x.secret", "x-sum", "host"]);
-        assert_eq!(permitted(trailers, Some(&changes)), fields(&["x-sum"]));
+        assert_eq!(permitted(trailers, Some(&changes), &[]), fields(&["x-sum"]));
+        assert_eq!(permitted(fields(&["x-hop", "x-sum"]), None, &[name("x-hop")]), fields(&["x-sum"]));
     }
 
     #[test]

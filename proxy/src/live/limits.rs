@@ -1,16 +1,22 @@
 //! What bounds the requests of one service, compiled; and the counts behind it, which outlive any snapshot.
 
 use std::collections::BTreeMap;
+use std::hash::Hash;
 use std::num::NonZeroU32;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::ServiceLive;
 use super::counters::{self, Padded};
 use super::rates::RateTable;
 use super::turnstile::Turnstile;
-use crate::model::limits::{RateSpec, canary_part};
+use super::untold::Untold;
+use crate::model::limits::{RateKey, RateSpec, canary_part};
 use crate::model::spec::ServiceSpec;
+use crate::model::spending::{Spent, client_key};
 use crate::model::weight::Weight;
 
 /// The limits of a service that has any.
@@ -30,14 +36,57 @@ pub struct RateLive {
     /// What is asked for.
     pub spec: RateSpec,
     /// What clients owe.
-    pub table: RateTable,
+    table: RateTable,
+    /// What other proxies are still to be told of; none where each counts for itself.
+    untold: Option<Untold>,
+    proxies: AtomicU32,
+    is_alone: AtomicBool,
     refused: Box<[Padded<AtomicU64>]>,
 }
 
 impl RateLive {
     fn new(spec: &RateSpec, cores: usize) -> Self {
         let refused = (0..cores).map(|_| Padded::default()).collect();
-        Self { spec: spec.clone(), table: RateTable::new(spec), refused }
+        let untold = spec.fleet.then(|| Untold::new(spec.clients));
+        let (proxies, is_alone) = (AtomicU32::new(1), AtomicBool::default());
+        Self { spec: spec.clone(), table: RateTable::new(spec), untold, proxies, is_alone, refused }
+    }
+
+    /// Counts a request of a client.
+    ///
+    /// # Errors
+    /// When it comes too early: by so much.
+    pub fn ask(&self, client: impl Hash, now: Instant) -> Result<(), Duration> {
+        let Some(untold) = &self.untold else { return self.table.ask(client, now) };
+        let client = client_key(client);
+        self.table.ask(client, now)?;
+        untold.note(client);
+        Ok(())
+    }
+
+    /// What other proxies are to be told of, which they are with this. To be called by one task alone.
+    pub fn take_untold(&self) -> Vec<Spent> {
+        self.untold.as_ref().map(Untold::take).unwrap_or_default()
+    }
+
+    /// Has a client owe what another proxy let it through.
+    pub fn charge(&self, client: u64, requests: u32, now: Instant) {
+        self.table.charge(client, requests, now);
+    }
+
+    /// Says who counts. Where clients are counted, a proxy that counts alone may be the only one that a client comes to,
+    /// so it has all of the rate; where all are counted together it has its part.
+    pub fn count_by(&self, counting: Counting) {
+        let Counting { proxies, is_alone } = counting;
+        self.proxies.store(proxies, Ordering::Relaxed);
+        self.is_alone.store(is_alone, Ordering::Relaxed);
+        self.table.set_parts(if is_alone && self.spec.by == RateKey::All { proxies } else { 1 });
+    }
+
+    /// Who counts; none where each proxy counts for itself anyhow.
+    pub fn counting(&self) -> Option<Counting> {
+        let (proxies, is_alone) = (self.proxies.load(Ordering::Relaxed), self.is_alone.load(Ordering::Relaxed));
+        self.spec.fleet.then_some(Counting { proxies, is_alone })
     }
 
     /// Counts on a core a request that came too early.
@@ -49,6 +98,15 @@ impl RateLive {
     pub fn refused(&self) -> u64 {
         self.refused.iter().map(|core| core.0.load(Ordering::Relaxed)).sum()
     }
+}
+
+/// Who counts a rate of the fleet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Counting {
+    /// The proxies that have a part in it, or had when that was last known.
+    pub proxies: u32,
+    /// Whether this one counts alone, since it hears of no other.
+    pub is_alone: bool,
 }
 
 /// The counts behind the limits of a service.

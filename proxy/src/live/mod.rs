@@ -34,6 +34,7 @@ pub mod slow;
 pub mod snapshot;
 pub mod trial;
 pub mod turnstile;
+mod untold;
 pub mod verdict;
 
 use std::collections::{BTreeMap, HashMap};

@@ -9,7 +9,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::Notify;
 
 use crate::model::member::{Member, MemberSpec};
-use crate::model::naming::{Answer, NameFacts};
+use crate::model::naming::{Answer, NameFacts, Remembered};
 use crate::model::place::{Place, id_at, member_of};
 use crate::model::spec::ServiceSpec;
 use crate::model::split::Arm;
@@ -43,6 +43,17 @@ impl NamesLive {
             self.known.store(Arc::new(names));
             self.changed.notify_one();
         }
+    }
+
+    /// What a process that replaces this one is to know.
+    pub fn remembered(&self) -> BTreeMap<String, Remembered> {
+        let known = self.known();
+        known.iter().filter_map(|(host, facts)| Some((host.to_string(), Remembered::of(facts)?))).collect()
+    }
+
+    /// Takes in what the process that this one replaces knew.
+    pub fn remember(&self, told: BTreeMap<String, Remembered>) {
+        self.set(told.into_iter().map(|(host, told)| (Arc::from(host), Arc::new(told.into()))).collect());
     }
 
     /// Counts what came of a lookup.

@@ -5,7 +5,7 @@
 //! the place of the one that owes least, which may then begin anew: the table lets too much through, never too little.
 
 use std::hash::Hash;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -17,6 +17,10 @@ use crate::model::limits::{Gcra, RateSpec};
 const TIME_BITS: u32 = 44;
 /// How far the idea of now of two cores may be apart.
 const SKEW: Duration = Duration::from_secs(1);
+/// What a client of a rate of the fleet may owe at most, in full bursts: as many proxies can each let through one before
+/// they hear of each other, and none of it is forgotten. What is beyond would only lock out somebody for long, by the word of
+/// a proxy that errs.
+const MOST_OWED: u64 = 16;
 /// How often a core that others overtake tries again. Each time one of them was counted.
 const TRIES: usize = 64;
 
@@ -30,14 +34,19 @@ pub struct RateTable {
     start: Instant,
     /// What is further ahead than this is long past: time runs in a circle.
     ahead: u64,
+    /// The most that a client owes, with what it was let through elsewhere.
+    most: u64,
+    /// This proxy has one of so many parts of the rate.
+    parts: AtomicU64,
 }
 
 impl RateTable {
     pub(super) fn new(rate: &RateSpec) -> Self {
         let (gcra, tick) = rate.gcra();
         let skew = u64::try_from(SKEW.as_nanos()).unwrap_or(u64::MAX) / tick;
-        let ahead = 2 * gcra.capacity() + skew;
-        Self { sets: Sets::new(rate.clients), gcra, tick, start: Instant::now(), ahead }
+        let most = if rate.fleet { MOST_OWED * gcra.capacity() } else { gcra.capacity() };
+        let (sets, start, ahead) = (Sets::new(rate.clients), Instant::now(), 2 * most + skew);
+        Self { sets, gcra, tick, start, ahead, most, parts: AtomicU64::new(1) }
     }
 
     /// Counts a request of a client.
@@ -45,6 +54,25 @@ impl RateTable {
     /// # Errors
     /// When it comes too early: by so much.
     pub fn ask(&self, client: impl Hash, now: Instant) -> Result<(), Duration> {
+        let parts = self.parts.load(Ordering::Relaxed);
+        let gcra = if parts == 1 { self.gcra } else { self.gcra.part(parts) };
+        let asked = self.alter(client, now, |debt| gcra.ask(debt));
+        asked.map_err(|early| Duration::from_nanos(early.saturating_mul(self.tick)))
+    }
+
+    /// Has a client owe what it was let through elsewhere.
+    pub fn charge(&self, client: impl Hash, requests: u32, now: Instant) {
+        let charge = |debt| Ok(self.gcra.charge(debt, requests).min(self.most));
+        let _never_too_early: Result<(), u64> = self.alter(client, now, charge);
+    }
+
+    /// From now on this proxy has one of so many parts of the rate.
+    pub fn set_parts(&self, parts: u32) {
+        self.parts.store(u64::from(parts).clamp(1, MOST_OWED), Ordering::Relaxed);
+    }
+
+    /// Alters what a client owes, as long as that may be.
+    fn alter(&self, client: impl Hash, now: Instant, step: impl Fn(u64) -> Result<u64, u64>) -> Result<(), u64> {
         let now = u64::try_from(now.saturating_duration_since(self.start).as_nanos()).unwrap_or(u64::MAX) / self.tick;
         let (places, tag) = self.sets.of(client);
         for _ in 0..TRIES {
@@ -64,7 +92,7 @@ impl RateTable {
             let Some((debt, place, word)) = known.or_else(|| least.map(|(_, place, word)| (0, place, word))) else {
                 return Ok(());
             };
-            let debt = self.gcra.ask(debt).map_err(|early| Duration::from_nanos(early.saturating_mul(self.tick)))?;
+            let debt = step(debt)?;
             let next = tag.with(now.wrapping_add(debt));
             if place.compare_exchange(word, next, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
                 return Ok(());
@@ -100,6 +128,7 @@ mod tests {
             paths: vec![],
             exempt: vec![],
             clients,
+            fleet: false,
         }
     }
 
@@ -169,5 +198,30 @@ mod tests {
             let early = table.ask("client", now).expect_err("the eleventh");
             assert!(early <= Duration::from_millis(101), "{early:?}");
         }
+    }
+
+    #[test]
+    fn what_was_let_through_elsewhere_is_owed_here_and_a_part_is_a_part_of_rate_and_burst() {
+        let table = RateTable::new(&RateSpec { fleet: true, ..rate(10, 10, 64) });
+        let (start, second) = (table.start, Duration::from_secs(1));
+        let asks = |now: Instant| (0..100).take_while(|_| table.ask("a", now).is_ok()).count();
+        table.charge("a", 7, start);
+        assert_eq!((asks(start), table.ask("b", start).is_ok()), (3, true));
+        // All of what many proxies let through at once is owed, and paid in time.
+        table.charge("a", 40, start);
+        assert_eq!((asks(start + second * 4), asks(start + second * 5)), (0, 10));
+        table.set_parts(5);
+        assert_eq!((asks(start + second * 60), asks(start + second * 61)), (2, 2));
+        table.set_parts(50);
+        assert_eq!((asks(start + second * 120), asks(start + second * 121)), (1, 0), "one at least, and no more");
+    }
+
+    #[test]
+    fn nobody_is_locked_out_for_longer_than_sixteen_bursts_take_by_a_proxy_that_errs() {
+        let table = RateTable::new(&RateSpec { fleet: true, ..rate(10, 10, 64) });
+        (0..9).for_each(|_| table.charge("a", u32::MAX, table.start));
+        let early = table.ask("a", table.start).expect_err("it owes much");
+        assert!(early <= Duration::from_secs(16), "{early:?}");
+        assert!(table.ask("a", table.start + early).is_ok());
     }
 }

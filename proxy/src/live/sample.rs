@@ -95,6 +95,7 @@ pub(crate) fn limits() -> LimitsSpec {
         paths: vec![],
         exempt: vec![],
         clients: 64,
+        fleet: false,
     };
     LimitsSpec {
         max_in_flight: Some(one),

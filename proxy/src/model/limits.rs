@@ -76,6 +76,8 @@ pub struct RateSpec {
     pub exempt: Vec<Cidr>,
     /// Clients that are remembered at once.
     pub clients: usize,
+    /// Whether all proxies of the store count together.
+    pub fleet: bool,
 }
 
 /// Whose requests are counted together.
@@ -139,6 +141,18 @@ impl Gcra {
         if debt <= self.tolerance { Ok(debt + self.interval) } else { Err(debt - self.tolerance) }
     }
 
+    /// The same for one who has one of so many parts of the rate and of the burst, but one request at least.
+    #[must_use]
+    pub const fn part(self, parts: u64) -> Self {
+        let interval = self.interval.saturating_mul(parts);
+        Self { interval, tolerance: self.capacity().saturating_sub(interval) }
+    }
+
+    /// What is owed after so many requests that somebody let through elsewhere.
+    pub const fn charge(self, debt: u64, requests: u32) -> u64 {
+        debt.saturating_add(self.interval.saturating_mul(requests as u64))
+    }
+
     /// The most that is ever owed.
     pub const fn capacity(self) -> u64 {
         self.tolerance + self.interval
@@ -181,6 +195,7 @@ mod tests {
             paths: vec![],
             exempt: vec![],
             clients: 8,
+            fleet: false,
         }
     }
 

@@ -28,6 +28,7 @@ pub mod scaling;
 pub mod secret;
 pub mod span;
 pub mod spec;
+pub mod spending;
 pub mod split;
 pub mod state;
 pub mod sticky;

@@ -9,6 +9,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::place::is_connectable;
 use super::time::Timestamp;
 
@@ -58,7 +60,7 @@ pub enum Answer {
 }
 
 /// What is wrong with a name.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Trouble {
     /// What that is, in words.
     pub why: String,
@@ -66,6 +68,31 @@ pub struct Trouble {
     pub since: Timestamp,
     /// Whether somebody says that it has no address, rather than nobody anything.
     pub denied: bool,
+}
+
+/// What a process tells the one that replaces it of a name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Remembered {
+    /// Its last known addresses.
+    pub addresses: Vec<IpAddr>,
+    /// What is wrong, if anything is.
+    #[serde(default)]
+    pub trouble: Option<Trouble>,
+}
+
+impl Remembered {
+    /// What is worth telling: a name without addresses is asked for anew.
+    pub fn of(facts: &NameFacts) -> Option<Self> {
+        let known = !facts.addresses.is_empty();
+        known.then(|| Self { addresses: facts.addresses.to_vec(), trouble: facts.trouble.clone() })
+    }
+}
+
+impl From<Remembered> for NameFacts {
+    fn from(told: Remembered) -> Self {
+        let addresses = in_order(told.addresses).into();
+        Self { is_asked: true, addresses, left: Arc::default(), trouble: told.trouble }
+    }
 }
 
 /// What others see of a name.
@@ -106,6 +133,11 @@ pub struct Name {
 }
 
 impl Name {
+    /// One of which this is known from before. It is asked for at once all the same.
+    pub fn known(facts: NameFacts) -> Self {
+        Self { facts, ..Self::default() }
+    }
+
     /// What others see of it.
     pub const fn facts(&self) -> &NameFacts {
         &self.facts
@@ -306,6 +338,45 @@ mod tests {
         world.now = world.now + SECOND;
         assert_eq!((world.hears(denied()), world.name.facts().addresses.len()), (Some(News::Given), 0));
         assert_eq!(world.has(&[1], 60), Some(News::Moved));
+    }
+
+    #[test]
+    fn what_is_told_of_a_name_is_all_that_counts_while_dns_is_gone() {
+        let mut before = World::new();
+        before.has(&[2, 1], 60);
+        before.hears(Answer::Denied("no such name".into()));
+        let told = Remembered::of(before.name.facts()).expect("it has addresses");
+        let told = serde_json::to_string(&told).expect("JSON");
+        let told: Remembered = serde_json::from_str(&told).expect("the same");
+        let mut after = World { name: Name::known(told.into()), ..World::new() };
+        assert_eq!(after.name.facts(), &NameFacts { left: Arc::default(), ..before.name.facts().clone() });
+        assert_eq!(after.name.due(), Timestamp::default(), "it is asked for at once");
+        // The hour of grace of what is denied goes on.
+        after.now = after.now + SECOND * 3_600;
+        assert_eq!(after.hears(Answer::Denied("no such name".into())), Some(News::Given));
+        assert_eq!(Remembered::of(after.name.facts()), None);
+        let strange = Remembered { addresses: vec![[0, 0, 0, 0].into(), [10, 0, 0, 1].into()], trouble: None };
+        assert_eq!(*NameFacts::from(strange).addresses, *ips(&[1]));
+    }
+
+    #[test]
+    fn who_failed_asks_again_at_a_moment_of_its_own_and_no_sooner_than_answers_would_count() {
+        let mut world = World::new();
+        world.name.take(world.now, Answer::Failed("SERVFAIL".into()), &world.spec, 1.0);
+        assert_eq!(world.pause(), Duration::from_millis(2_500), "all ask in step");
+        world.spec.min_ttl = SECOND * 60;
+        world.hears(Answer::Failed("SERVFAIL".into()));
+        assert_eq!(world.pause(), SECOND * 60);
+    }
+
+    #[test]
+    fn what_is_given_up_leaves_nothing_behind() {
+        let mut world = World::new();
+        world.spec.keep_denied = Duration::ZERO;
+        world.has(&[1], 60);
+        world.has(&[2], 60);
+        assert_eq!(world.hears(Answer::Denied("no such name".into())), Some(News::Given));
+        assert!(world.name.facts().addresses.is_empty() && world.name.facts().left.is_empty());
     }
 
     #[test]

@@ -29,6 +29,37 @@ pub fn settle(path: &str) -> Result<Settled, &'static str> {
     Ok(Settled { normal: Some(normal).filter(|normal| normal != path), is_plain })
 }
 
+/// The path of a request with the empty segments that [`settle`] takes out, and else as that makes it: for applications to
+/// which they mean something. Those that it begins with are taken out all the same, since `//host` may be read as a place.
+/// None where none are left, and where `..` stands behind one, as not everybody agrees on where that leads.
+pub fn with_empty_segments(path: &str) -> Option<String> {
+    if !path.contains("//") {
+        return None;
+    }
+    let unescaped = unescape(path).ok()?;
+    let (mut kept, mut has_empty): (Vec<&str>, bool) = (Vec::new(), false);
+    let mut segments = unescaped.strip_prefix('/')?.split('/').peekable();
+    while let Some(segment) = segments.next() {
+        let is_last = segments.peek().is_none();
+        match segment {
+            "." | ".." => {
+                if segment == ".." && kept.pop()?.is_empty() {
+                    return None;
+                }
+                if is_last {
+                    kept.push("");
+                }
+            }
+            "" if kept.is_empty() && !is_last => {}
+            _ => {
+                has_empty |= segment.is_empty() && !is_last;
+                kept.push(segment);
+            }
+        }
+    }
+    has_empty.then(|| format!("/{}", kept.join("/")))
+}
+
 /// What is matched by routes: a path in its normal form without the parameters behind `;`, which Tomcat takes off, and
 /// with escaped punctuation decoded, but for what parts a path: so each route has one way of being written. ASCII.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -316,6 +347,26 @@ mod tests {
         }
     }
 
+    #[test]
+    fn empty_segments_are_kept_for_who_needs_them() {
+        for (path, wanted) in [
+            ("/fetch/https://a.example//x", Some("/fetch/https://a.example//x")),
+            ("/a//b/", Some("/a//b/")),
+            ("/a//", Some("/a//")),
+            ("/a/.//%62/../%2f", Some("/a//%2F")),
+            ("/a//b/..", Some("/a//")),
+            ("//evil.example/a", None),
+            ("///a//b", Some("/a//b")),
+            ("/./a//b", Some("/a//b")),
+            ("/a//../b", None),
+            ("/a/b", None),
+            ("//", None),
+            ("/a//%zz", None),
+        ] {
+            assert_eq!(with_empty_segments(path).as_deref(), wanted, "{path}");
+        }
+    }
+
     /// Random paths of what makes trouble.
     #[test]
     fn a_normal_form_stays_what_it_is_and_holds_nothing_strange() {
@@ -334,6 +385,10 @@ mod tests {
             assert!(!once.split('/').any(|segment| matches!(segment, "." | "..")), "{path} became {once}");
             let matched = Matched::of(&once);
             assert!(!matched.text().contains(';') && matched.text().starts_with('/'), "{path}: {matched:?}");
+            if let Some(kept) = with_empty_segments(&path) {
+                assert_eq!(normal(&kept).as_deref(), Ok(&*once), "{path} was kept as {kept}");
+                assert!(!kept.starts_with("//") && kept.contains("//"), "{path} was kept as {kept}");
+            }
             let segments = |path: &str| path.split('/').count();
             assert_eq!(segments(matched.text()), segments(&once), "{path}: {matched:?}");
         }

@@ -20,6 +20,8 @@ pub struct RoutePolicy {
     pub retries: Retries,
     /// Another path for the endpoint, or for a redirect.
     pub rewrite: Option<Rewrite>,
+    /// Whether the endpoint is asked for the path with its empty segments. Routes are found without them all the same.
+    pub keeps_slashes: bool,
     /// Where clients are sent instead.
     pub redirect: Option<Redirect>,
     /// Changes to the header of requests.
@@ -127,10 +129,15 @@ impl HeaderChanges {
 
     /// Makes them.
     pub fn apply(&self, headers: &mut HeaderMap) {
-        for name in &self.remove {
+        self.apply_to(headers, |_| true);
+    }
+
+    /// Makes those of these fields.
+    pub fn apply_to(&self, headers: &mut HeaderMap, are_meant: impl Fn(&HeaderName) -> bool) {
+        for name in self.remove.iter().filter(|name| are_meant(name)) {
             headers.remove(name);
         }
-        for (name, value) in &self.set {
+        for (name, value) in self.set.iter().filter(|(name, _)| are_meant(name)) {
             headers.insert(name.clone(), value.clone());
         }
     }

@@ -153,11 +153,20 @@ pub struct Posted {
     pub poisoned: Vec<Poison>,
 }
 
-/// What a proxy tells the others of a service: something that is true of this moment only.
+/// What proxies tell each other of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum About<'a> {
+    /// The load of a service.
+    Load(&'a str),
+    /// What rates of the whole fleet let through.
+    Rates,
+}
+
+/// What a proxy tells the others: something that is true of this moment only.
 #[derive(Clone, Copy, Debug)]
 pub struct Word<'a> {
-    /// The service.
-    pub service: &'a str,
+    /// Of what.
+    pub about: About<'a>,
     /// Who tells.
     pub teller: &'a str,
     /// What.

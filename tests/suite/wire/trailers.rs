@@ -135,6 +135,24 @@ async fn what_a_route_sets_or_removes_in_front_of_a_body_nobody_says_behind_it()
 }
 
 #[tokio::test]
+async fn what_connection_names_is_for_one_connection_behind_a_body_as_well() {
+    let origin = Origin::bind().await.unwrap().play(|_| {
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nConnection: keep-alive, X-Hop\r\nX-Hop: 1\r\n\
+          Trailer: X-Hop, X-Sum\r\n\r\n\
+          4\r\nbody\r\n0\r\nX-Hop: 2\r\nX-Sum: 5\r\n\r\n"
+            .to_vec()
+    });
+    let serin = serin(&[origin.address()], "").await;
+    let post = "POST / HTTP/1.1\r\nHost: a.example\r\nTransfer-Encoding: chunked\r\nTE: trailers\r\n\
+                Connection: TE, X-Mine\r\nX-Mine: 1\r\n\r\n4\r\nbody\r\n0\r\nX-Mine: 2\r\nX-Sum: 6\r\n\r\n";
+    let answer = ask(&serin, post).await;
+    assert_eq!((answer.get("x-hop"), answer.trailers.clone()), (None, vec![pair("x-sum", "5")]));
+    let (requests, _) = origin.requests().unwrap().remove(0);
+    assert_eq!((requests[0].get("x-mine"), &requests[0].trailers), (None, &vec![pair("x-sum", "6")]));
+    nobody_is_blamed(&serin, 1).await;
+}
+
+#[tokio::test]
 async fn trailers_without_end_end_the_answer() {
     let origin = trailing("X-Sum: 1\r\n".repeat(3_000)).await;
     let serin = serin(&[origin.address()], "").await;

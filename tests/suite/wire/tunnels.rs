@@ -95,6 +95,26 @@ async fn a_101_to_an_offer_makes_a_tunnel_and_no_byte_is_lost() {
 }
 
 #[tokio::test]
+async fn a_route_changes_the_fields_of_an_agreement_but_not_what_was_agreed() {
+    let origin = Origin::bind().await.unwrap();
+    let lines = "[[service.web.route]]\nresponse_headers = { set = { x-from = \"edge\", sec-websocket-accept = \"no\" }, \
+                 remove = [\"x-powered-by\", \"sec-websocket-protocol\"] }\n";
+    let serin = serin(&[origin.address()], lines).await;
+    let mut user = user(&serin).await;
+    user.send(OFFER).await.unwrap();
+    let (mut endpoint, _) = origin.request().await.unwrap();
+    let more = "X-Powered-By: a framework\r\nSec-WebSocket-Protocol: chat\r\n\r\n";
+    endpoint.send(SWITCH.replace("\r\n\r\n", &format!("\r\n{more}"))).await.unwrap();
+    let answer = user.head().await.unwrap();
+    assert_eq!(answer.status(), 101);
+    assert_eq!(
+        fields(&answer, &["x-from", "x-powered-by", "sec-websocket-accept", "sec-websocket-protocol"]),
+        [Some("edge"), None, Some("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="), Some("chat")].map(|v| v.map(str::to_owned))
+    );
+    is_open(&mut (user, endpoint)).await;
+}
+
+#[tokio::test]
 async fn an_endpoint_that_ends_first_still_hears() {
     let origin = Origin::bind().await.unwrap();
     let serin = serin(&[origin.address()], "").await;

@@ -114,12 +114,13 @@ fn rate(raw: &Spanned<RawRate>, findings: &mut Findings<'_>) -> Option<RateSpec>
         let clients = units::count(value, LEAST_CLIENTS, MOST_CLIENTS)?;
         usize::try_from(clients).map_err(|_| "this table is too large".to_owned())
     });
+    let fleet = findings.read_or(raw.scope.as_ref(), false, |text| scope(text));
     let burst = count(&raw.burst, MOST_BURST, findings);
     let (requests, per) = rate?;
     let most = NonZeroU32::new(u32::try_from(MOST_BURST).unwrap_or(u32::MAX)).unwrap_or(requests);
     let burst = burst.unwrap_or(requests.min(most));
     let clients = if by == RateKey::All { 1 } else { clients };
-    Some(RateSpec { name: name?, requests, per, burst, by, methods, paths, exempt, clients })
+    Some(RateSpec { name: name?, requests, per, burst, by, methods, paths, exempt, clients, fleet })
 }
 
 /// `"10/s"`, `"300/m"`, `"5/10s"`: so many requests in so long a time.
@@ -145,6 +146,18 @@ fn by(text: &str) -> Result<RateKey, Reason> {
         _ => {
             let name = text.strip_prefix("header:").ok_or(HELP)?;
             HeaderName::from_bytes(name.as_bytes()).map(RateKey::Header).map_err(|_| HELP.to_owned())
+        }
+    }
+}
+
+/// Whether all proxies count together.
+fn scope(text: &str) -> Result<bool, Reason> {
+    match text {
+        "proxy" => Ok(false),
+        "fleet" => Ok(true),
+        _ => {
+            Err("`scope` is \"proxy\" (each counts for itself) or \"fleet\" (all of the store count together)"
+                .to_owned())
         }
     }
 }

@@ -27,7 +27,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::model::flag::FlagFile;
-use crate::model::spec::{AdminAddress, AdminSpec, ServiceSpec, Spec};
+use crate::model::spec::{AdminAddress, AdminSpec, ServiceSpec, Spec, StoreKind, StoreSpec};
 
 pub(super) use service::health;
 pub(super) use store::{NAMESPACE, agents_store};
@@ -61,6 +61,7 @@ pub(super) fn spec(raw: RawConfig, state_directory: Option<&Path>, findings: &mu
     let admin = admin(&raw.admin, findings);
     let listeners = listener::listeners(&raw.listener, &admin.listen, findings);
     let services = service::services(&raw.service, findings);
+    note_lone_rates(&store, &services, findings);
     let email = raw.alert.email.as_ref().and_then(|email| mail::email(email, findings));
     let outbox = findings
         .read_or(raw.alert.outbox.as_ref(), store.state_file.with_file_name("outbox"), |text| values::path(text));
@@ -84,6 +85,18 @@ pub(super) fn spec(raw: RawConfig, state_directory: Option<&Path>, findings: &mu
         naming,
         drain,
         drain_grace,
+    }
+}
+
+/// A rate of the fleet is one of this proxy alone where no store is shared.
+fn note_lone_rates(store: &StoreSpec, services: &[Arc<ServiceSpec>], findings: &mut Findings<'_>) {
+    let is_alone = store.kind == StoreKind::Embedded;
+    for service in services.iter().filter(|_| is_alone) {
+        for rate in service.limits.rates.iter().filter(|rate| rate.fleet) {
+            let (service, rate) = (&service.name, &rate.name);
+            let text = "the embedded store has no proxies that share it: `scope = \"fleet\"` counts for this one alone";
+            findings.note(format!("the rate `{rate}` of service `{service}`: {text}"));
+        }
     }
 }
 

@@ -54,6 +54,7 @@ fn route(raw: &Spanned<RawRoute>, usual: &Usual, findings: &mut Findings<'_>) ->
         max_body_bytes: findings.read_or(raw.max_body.as_ref(), usual.max_body_bytes, units::size),
         retries: findings.read_or(raw.retries.as_ref(), Retries::default(), |text| retries(text)),
         rewrite,
+        keeps_slashes: keeps_slashes(raw, findings),
         redirect,
         request_headers: changes(&raw.request_headers, findings),
         response_headers: changes(&raw.response_headers, findings),
@@ -239,6 +240,16 @@ fn redirect(
         findings.problem(at, "this leads back to the route: give a place that it doesn't take");
     }
     Some(redirect)
+}
+
+/// Whether empty segments of a path go on to the endpoint.
+fn keeps_slashes(route: &RawRoute, findings: &mut Findings<'_>) -> bool {
+    let Some(merges) = route.merge_slashes.as_ref().filter(|merges| !merges.get_ref()) else { return false };
+    if route.rewrite.is_some() || route.redirect.is_some() {
+        let text = "a path that is rewritten or kept in a redirect has its slashes merged: leave `merge_slashes` out";
+        findings.problem(merges.span(), text);
+    }
+    true
 }
 
 fn redirect_status(value: &Scalar) -> Result<StatusCode, Reason> {

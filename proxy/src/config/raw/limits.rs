@@ -36,4 +36,5 @@ pub(in crate::config) struct RawRate {
     #[serde(default)]
     pub(in crate::config) exempt: Texts,
     pub(in crate::config) clients: Value,
+    pub(in crate::config) scope: Text,
 }

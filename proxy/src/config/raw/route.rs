@@ -21,6 +21,7 @@ pub(in crate::config) struct RawRoute {
     pub(in crate::config) max_body: Value,
     pub(in crate::config) retries: Text,
     pub(in crate::config) rewrite: Option<Spanned<RawRewrite>>,
+    pub(in crate::config) merge_slashes: Option<Spanned<bool>>,
     pub(in crate::config) redirect: Option<Spanned<RawRedirect>>,
     pub(in crate::config) request_headers: RawHeaderChanges,
     pub(in crate::config) response_headers: RawHeaderChanges,

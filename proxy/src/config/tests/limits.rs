@@ -48,6 +48,19 @@ fn a_rate_has_what_the_file_says_and_else_its_defaults() {
 }
 
 #[test]
+fn a_rate_may_be_one_for_the_fleet_where_proxies_share_a_store() {
+    let rate = "[[service.web.rate_limit]]\nname = \"a\"\nrate = \"1/s\"\n";
+    let is_noted = |notes: &[Note]| notes.iter().any(|note| note.text.contains("no proxies that share it"));
+    let (given, notes) = limits(rate);
+    assert!(!given.rates[0].fleet && !is_noted(&notes), "{notes:?}");
+    let (given, notes) = limits(&format!("{rate}scope = \"fleet\"\n"));
+    assert!(given.rates[0].fleet && is_noted(&notes), "{notes:?}");
+    let store = "[store]\nurl = \"redis://127.0.0.1/0\"\n";
+    let (given, notes) = limits(&format!("{rate}scope = \"fleet\"\n{store}"));
+    assert!(given.rates[0].fleet && !is_noted(&notes), "{notes:?}");
+}
+
+#[test]
 fn a_listener_asks_a_rate_of_its_clients_unless_it_is_switched_off() {
     let of =
         |more: &str| parsed(&BASE.replace("[service.web]", &format!("{more}\n[service.web]"))).0.listeners[0].clone();
@@ -69,6 +82,7 @@ fn bad_limits_are_refused() {
         ("[service.web]\nmax_in_flight = 5\n".to_owned(), "max_in_flight", "it belongs in [service.NAME.limits]"),
         ("[[service.web.rate_limit]]\nname = \"a\"\nrate = \"ten\"\n".to_owned(), "\"ten\"", "such as \"10/s\""),
         (rate("by = \"ip\""), "\"ip\"", "`by` is \"address\""),
+        (rate("scope = \"all\""), "\"all\"", "`scope` is \"proxy\""),
         (rate("burst = 100001"), "100001", "from 1 to 100000"),
         (rate("paths = [\"login\"]"), "\"login\"", "begins with"),
         (rate("methods = [\"post\"]"), "\"post\"", "in capitals"),

@@ -40,7 +40,7 @@ use crate::live::{EndpointView, Live, ServiceView};
 use crate::model::scaling::DockerSpec;
 use crate::model::scaling::{Act, Bar, DriverKind, Measure, Memory, ScalingSpec, Seen, Sizes, decide};
 use crate::model::time::Timestamp;
-use crate::store::{Store, Word};
+use crate::store::{About, Store, Word};
 use crate::telemetry;
 
 /// How often a pool is measured.
@@ -150,8 +150,8 @@ impl Autoscaler {
     async fn withdraw(&self) {
         let own = self.lease.holder();
         for service in self.watched.keys() {
-            let _it_gets_old_otherwise =
-                self.store.share(Word { service, teller: own, said: "", gone: &[own.to_owned()] }).await;
+            let word = Word { about: About::Load(service), teller: own, said: "", gone: &[own.to_owned()] };
+            let _it_gets_old_otherwise = self.store.share(word).await;
         }
     }
 
@@ -241,7 +241,7 @@ impl Autoscaler {
         let Some(watched) = self.watched.get_mut(name(service)) else { return };
         let said = serde_json::to_string(&watched.meter.load(service)).unwrap_or_default();
         let own = self.lease.holder();
-        let word = Word { service: name(service), teller: own, said: &said, gone: &[] };
+        let word = Word { about: About::Load(name(service)), teller: own, said: &said, gone: &[] };
         let told = self.store.share(word).await;
         // What isn't heard gets old, and then there is no value.
         let gone = told.map(|told| watched.fleet.hear(&told, own)).unwrap_or_default();

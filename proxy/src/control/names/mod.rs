@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep_until};
 
 pub use self::lookup::SystemLookup;
 use crate::live::Live;
-use crate::model::naming::{Answer, Name, News};
+use crate::model::naming::{Answer, Name, NameFacts, News};
 use crate::model::spec::Spec;
 use crate::model::split::Arm;
 use crate::model::time::Timestamp;
@@ -54,14 +54,14 @@ impl std::fmt::Debug for Naming {
 }
 
 /// A name that a member has.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Followed {
     name: Name,
     is_asked_now: bool,
 }
 
 impl Naming {
-    /// One that knows nothing yet.
+    /// One that knows what is remembered from before, if anything is.
     pub fn new(live: Arc<Live>, lookup: Arc<dyn Lookup>, spec: watch::Receiver<Arc<Spec>>) -> Self {
         let begin = (Instant::now(), telemetry::now());
         Self { live, lookup, spec, names: BTreeMap::new(), lookups: JoinSet::new(), begin }
@@ -104,8 +104,13 @@ impl Naming {
         let pools = snapshot.services().iter().flat_map(|service| Arm::BOTH.map(|arm| service.names.get(arm)));
         let wanted: BTreeMap<_, ()> = pools.flatten().map(|name| (Arc::clone(&name.host), ())).collect();
         self.names.retain(|host, _| wanted.contains_key(host));
+        // What is known from before this process: later, of a name that comes, nothing is.
+        let known = self.live.names().known();
         for host in wanted.into_keys() {
-            self.names.entry(host).or_default();
+            self.names.entry(host).or_insert_with_key(|host| {
+                let facts = known.get(host).map(|facts| NameFacts::clone(facts)).unwrap_or_default();
+                Followed { name: Name::known(facts), is_asked_now: false }
+            });
         }
     }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::live::sample;
+use crate::model::naming::Remembered;
 use crate::model::spec::ServiceSpec;
 use crate::model::state::State;
 
@@ -135,5 +136,21 @@ async fn those_that_left_are_told_of_for_a_moment_only() {
     assert_eq!(world.live.names().known()["a"].left.len(), 1);
     tokio::time::sleep(SECOND * 11).await;
     assert!(world.live.names().known()["a"].left.is_empty());
+    world.naming.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_process_before_knew_serves_until_dns_answers() {
+    let world = World::new();
+    let told = Remembered { addresses: vec![IpAddr::from([10, 0, 0, 1])], trouble: None };
+    world.live.names().remember([("a".to_owned(), told.clone()), ("b".to_owned(), told)].into());
+    world.publish(&["a"]);
+    tokio::time::sleep(SECOND).await;
+    assert_eq!((world.knows("a"), world.knows("b")), (Some(vec!["10.0.0.1".into()]), None));
+    assert_eq!(world.asked(), 1, "it is asked for at once");
+    world.answers("a", 2, SECOND * 60);
+    tokio::time::sleep(SECOND * 31).await;
+    assert_eq!(world.knows("a"), Some(vec!["10.0.0.2".into()]));
+    assert_eq!(world.live.names().remembered()["a"].addresses, [IpAddr::from([10, 0, 0, 2])]);
     world.naming.abort();
 }

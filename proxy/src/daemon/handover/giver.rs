@@ -172,7 +172,8 @@ async fn hand(daemon: &Daemon, wire: &mut Wire) -> Result<String, HandoverError>
         }
     }
     let (address, socket) = &daemon.admin_socket;
-    wire.send(&Message::Admin { address: address.clone() }, &[socket.as_fd()]).await?;
+    let names = daemon.live.names().remembered();
+    wire.send(&Message::Admin { address: address.clone(), names }, &[socket.as_fd()]).await?;
     wire.send(&Message::Told, &[]).await?;
     match next(wire).await? {
         Message::Checked => {}

@@ -57,7 +57,8 @@ impl Predecessor {
                         socket,
                     }));
                 }
-                Message::Admin { address } => {
+                Message::Admin { address, names } => {
+                    inheritance.names = names;
                     inheritance.admin = sockets.into_iter().next().map(|socket| admin::Inherited { address, socket });
                 }
                 Message::Told => return Ok((predecessor, inheritance)),

@@ -18,6 +18,7 @@ use tokio::io::Interest;
 use tokio::net::UnixStream;
 
 use crate::model::circuit::Circuit;
+use crate::model::naming::Remembered;
 
 /// Sockets that go with one message; the kernel takes 253.
 pub(super) const MOST_SOCKETS: usize = 128;
@@ -41,6 +42,10 @@ pub(super) enum Message {
     Admin {
         /// Its address, as it was asked for.
         address: String,
+        /// What is known of names, by name. It stands here since an older version takes a field that it doesn't know,
+        /// and no such message.
+        #[serde(default)]
+        names: BTreeMap<String, Remembered>,
     },
     /// Old: these were all sockets.
     Told,
@@ -237,6 +242,14 @@ mod tests {
             assert_eq!(new.receive().await.expect("fine").expect("a message").0, Message::Told);
         }
         assert!(new.receive().await.expect("fine").is_none(), "the other end is closed");
+    }
+
+    #[test]
+    fn versions_that_know_nothing_of_names_understand_each_other() {
+        let known: Message = serde_json::from_str(r#"{"Admin":{"address":"unix:/a"}}"#).expect("of an older version");
+        assert_eq!(known, Message::Admin { address: "unix:/a".into(), names: BTreeMap::new() });
+        let newer = r#"{"Admin":{"address":"unix:/a","names":{},"more":1}}"#;
+        assert_eq!(serde_json::from_str::<Message>(newer).expect("of a newer version"), known);
     }
 
     #[tokio::test]

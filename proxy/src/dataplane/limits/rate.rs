@@ -8,7 +8,7 @@ use crate::dataplane::client::Client as Asker;
 use crate::dataplane::core::Core;
 use crate::dataplane::respond::ProxyError;
 use crate::dataplane::sticky;
-use crate::live::{RateLive, ServiceLimits};
+use crate::live::ServiceLimits;
 use crate::model::gate::NormalPath;
 use crate::model::limits::{ClientKey, RateKey};
 
@@ -44,7 +44,7 @@ pub(crate) fn check_rates(core: &Core, limits: &ServiceLimits, parts: &Parts, as
     let path = NormalPath::of(parts.uri.path());
     let Asker { address, is_known } = asker;
     for rate in &limits.rates {
-        let RateLive { spec, table, .. } = &**rate;
+        let spec = &rate.spec;
         // Who can't be read behind a peer isn't that peer: see `dataplane/client.rs`.
         let is_exempt = || is_known && spec.exempt.iter().any(|range| range.contains(address));
         if !spec.is_about(&parts.method, &path) || is_exempt() {
@@ -59,7 +59,7 @@ pub(crate) fn check_rates(core: &Core, limits: &ServiceLimits, parts: &Parts, as
             RateKey::Cookie => sticky::key_in_cookies(&parts.headers).map_or_else(by_address, Client::Cookie),
             RateKey::All => Client::Anybody,
         };
-        if let Err(early) = table.ask(client, core.clock.now()) {
+        if let Err(early) = rate.ask(client, core.clock.now()) {
             rate.count_refused(core.id);
             let (limit, requests, per) = (spec.name.clone(), spec.requests.get(), spec.per);
             return Err(ProxyError::TooEarly(Box::new(TooEarly { limit, requests, per, early })));

@@ -16,7 +16,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{self, HeaderValue};
+use http::header::{self, HeaderName, HeaderValue};
 use http::request::Parts;
 use http::{Response, StatusCode, Version};
 use hyper::upgrade::OnUpgrade;
@@ -101,12 +101,20 @@ pub(crate) fn open(
     let mut response = Response::new(Body::whole(downstream, Bytes::new()));
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     *response.headers_mut() = answer.headers;
+    if let Some(policy) = service.policy() {
+        policy.response_headers.apply_to(response.headers_mut(), |name| !is_agreement(name));
+    }
     if request.version == Version::HTTP_2 {
         websocket::agree(&mut response);
     } else {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
     }
     response
+}
+
+/// Whether a field of a 101 is what the two sides agreed on (RFC 6455, 4.1), which is nobody else's to change.
+fn is_agreement(name: &HeaderName) -> bool {
+    name.as_str().starts_with("sec-websocket-")
 }
 
 impl Far {

@@ -6,10 +6,12 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::Version;
+use http::header::{HeaderMap, HeaderName};
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
+use super::head::named_by_connection;
 use crate::dataplane::clock::Clock;
 use crate::dataplane::core::ServiceRef;
 use crate::dataplane::pace::Pace;
@@ -48,20 +50,29 @@ pub(crate) struct ClientBody {
     tells_end: bool,
     /// How slowly it may come; none = as slowly as the idle limit lets it.
     pace: Option<(Pace, Rc<Clock>)>,
-    /// The service by whose route it came, where that changes fields: what stands behind the body keeps to it too.
-    route: Option<Box<ServiceRef>>,
+    /// What bars fields behind it, if anything does.
+    bars: Option<Box<Bars>>,
+}
+
+/// What bars fields behind a body, as it does in front.
+#[derive(Debug)]
+struct Bars {
+    /// The service by whose route it came, where that changes fields.
+    route: Option<ServiceRef>,
+    /// Names of fields that are for one connection alone.
+    named_by_connection: Vec<HeaderName>,
 }
 
 impl ClientBody {
     /// A body of at most so many bytes that comes by this version of HTTP.
     pub(crate) fn new(incoming: Incoming, version: Version, allowed: u64) -> Self {
         let incoming = Some(incoming).filter(|incoming| !incoming.is_end_stream());
-        Self { incoming, allowed, tells_end: version == Version::HTTP_2, pace: None, route: None }
+        Self { incoming, allowed, tells_end: version == Version::HTTP_2, pace: None, bars: None }
     }
 
     /// No body at all.
     pub(super) const fn none() -> Self {
-        Self { incoming: None, allowed: 0, tells_end: false, pace: None, route: None }
+        Self { incoming: None, allowed: 0, tells_end: false, pace: None, bars: None }
     }
 
     /// The same, which has to come at this pace. One that is there needs none.
@@ -71,12 +82,18 @@ impl ClientBody {
         self
     }
 
-    /// The same, of a request that came by a route of its service, if it did.
+    /// The same, of a request with this header that came by a route of its service, if it did. Only a body of which nobody
+    /// knows the length has fields behind it.
     #[must_use]
-    pub(crate) fn by_route_of(mut self, service: &ServiceRef) -> Self {
+    pub(crate) fn by_route_of(mut self, service: &ServiceRef, headers: &HeaderMap) -> Self {
+        if self.size_hint().exact().is_some() {
+            return self;
+        }
         let changes_fields = |policy: &RoutePolicy| !policy.request_headers.is_empty();
-        let matters = self.incoming.is_some() && service.policy().is_some_and(changes_fields);
-        self.route = matters.then(|| Box::new(service.clone()));
+        let route = service.policy().is_some_and(changes_fields).then(|| service.clone());
+        let named_by_connection = named_by_connection(headers);
+        let matters = route.is_some() || !named_by_connection.is_empty();
+        self.bars = matters.then(|| Box::new(Bars { route, named_by_connection }));
         self
     }
 
@@ -136,8 +153,11 @@ impl ClientBody {
     /// Of the trailers that came, those that go on. Nothing stands behind them.
     fn end_with(&mut self, frame: Frame<Bytes>) -> Frame<Bytes> {
         self.incoming = None;
-        let changes = self.route.as_ref().and_then(|service| service.policy()).map(|policy| &policy.request_headers);
-        Frame::trailers(permitted(frame.into_trailers().unwrap_or_default(), changes))
+        let trailers = frame.into_trailers().unwrap_or_default();
+        let route = self.bars.as_ref().and_then(|bars| bars.route.as_ref());
+        let changes = route.and_then(ServiceRef::policy).map(|policy| &policy.request_headers);
+        let named = self.bars.as_ref().map_or(&[][..], |bars| &bars.named_by_connection);
+        Frame::trailers(permitted(trailers, changes, named))
     }
 }
 

@@ -1,7 +1,7 @@
 //! A response body, taken off the buffer that it arrives in, however its end is found.
 
 use bytes::{Bytes, BytesMut};
-use http::HeaderMap;
+use http::header::{HeaderMap, HeaderName};
 
 use super::framing::{BodyEnd, ChunkDecoder, Decoded, Malformed};
 use crate::dataplane::trailers::may_trail;
@@ -11,18 +11,30 @@ use crate::dataplane::trailers::may_trail;
 pub(super) enum BodyDecoder {
     /// So many bytes are to come.
     Length(u64),
-    /// In chunks, and what of the fields behind them may be passed on.
-    Chunked(ChunkDecoder, Option<Box<HeaderMap>>),
+    /// In chunks, and what stands behind them, or may not.
+    Chunked(ChunkDecoder, Option<Box<Behind>>),
     /// All that comes until the endpoint closes.
     Close,
 }
 
+/// The fields behind a body.
+#[derive(Debug, Default)]
+pub(super) struct Behind {
+    /// Those that came and may be passed on.
+    fields: HeaderMap,
+    /// Names of those that are for one connection alone.
+    named_by_connection: Box<[HeaderName]>,
+}
+
 impl BodyDecoder {
-    /// A decoder for a body that ends in this way.
-    pub(super) const fn new(end: BodyEnd) -> Self {
+    /// A decoder for a body that ends in this way, of an answer whose `Connection` names these fields.
+    pub(super) fn new(end: BodyEnd, named_by_connection: &[HeaderName]) -> Self {
+        let behind = || Behind { named_by_connection: named_by_connection.into(), ..Behind::default() };
         match end {
             BodyEnd::Length(length) => Self::Length(length),
-            BodyEnd::Chunked => Self::Chunked(ChunkDecoder::Size, None),
+            BodyEnd::Chunked => {
+                Self::Chunked(ChunkDecoder::Size, (!named_by_connection.is_empty()).then(|| Box::new(behind())))
+            }
             BodyEnd::Close => Self::Close,
         }
     }
@@ -31,13 +43,15 @@ impl BodyDecoder {
     /// is complete.
     pub(super) fn take(&mut self, input: &mut BytesMut) -> Result<Option<Bytes>, Malformed> {
         match self {
-            Self::Chunked(decoder, trailers) => loop {
+            Self::Chunked(decoder, behind) => loop {
                 match decoder.decode(input)? {
                     Decoded::Data(data) => return Ok(Some(data)),
-                    Decoded::Trailer(name, value) if may_trail(&name) => {
-                        trailers.get_or_insert_default().append(name, value);
+                    Decoded::Trailer(name, value) => {
+                        let is_named = behind.as_ref().is_some_and(|behind| behind.named_by_connection.contains(&name));
+                        if may_trail(&name) && !is_named {
+                            behind.get_or_insert_default().fields.append(name, value);
+                        }
                     }
-                    Decoded::Trailer(..) => {}
                     Decoded::End | Decoded::NeedMore => return Ok(None),
                 }
             },
@@ -59,9 +73,11 @@ impl BodyDecoder {
     }
 
     /// The fields behind the body, once its end was found; none where there are none, or they were taken.
-    pub(super) const fn take_trailers(&mut self) -> Option<Box<HeaderMap>> {
+    pub(super) fn take_trailers(&mut self) -> Option<Box<HeaderMap>> {
         match self {
-            Self::Chunked(_, trailers) => trailers.take(),
+            Self::Chunked(_, behind) => {
+                behind.take().map(|behind| behind.fields).filter(|fields| !fields.is_empty()).map(Box::new)
+            }
             Self::Length(_) | Self::Close => None,
         }
     }

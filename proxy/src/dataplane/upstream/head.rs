@@ -23,6 +23,8 @@ pub(crate) struct ResponseHead {
     pub(crate) status: StatusCode,
     /// Its end-to-end fields.
     pub(crate) headers: HeaderMap,
+    /// Names of fields that are for one connection alone, by its `Connection`.
+    pub(crate) named_by_connection: Vec<HeaderName>,
     /// How its body ends.
     pub(crate) body: BodyEnd,
     /// Whether the connection may be used again after the body.
@@ -165,9 +167,11 @@ fn final_head(
             header::TRANSFER_ENCODING => framing.transfer_encoding(field.value)?,
             header::CONNECTION => {
                 for token in field.value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
-                    close |= token.eq_ignore_ascii_case(b"close");
-                    keep |= token.eq_ignore_ascii_case(b"keep-alive");
-                    named.extend(HeaderName::from_bytes(token));
+                    match token {
+                        _ if token.eq_ignore_ascii_case(b"close") => close = true,
+                        _ if token.eq_ignore_ascii_case(b"keep-alive") => keep = true,
+                        _ => named.extend(HeaderName::from_bytes(token)),
+                    }
                 }
             }
             _ => {}
@@ -177,16 +181,16 @@ fn final_head(
             headers.append(name, value);
         }
     }
-    for name in named {
+    for name in &named {
         // A connection option can't take the framing away.
-        if name != header::CONTENT_LENGTH {
+        if *name != header::CONTENT_LENGTH {
             headers.remove(name);
         }
     }
     let body = framing.body_end(status.as_u16(), to_head, http_11)?;
     let certain = body != BodyEnd::Close && !framing.contradicts(status.as_u16());
     let keep_alive = !close && (http_11 || keep) && certain;
-    Ok(ResponseHead { status, headers, body, keep_alive })
+    Ok(ResponseHead { status, headers, named_by_connection: named, body, keep_alive })
 }
 
 #[cfg(test)]

@@ -131,7 +131,7 @@ impl ResponseBody {
             home.receive(connection, now);
             return Self { state: State::Whole(whole) };
         }
-        let (decoder, alarm) = (BodyDecoder::new(head.body), Rc::clone(alarm));
+        let (decoder, alarm) = (BodyDecoder::new(head.body, &head.named_by_connection), Rc::clone(alarm));
         let relay = Relay { connection, decoder, unsent, home, alarm, vigil: Vigil::new(terms) };
         Self { state: State::Relay(Box::new(relay)) }
     }

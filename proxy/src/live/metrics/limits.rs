@@ -12,7 +12,13 @@ const REFUSED: Named =
 const TOO_EARLY: Named =
     counter("serin_rate_limited_total", "Requests that came sooner than a rate allows.", &["service", "limit"]);
 
-pub(super) const ALL: &[&Named] = &[&WAITING, &WAITS, &REFUSED, &TOO_EARLY];
+const ALONE: Named = gauge(
+    "serin_rate_alone",
+    "1 while this proxy counts a rate of the fleet alone, since it hears of no other.",
+    &["service", "limit"],
+);
+
+pub(super) const ALL: &[&Named] = &[&WAITING, &WAITS, &REFUSED, &TOO_EARLY, &ALONE];
 
 impl Scrape {
     pub(super) fn limits(&mut self, view: &ServiceView) {
@@ -29,7 +35,11 @@ impl Scrape {
             }
         }
         for rate in &limits.rates {
-            self.number(&TOO_EARLY, &[service, &rate.spec.name], rate.refused());
+            let labels = [service, rate.spec.name.as_str()];
+            self.number(&TOO_EARLY, &labels, rate.refused());
+            if let Some(counting) = rate.counting() {
+                self.number(&ALONE, &labels, counting.is_alone.into());
+            }
         }
     }
 }

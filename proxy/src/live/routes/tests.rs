@@ -18,6 +18,7 @@ fn policy() -> RoutePolicy {
         max_body_bytes: 1,
         retries: Default::default(),
         rewrite: None,
+        keeps_slashes: false,
         redirect: None,
         request_headers: Default::default(),
         response_headers: Default::default(),

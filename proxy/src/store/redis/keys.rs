@@ -99,6 +99,11 @@ impl Keys {
         format!("{}:loads:{service}", self.prefix)
     }
 
+    /// The hash of what proxies tell each other that rates of the fleet let through.
+    pub(super) fn rates(&self) -> String {
+        format!("{}:rates", self.prefix)
+    }
+
     /// The stream of who changed what.
     pub(super) fn audit(&self) -> String {
         format!("{}:audit", self.prefix)
@@ -130,6 +135,10 @@ mod tests {
         assert_eq!(keys.changes(), "serin:{production}:changes");
         let [heartbeat, schema] = [keys.heartbeat(), keys.schema()];
         assert_eq!([heartbeat, schema], ["serin:{production}:heartbeat", "serin:{production}:schema"]);
+        assert_eq!(
+            [keys.loads("checkbox"), keys.rates()],
+            ["serin:{production}:loads:checkbox", "serin:{production}:rates"]
+        );
         assert_eq!([keys.leader(), keys.fence()], ["serin:{production}:leader", "serin:{production}:fence"]);
     }
 

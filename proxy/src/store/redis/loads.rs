@@ -1,4 +1,4 @@
-//! What proxies tell each other of the moment: a hash for each service, with a field for each proxy.
+//! What proxies tell each other of the moment: a hash for each service, and one for rates, with a field for each proxy.
 //!
 //! It has a connection of its own, and nobody waits for it: what is lost is told again in a few seconds.
 
@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use super::connection::{Down, Line};
 use super::keys::Keys;
 use super::rounds::in_time;
-use crate::store::{StoreError, Word};
+use crate::store::{About, StoreError, Word};
 
 /// How long a hash lives without a word, in seconds.
 const LIFE: u64 = 60;
@@ -27,8 +27,11 @@ impl Loads {
 
     /// Tells something, forgets what others told that are gone, and hears what all told.
     pub(super) async fn share(&self, word: Word<'_>) -> Result<BTreeMap<String, String>, StoreError> {
-        let Word { service, teller, said, gone } = word;
-        let key = self.keys.loads(service);
+        let Word { about, teller, said, gone } = word;
+        let key = match about {
+            About::Load(service) => self.keys.loads(service),
+            About::Rates => self.keys.rates(),
+        };
         let mut pipe = redis::pipe();
         pipe.atomic().hset(&key, teller, said).ignore();
         if !gone.is_empty() {

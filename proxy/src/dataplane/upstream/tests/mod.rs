@@ -45,7 +45,7 @@ fn read(pieces: &[&[u8]], to_head: bool) -> Reading {
         while begun.is_none() && !input.is_empty() {
             match parse_response(&mut input, to_head, None) {
                 Ok(Parsed::Final(head)) => {
-                    let decoder = BodyDecoder::new(head.body);
+                    let decoder = BodyDecoder::new(head.body, &head.named_by_connection);
                     begun = Some((head, decoder));
                 }
                 Ok(Parsed::Interim) if interim < MAX_INTERIM => interim += 1,
