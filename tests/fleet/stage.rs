@@ -11,6 +11,8 @@ use serin_tests::hosts::fleet::{Fleet, OPERATOR, PROXIES, VIRTUAL, address};
 use serin_tests::hosts::playbook::Played;
 use serin_tests::smtp::{Behaviour, SmtpServer};
 
+use crate::figures::Figures;
+
 /// Users a second: enough for a verdict within seconds.
 const RATE: f64 = 150.0;
 
@@ -214,11 +216,11 @@ pub(crate) fn merged(mut variables: Value, more: Value) -> Value {
 }
 
 /// Holds that every user had a good answer.
-pub(crate) async fn all_were_well(users: Strangers) -> usize {
+pub(crate) async fn all_were_well(users: Strangers) -> Figures {
     let visits = users.leave().await.unwrap();
     all_were_served(&visits);
     assert_eq!(failed(&visits), (0, vec![]), "of {}", visits.len());
-    visits.len()
+    Figures::of(&visits)
 }
 
 /// How many users had no good answer, and what they had instead.
