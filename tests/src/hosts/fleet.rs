@@ -30,8 +30,8 @@ pub const PROXIES: [&str; 2] = ["10.0.0.11:9901", "10.0.0.12:9901"];
 pub const ENTRANCES: [&str; 2] = ["10.0.0.11:80", "10.0.0.12:80"];
 
 const REPOSITORY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
-/// How long a playbook may run.
-const PLAYBOOK: Duration = Duration::from_secs(900);
+/// How long a playbook may run, on a machine that has other work too.
+const PLAYBOOK: Duration = Duration::from_secs(1800);
 
 /// All hosts, and what it takes to provision them. They are gone with the world that they were booted in.
 #[derive(Debug)]
