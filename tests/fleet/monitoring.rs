@@ -18,7 +18,7 @@ const SOON: Duration = Duration::from_secs(60);
 /// A rule waits a minute until it calls an endpoint down.
 const FIRED: Duration = Duration::from_secs(120);
 /// Who is asked, by job.
-const TARGETS: [(&str, usize); 5] = [("alertmanager", 1), ("node", 12), ("prometheus", 1), ("redis", 2), ("serin", 2)];
+const TARGETS: [(&str, usize); 5] = [("alertmanager", 1), ("node", 13), ("prometheus", 1), ("redis", 2), ("serin", 2)];
 /// Two and a canary of checkbox.io, and five of iTrust, by both proxies.
 const READY: f64 = 16.0;
 
