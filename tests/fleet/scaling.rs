@@ -11,8 +11,8 @@ use crate::controller::{Controller, Manner};
 use crate::figures::Figures;
 use crate::stage::{CHECKBOX, Stage, failed, merged};
 
-/// A look each 5 s, failures with their rests, and a playbook.
-const LONG: Duration = Duration::from_secs(240);
+/// A look each 5 s, failures with their rests, and a playbook, on a machine that may have other work too.
+const LONG: Duration = Duration::from_secs(600);
 const FLOOR: usize = 2;
 const CEILING: usize = 3;
 /// Users a second whom the floor bears, and five times as many.
@@ -100,7 +100,7 @@ fn nobody_failed(visits: &[Visit]) -> Figures {
 async fn scale(stage: &Stage, controller: &Controller, scaled: bool) {
     let rules = format!(
         "[service.checkbox.autoscale]\nmin = {FLOOR}\nmax = {CEILING}\n{RULES}[service.checkbox.autoscale.driver]\n\
-         exec = {:?}\ntimeout = \"120s\"\nready_within = \"20s\"\n",
+         exec = {:?}\ntimeout = \"300s\"\nready_within = \"20s\"\n",
         Controller::exec()
     );
     let variables = merged(controller.known(), json!({ "serin_scaling": if scaled { &rules } else { "" } }));

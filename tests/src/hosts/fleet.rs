@@ -169,6 +169,8 @@ impl Fleet {
             ("ANSIBLE_FORKS", "13"),
             ("ANSIBLE_PIPELINING", "1"),
             ("ANSIBLE_NOCOLOR", "1"),
+            // The base has this one: to look for others takes longer than many a task.
+            ("ANSIBLE_PYTHON_INTERPRETER", "/usr/bin/python3"),
             ("ANSIBLE_REMOTE_USER", USER),
             ("LC_ALL", "C.UTF-8"),
             ("USER", "root"),
