@@ -105,7 +105,7 @@ async fn scale(stage: &Stage, controller: &Controller, scaled: bool) {
     );
     let variables = merged(controller.known(), json!({ "serin_scaling": if scaled { &rules } else { "" } }));
     let what = if scaled { "scaling-on" } else { "scaling-off" };
-    stage.fleet.play_so(what, "site", &variables, &["--limit", "serin"]).await.unwrap().expect_well();
+    stage.fleet.play_so(what, "site", &variables, &["--tags", "serin"]).await.unwrap().expect_well();
 }
 
 async fn endpoints(stage: &Stage, proxy: &str) -> Vec<Value> {
