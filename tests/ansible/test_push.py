@@ -206,7 +206,8 @@ def test_a_token_that_jenkins_refuses_keeps_the_push_and_is_never_shown(tmp_path
     (tmp_path / "token").write_text("two\nlines")
     assert "holds no token" in desk.deliver().stderr
     (tmp_path / "token").unlink()
-    assert desk.deliver().stderr == f"deliver: the token's file {tmp_path}/token can't be read: run playbooks/site.yml\n"
+    said = desk.deliver().stderr
+    assert said == f"deliver: the token's file {tmp_path}/token can't be read: run playbooks/site.yml\n"
     desk.git("config", "--unset", "fleet.webhook", cwd=desk.bare)
     assert desk.deliver().stderr == f"deliver: {desk.bare} says no fleet.webhook: run playbooks/site.yml\n"
 
