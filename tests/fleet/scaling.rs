@@ -46,7 +46,7 @@ pub(crate) async fn load_brings_a_host_and_its_end_takes_it_away(stage: &Stage) 
     controller.is_now(Manner::Works);
     until_ready(stage, CEILING).await;
     let registered = stage.registered(CHECKBOX, "stable").await;
-    assert!(registered.contains(SPARE), "{registered}");
+    assert!(registered.contains_key(SPARE), "{registered:?}");
     until_asked(stage).await;
     eventually(LONG, "the ceiling is what holds it", async || {
         let cuts = plan(stage, "decision").await.ok()?["cuts"].as_array()?.clone();

@@ -1,6 +1,6 @@
 //! What all stories have: the fleet, releases to deploy, a mail server, and users.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::PathBuf;
 
@@ -151,9 +151,11 @@ impl Stage {
         said.lines().next().unwrap().to_owned()
     }
 
-    /// What the store knows of a pool.
-    pub(crate) async fn registered(&self, app: App, pool: &str) -> String {
-        self.redis(&format!("hgetall 'serin:{{production}}:service:{}:pool:{pool}'", app.name)).await
+    /// What the store knows of a pool, by endpoint: a hash has no order.
+    pub(crate) async fn registered(&self, app: App, pool: &str) -> BTreeMap<String, String> {
+        let said = self.redis(&format!("hgetall 'serin:{{production}}:service:{}:pool:{pool}'", app.name)).await;
+        let mut lines = said.lines().map(str::to_owned);
+        std::iter::from_fn(|| lines.next().zip(lines.next())).collect()
     }
 
     /// The hosts of a stable pool, and spare ones, that have no release at work.
