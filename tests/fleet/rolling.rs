@@ -41,7 +41,7 @@ pub(crate) async fn what_does_not_start_is_taken_back_and_stops_the_roll(stage: 
     let before = stage.version(ITRUST, "stable").await;
     let release = stage.itrust(false);
     // when it is rolled out
-    let variables = release.deployed(json!({ "soak": 1, "itrust_start_timeout": 30 }));
+    let variables = release.deployed(json!({ "soak": 1, "itrust_start_timeout": 20 }));
     let played = stage.play("rolling-bad", "rolling", &variables).await;
     // then the first instance runs the version before again, the others were never touched, and no user noticed
     let stopped = format!("itrust-1 runs {before} again, and the roll stopped there");
