@@ -9,7 +9,9 @@ use serin_tests::hosts::fleet::PROXIES;
 use crate::figures::Figures;
 use crate::stage::{CHECKBOX, Stage, all_were_well};
 
-pub(crate) async fn a_deploy_that_is_killed_leaves_no_canary_behind_and_its_lock_is_taken_away(stage: &Stage) -> Figures {
+pub(crate) async fn a_deploy_that_is_killed_leaves_no_canary_behind_and_its_lock_is_taken_away(
+    stage: &Stage,
+) -> Figures {
     // given users, and a canary deploy that would last for an hour
     let users = stage.users(CHECKBOX);
     let release = stage.checkbox("");
