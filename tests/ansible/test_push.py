@@ -186,6 +186,10 @@ def test_a_push_whose_message_cannot_be_kept_is_taken_and_says_so(desk, jenkins)
     assert "telling Jenkins" not in said
     assert desk.has("refs/heads/production")
     assert jenkins.heard == []
+    assert desk.deliver().stderr == (
+        f"deliver: {desk.spool} can't be written, and what waits there isn't told: make the folder again, "
+        "with playbooks/site.yml\n"
+    )
     desk.spool.mkdir()
     assert desk.deliver().returncode == 0
     assert desk.waiting() == []
@@ -201,6 +205,11 @@ def test_a_token_that_jenkins_refuses_keeps_the_push_and_is_never_shown(tmp_path
     assert len(desk.waiting()) == 1
     (tmp_path / "token").write_text("two\nlines")
     assert "holds no token" in desk.deliver().stderr
+    (tmp_path / "token").unlink()
+    said = desk.deliver().stderr
+    assert said == f"deliver: the token's file {tmp_path}/token can't be read: run playbooks/site.yml\n"
+    desk.git("config", "--unset", "fleet.webhook", cwd=desk.bare)
+    assert desk.deliver().stderr == f"deliver: {desk.bare} says no fleet.webhook: run playbooks/site.yml\n"
 
 
 def test_a_push_whose_message_cannot_be_kept_is_in_and_says_so(desk):

@@ -3,6 +3,7 @@ programs Debian has; of MongoDB and Jenkins this is all that is tested."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import subprocess
@@ -183,3 +184,27 @@ def test_mongodb_is_configured_by_yaml_that_lets_nobody_in_without_a_login(tmp_p
     read = yaml.safe_load(text)
     assert read["security"] == {"authorization": "enabled"}
     assert read["net"]["bindIp"] == "127.0.0.1,10.0.0.41"
+
+
+@pytest.mark.parametrize(("role", "template"), [
+    ("redis", "users.acl"), ("redis", "sentinel.conf"), ("redis_mirror", "users.acl"), ("serin", "tokens"),
+])
+def test_while_a_secret_is_rotated_both_are_taken_and_nobody_else_gets_another(tmp_path, role, template):
+    users = ["serin", "agent", "app", "operator", "replica", "sentinel", "monitor"]
+    variables = {
+        "redis_passwords": {user: f"{user}-is-{SECRET}" for user in users},
+        "redis_address": "10.0.0.11",
+        "redis_monitored": "10.0.0.11",
+        "serin_tokens": [{"name": "agent", "role": "viewer", "token": SECRET}],
+    }
+    user = "app" if role == "redis_mirror" else "agent"
+    alone = rendered(tmp_path, role, template, variables).splitlines()
+    variables |= {"redis_passwords_too": {user: ["another"]}}
+    variables["serin_tokens"][0]["too"] = ["another"]
+    both = rendered(tmp_path, role, template, variables).splitlines()
+    more = [line for line in both if line not in alone]
+    assert len(more) == 1
+    assert hashlib.sha256(b"another").hexdigest() in more[0]
+    password = SECRET if role == "serin" else variables["redis_passwords"][user]
+    assert any(hashlib.sha256(password.encode()).hexdigest() in line for line in both)
+    assert more[0].startswith("agent:viewer:" if role == "serin" else f"user {user} on #")

@@ -6,10 +6,11 @@ use std::os::unix::fs::PermissionsExt;
 use serde_json::json;
 use serin_tests::hosts::fleet::ENTRANCES;
 
+use crate::figures::Figures;
 use crate::flags;
 use crate::stage::{CHECKBOX, Stage, all_were_well};
 
-pub(crate) async fn the_store_comes_back_as_it_was_backed_up(stage: &Stage) {
+pub(crate) async fn the_store_comes_back_as_it_was_backed_up(stage: &Stage) -> Figures {
     // given users, a route that is switched off, and a backup
     let users = stage.users(CHECKBOX);
     flags::set(stage, "off").await;
@@ -38,7 +39,6 @@ pub(crate) async fn the_store_comes_back_as_it_was_backed_up(stage: &Stage) {
     for proxy in ENTRANCES {
         flags::until_its_gate_is(proxy, false).await;
     }
-    let visits = all_were_well(users).await;
-    println!("restored: {visits} requests, 0 failed");
     fs::remove_dir_all(folder).unwrap();
+    all_were_well(users).await
 }

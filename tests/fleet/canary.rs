@@ -7,12 +7,13 @@ use serin_tests::crowd::all_were_served;
 use serin_tests::eventually::eventually;
 use serin_tests::hosts::fleet::PROXIES;
 
+use crate::figures::Figures;
 use crate::stage::{CHECKBOX, Stage, failed};
 
 /// How many users a bad version may cost.
 const BUDGET: usize = 40;
 
-pub(crate) async fn a_good_version_is_promoted(stage: &Stage) {
+pub(crate) async fn a_good_version_is_promoted(stage: &Stage) -> Figures {
     // given users, and a good version
     let users = stage.users(CHECKBOX);
     let before = stage.version(CHECKBOX, "stable").await;
@@ -36,10 +37,10 @@ pub(crate) async fn a_good_version_is_promoted(stage: &Stage) {
     all_were_served(&visits);
     assert_eq!(failed(&visits), (0, vec![]));
     let on_new = visits.iter().filter(|visit| visit.is_by(version)).count();
-    println!("canary, good: {} requests, 0 failed, {on_new} by the new version", visits.len());
+    Figures::of(&visits).and(format!("{on_new} answered by the new version"))
 }
 
-pub(crate) async fn a_bad_version_is_pulled_and_stable_never_knows(stage: &Stage) {
+pub(crate) async fn a_bad_version_is_pulled_and_stable_never_knows(stage: &Stage) -> Figures {
     // given users, and a version that fails every second one of them, and no health check: by this seed those who check
     // are among the lucky ones
     let users = stage.users(CHECKBOX);
@@ -60,7 +61,6 @@ pub(crate) async fn a_bad_version_is_pulled_and_stable_never_knows(stage: &Stage
     let visits = users.leave().await.unwrap();
     let (bad, kinds) = failed(&visits);
     assert!((1..=BUDGET).contains(&bad), "{bad} of {} failed: {kinds:?}", visits.len());
-    println!("canary, bad: {} requests, {bad} failed", visits.len());
     // and the proof is mailed
     let mail = eventually(Duration::from_secs(20), "the mail of the pull", async || {
         let mails = stage.mail.mails().ok()?;
@@ -72,4 +72,5 @@ pub(crate) async fn a_bad_version_is_pulled_and_stable_never_knows(stage: &Stage
     let again = stage.play("canary-refused", "canary", &release.deployed(json!({}))).await;
     again.expect_refusal(&["the circuit of checkbox is open"]);
     stage.fleet.reset(CHECKBOX.name).await.unwrap();
+    Figures::of(&visits)
 }

@@ -62,7 +62,7 @@ impl Controller {
             .arg(&inventory)
             .arg("--state")
             .arg(folder.join("scale"))
-            .args(["--seconds", "100", "--", "--extra-vars"])
+            .args(["--seconds", "280", "--", "--extra-vars"])
             .arg(format!("@{}", inventory.join("variables.json").display()))
             .envs(stage.fleet.environment())
             .env("FLEET_PLAYBOOK", tool("ansible-playbook"))

@@ -9,6 +9,7 @@ use serin_tests::eventually::eventually;
 use serin_tests::hosts::fleet::{ENTRANCES, PROXIES, VIRTUAL, address};
 use tokio::time::Instant;
 
+use crate::figures::Figures;
 use crate::flags;
 use crate::stage::{CHECKBOX, ITRUST, Stage, all_were_well, failed};
 
@@ -20,7 +21,7 @@ const LONG: Duration = Duration::from_secs(60);
 /// systemd would have it back before anybody had missed it.
 const STAYS_DEAD: &str = "/run/systemd/system/redis-server.service.d";
 
-pub(crate) async fn the_primary_of_the_store_is_killed_and_nobody_notices(stage: &Stage) {
+pub(crate) async fn the_primary_of_the_store_is_killed_and_nobody_notices(stage: &Stage) -> Figures {
     // given users, and the store's primary
     let users = stage.users(CHECKBOX);
     let primary = stage.primary().await;
@@ -39,7 +40,7 @@ pub(crate) async fn the_primary_of_the_store_is_killed_and_nobody_notices(stage:
     for proxy in PROXIES {
         eventually(LONG, "a proxy takes changes", async || takes_changes(stage, proxy).await.then_some(())).await;
     }
-    println!("store: another primary after {elected:?}, changes after {:?}", died.elapsed());
+    let changes = died.elapsed();
     // and the one that died comes back as its replica
     let back = format!("sudo rm -r {STAYS_DEAD} && sudo systemctl daemon-reload && sudo systemctl start redis-server");
     host.run(&back).await.unwrap();
@@ -50,18 +51,19 @@ pub(crate) async fn the_primary_of_the_store_is_killed_and_nobody_notices(stage:
         (role.starts_with("slave") && role.contains("connected")).then_some(())
     })
     .await;
-    let visits = all_were_well(users).await;
-    println!("store: {visits} requests, 0 failed");
+    let times = (elected.as_secs_f64(), changes.as_secs_f64());
+    let measured = format!("another primary after {:.1} s, changes taken after {:.1} s", times.0, times.1);
+    all_were_well(users).await.and(measured)
 }
 
 /// Whether a change through this proxy is kept.
-async fn takes_changes(stage: &Stage, proxy: &str) -> bool {
+pub(crate) async fn takes_changes(stage: &Stage, proxy: &str) -> bool {
     let flag = json!({ "state": "ENABLED", "variants": { "on": true, "off": false }, "defaultVariant": "on" });
     let reply = stage.fleet.admin(proxy).unwrap().put_json("/v1/flags/story.of-the-store", &flag).await;
     reply.is_ok_and(|reply| (200..300).contains(&reply.status))
 }
 
-pub(crate) async fn a_host_that_is_cut_off_stops_a_roll_and_comes_back(stage: &Stage) {
+pub(crate) async fn a_host_that_is_cut_off_stops_a_roll_and_comes_back(stage: &Stage) -> Figures {
     // given users, and an instance whose network goes
     let users = stage.users(ITRUST);
     let before = stage.version(ITRUST, "stable").await;
@@ -80,8 +82,8 @@ pub(crate) async fn a_host_that_is_cut_off_stops_a_roll_and_comes_back(stage: &S
     assert_eq!(stage.ready(ITRUST, "stable").await, [before.as_str(); 5]);
     let visits = users.leave().await.unwrap();
     let (bad, kinds) = failed(&visits);
-    println!("cut off: {} requests, {bad} failed {kinds:?}", visits.len());
     assert!(bad <= CAUGHT, "{bad} of {} failed: {kinds:?}", visits.len());
+    Figures::of(&visits)
 }
 
 async fn until_ready_are(stage: &Stage, count: usize) {
@@ -98,7 +100,7 @@ async fn until_ready_are(stage: &Stage, count: usize) {
     .await;
 }
 
-pub(crate) async fn a_proxy_loses_power_and_the_address_moves(stage: &Stage) {
+pub(crate) async fn a_proxy_loses_power_and_the_address_moves(stage: &Stage) -> Figures {
     // given users, an instance that somebody drained, and a route that is switched off
     let users = stage.users(CHECKBOX);
     drained(stage, true).await;
@@ -118,8 +120,7 @@ pub(crate) async fn a_proxy_loses_power_and_the_address_moves(stage: &Stage) {
     })
     .await;
     let visits = users.leave().await.unwrap();
-    let (gap, (bad, _)) = (longest_gap(&visits), failed(&visits));
-    println!("proxy: without an answer for {} ms, {bad} of {} requests failed", gap.as_millis(), visits.len());
+    let gap = longest_gap(&visits);
     assert!(gap < MOVED, "nobody was served for {gap:?}");
     // and it knows all that was decided, as does the other when it is back
     let (entrance, other) =
@@ -134,6 +135,7 @@ pub(crate) async fn a_proxy_loses_power_and_the_address_moves(stage: &Stage) {
     for proxy in ENTRANCES {
         flags::until_its_gate_is(proxy, false).await;
     }
+    Figures::of(&visits).and(format!("nobody served for {} ms", gap.as_millis()))
 }
 
 /// Takes an instance out of work, or gives it work again.

@@ -8,6 +8,7 @@ use serin_tests::client::Client;
 use serin_tests::eventually::eventually;
 use serin_tests::hosts::fleet::{ENTRANCES, address};
 
+use crate::figures::Figures;
 use crate::stage::{CHECKBOX, Stage, all_were_well};
 
 /// By when every proxy does as the store says.
@@ -18,7 +19,7 @@ const KEYS: &str = "serin:{production}";
 const INSTANCES: [&str; 8] =
     ["checkbox-1", "checkbox-2", "checkbox-3", "itrust-1", "itrust-2", "itrust-3", "itrust-4", "itrust-5"];
 
-pub(crate) async fn a_flag_is_mirrored_on_each_instance_and_gates_both_proxies(stage: &Stage) {
+pub(crate) async fn a_flag_is_mirrored_on_each_instance_and_gates_both_proxies(stage: &Stage) -> Figures {
     // given users, and a route that is open
     let users = stage.users(CHECKBOX);
     set(stage, "on").await;
@@ -28,11 +29,12 @@ pub(crate) async fn a_flag_is_mirrored_on_each_instance_and_gates_both_proxies(s
     // when its flag is switched off in the store, by nothing but redis-cli
     let switched = set(stage, "off").await;
     // then both proxies answer the route themselves, within a second
+    let mut closed_after = Vec::new();
     for proxy in ENTRANCES {
         until_its_gate_is(proxy, true).await;
         let took = Timestamp::now().duration_since(switched).unsigned_abs();
         assert!(took < SOON, "{proxy} has closed the gate after {took:?}");
-        println!("flag: {proxy} has closed the gate after {} ms", took.as_millis());
+        closed_after.push(format!("{} ms", took.as_millis()));
     }
     // and each instance reads it beside itself
     for instance in INSTANCES {
@@ -52,7 +54,7 @@ pub(crate) async fn a_flag_is_mirrored_on_each_instance_and_gates_both_proxies(s
         }
     }
     // and nobody who asked for something else noticed
-    all_were_well(users).await;
+    all_were_well(users).await.and(format!("gates closed after {}", closed_after.join(" and ")))
 }
 
 /// Sets the flag for everybody, and returns when that was.

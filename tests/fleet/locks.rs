@@ -6,9 +6,12 @@ use serde_json::json;
 use serin_tests::eventually::eventually;
 use serin_tests::hosts::fleet::PROXIES;
 
+use crate::figures::Figures;
 use crate::stage::{CHECKBOX, Stage, all_were_well};
 
-pub(crate) async fn a_deploy_that_is_killed_leaves_no_canary_behind_and_its_lock_is_taken_away(stage: &Stage) {
+pub(crate) async fn a_deploy_that_is_killed_leaves_no_canary_behind_and_its_lock_is_taken_away(
+    stage: &Stage,
+) -> Figures {
     // given users, and a canary deploy that would last for an hour
     let users = stage.users(CHECKBOX);
     let release = stage.checkbox("");
@@ -32,8 +35,7 @@ pub(crate) async fn a_deploy_that_is_killed_leaves_no_canary_behind_and_its_lock
     assert_eq!((taken.sum("changed"), stage.lock().await.as_str()), (1, ""));
     // and who takes away what isn't there changes nothing
     assert_eq!(stage.play("unlock-again", "unlock", &json!({})).await.sum("changed"), 0);
-    let visits = all_were_well(users).await;
-    println!("canary, abandoned: {visits} requests, 0 failed");
+    all_were_well(users).await
 }
 
 async fn until_it_is(stage: &Stage, phase: &str) {

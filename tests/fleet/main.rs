@@ -13,6 +13,7 @@ mod backups;
 mod canary;
 mod controller;
 mod failures;
+mod figures;
 mod flags;
 mod locks;
 mod monitoring;
@@ -20,6 +21,7 @@ mod pipeline;
 mod refusals;
 mod rollback;
 mod rolling;
+mod rotation;
 mod scaling;
 mod sessions;
 mod site;
@@ -27,11 +29,12 @@ mod stage;
 
 use std::process::ExitCode;
 
+use figures::Figures;
 use stage::Stage;
 use tokio::time::Instant;
 
 /// All stories, in their order. `site` comes first, whatever else is to be told.
-const STORIES: [&str; 16] = [
+const STORIES: [&str; 17] = [
     "site",
     "monitoring",
     "good",
@@ -45,6 +48,7 @@ const STORIES: [&str; 16] = [
     "scaling",
     "store",
     "backup",
+    "rotation",
     "cut-off",
     "proxy",
     "pipeline",
@@ -58,20 +62,24 @@ async fn main() -> ExitCode {
         return ExitCode::from(2);
     }
     let stage = Stage::set().await;
+    let mut table = "| story | seconds | requests | failed | measured |\n|---|---|---|---|---|\n".to_owned();
     for story in STORIES {
         let wanted = told.is_empty() || told.iter().any(|name| name == story);
         let needed = story == "site" && !stage.fleet.is_provisioned();
         if wanted || needed {
             let begun = Instant::now();
             println!("== {story}");
-            tell(story, &stage).await;
-            println!("== {story}: well, after {:.0} s", begun.elapsed().as_secs_f64());
+            let figures = tell(story, &stage).await;
+            let row = format!("| {story} | {:.0} | {figures} |\n", begun.elapsed().as_secs_f64());
+            print!("== well: {row}");
+            table += &row;
         }
     }
+    print!("{table}");
     ExitCode::SUCCESS
 }
 
-async fn tell(story: &str, stage: &Stage) {
+async fn tell(story: &str, stage: &Stage) -> Figures {
     match story {
         "site" => site::it_is_built_and_a_second_run_changes_nothing(stage).await,
         "monitoring" => monitoring::all_is_watched_and_a_dead_endpoint_is_mailed(stage).await,
@@ -85,6 +93,7 @@ async fn tell(story: &str, stage: &Stage) {
         "flag" => flags::a_flag_is_mirrored_on_each_instance_and_gates_both_proxies(stage).await,
         "scaling" => scaling::load_brings_a_host_and_its_end_takes_it_away(stage).await,
         "backup" => backups::the_store_comes_back_as_it_was_backed_up(stage).await,
+        "rotation" => rotation::new_secrets_take_the_place_of_old_ones_and_nobody_is_locked_out(stage).await,
         "store" => failures::the_primary_of_the_store_is_killed_and_nobody_notices(stage).await,
         "cut-off" => failures::a_host_that_is_cut_off_stops_a_roll_and_comes_back(stage).await,
         "proxy" => failures::a_proxy_loses_power_and_the_address_moves(stage).await,

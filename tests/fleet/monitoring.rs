@@ -10,6 +10,7 @@ use serin_tests::hosts::fleet::address;
 use serin_tests::smtp::Received;
 use tokio::time::Instant;
 
+use crate::figures::Figures;
 use crate::stage::Stage;
 
 const PROMETHEUS: &str = "10.0.0.3:9090";
@@ -17,11 +18,11 @@ const SOON: Duration = Duration::from_secs(60);
 /// A rule waits a minute until it calls an endpoint down.
 const FIRED: Duration = Duration::from_secs(120);
 /// Who is asked, by job.
-const TARGETS: [(&str, usize); 5] = [("alertmanager", 1), ("node", 12), ("prometheus", 1), ("redis", 2), ("serin", 2)];
+const TARGETS: [(&str, usize); 5] = [("alertmanager", 1), ("node", 13), ("prometheus", 1), ("redis", 2), ("serin", 2)];
 /// Two and a canary of checkbox.io, and five of iTrust, by both proxies.
 const READY: f64 = 16.0;
 
-pub(crate) async fn all_is_watched_and_a_dead_endpoint_is_mailed(stage: &Stage) {
+pub(crate) async fn all_is_watched_and_a_dead_endpoint_is_mailed(stage: &Stage) -> Figures {
     // given a fleet that is well: whoever is asked answers, and nothing is wrong
     eventually(SOON, "every target is up", async || (up().await? == TARGETS.map(all_up).into()).then_some(())).await;
     eventually(SOON, "both servers of the store tell of themselves", async || {
@@ -38,7 +39,7 @@ pub(crate) async fn all_is_watched_and_a_dead_endpoint_is_mailed(stage: &Stage) 
     let died = Instant::now();
     // then that is mailed, through the relay
     let mail = eventually(FIRED, "the alert's mail", async || told(stage, "[FIRING] EndpointDown checkbox")).await;
-    println!("monitoring: a dead endpoint is mailed after {:.0} s", died.elapsed().as_secs_f64());
+    let figures = Figures::default().and(format!("mailed after {:.0} s", died.elapsed().as_secs_f64()));
     assert_eq!((mail.from.as_str(), mail.to.as_slice()), ("fleet@checkbox.io", &["ops@checkbox.io".to_owned()][..]));
     assert!(mail.header("received").is_some_and(|by| by.contains("ci-1")), "{:?}", mail.headers);
     let text = mail.parts.values().cloned().collect::<String>();
@@ -46,6 +47,7 @@ pub(crate) async fn all_is_watched_and_a_dead_endpoint_is_mailed(stage: &Stage) 
     // and when it is back, that is
     stage.on("checkbox-2", "sudo systemctl start checkbox").await;
     eventually(SOON, "the end of it is mailed", async || told(stage, "[RESOLVED] EndpointDown checkbox")).await;
+    figures
 }
 
 fn all_up((job, count): (&str, usize)) -> ((String, String), usize) {

@@ -13,6 +13,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::process::Command;
 use tokio::time::timeout;
 
+use crate::figures::Figures;
 use crate::stage::{CHECKBOX, Stage, all_were_well, failed};
 
 /// Where the example inventory has Jenkins.
@@ -22,7 +23,7 @@ const PULLED: i32 = 3;
 /// How many users a bad version may cost.
 const BUDGET: usize = 40;
 
-pub(crate) async fn a_push_to_production_is_canaried_and_promoted_or_pulled(stage: &Stage) {
+pub(crate) async fn a_push_to_production_is_canaried_and_promoted_or_pulled(stage: &Stage) -> Figures {
     // given users, and somebody who pushes
     let desk = Desk::set(stage).await;
     // when a good commit comes to production
@@ -32,8 +33,7 @@ pub(crate) async fn a_push_to_production_is_canaried_and_promoted_or_pulled(stag
     // then it goes to the canary and then to everybody, and no user notices
     assert_eq!(status, 0, "{said}");
     assert_eq!(stage.ready(CHECKBOX, "stable").await, [good.as_str(); 2]);
-    let visits = all_were_well(users).await;
-    println!("pushed, good: {visits} requests, 0 failed");
+    let mut figures = all_were_well(users).await;
     // and when a bad one comes
     let users = stage.users(CHECKBOX);
     let bad = desk.push_and_tell("--set seed=16 --set error_users=0.5").await;
@@ -48,13 +48,14 @@ pub(crate) async fn a_push_to_production_is_canaried_and_promoted_or_pulled(stag
     let visits = users.leave().await.unwrap();
     let (failures, kinds) = failed(&visits);
     assert!((1..=BUDGET).contains(&failures), "{failures} of {} failed: {kinds:?}", visits.len());
-    println!("pushed, bad: {} requests, {failures} failed", visits.len());
+    figures += Figures::of(&visits);
     // and while the circuit is open another is refused before anything is touched
     let next = desk.push_and_tell("--set seed=17").await;
     let (status, said) = desk.pipeline("run", &next).await;
     assert_eq!((status, said.contains("the circuit of checkbox is open")), (1, true), "{said}");
     stage.fleet.reset(CHECKBOX.name).await.unwrap();
     desk.tell_later(stage).await;
+    figures.and("failed are those of the bad version")
 }
 
 /// Who pushes, and who stands for Jenkins.

@@ -2,9 +2,10 @@
 
 use serde_json::{Value, json};
 
+use crate::figures::Figures;
 use crate::stage::{ITRUST, Stage, all_were_well};
 
-pub(crate) async fn what_makes_no_sense_is_refused_before_anything_is_touched(stage: &Stage) {
+pub(crate) async fn what_makes_no_sense_is_refused_before_anything_is_touched(stage: &Stage) -> Figures {
     // given users, and what runs
     let users = stage.users(ITRUST);
     let before = stage.version(ITRUST, "stable").await;
@@ -23,5 +24,5 @@ pub(crate) async fn what_makes_no_sense_is_refused_before_anything_is_touched(st
         assert_eq!(stage.ready(ITRUST, "stable").await, [before.as_str(); 5]);
         assert_eq!(stage.lock().await, "", "after {case}");
     }
-    all_were_well(users).await;
+    all_were_well(users).await
 }

@@ -2,9 +2,10 @@
 
 use serde_json::json;
 
+use crate::figures::Figures;
 use crate::stage::{CHECKBOX, Stage, all_were_well};
 
-pub(crate) async fn the_version_before_comes_back_by_the_same_path(stage: &Stage) {
+pub(crate) async fn the_version_before_comes_back_by_the_same_path(stage: &Stage) -> Figures {
     // given users, and a stable pool that was updated
     let release = stage.checkbox("");
     let app = json!({ "app": "checkbox_stable", "soak": 1 });
@@ -16,11 +17,11 @@ pub(crate) async fn the_version_before_comes_back_by_the_same_path(stage: &Stage
     stage.play("rollback", "rollback", &back).await.expect_well();
     // then it has the version before, and every user had an answer
     assert_eq!(stage.ready(CHECKBOX, "stable").await, [before.as_str(); 2]);
-    let visits = all_were_well(users).await;
-    println!("rollback: {visits} requests, 0 failed");
+    let figures = all_were_well(users).await;
     // and what is on no host is refused before anything is touched
     let unknown = json!({ "app": "checkbox_stable", "version": "0.9" });
     let refused = stage.play("rollback-unknown", "rollback", &unknown).await;
     refused.expect_refusal(&["checkbox 0.9 isn't staged on checkbox-1"]);
     assert_eq!(stage.ready(CHECKBOX, "stable").await, [before.as_str(); 2]);
+    figures
 }

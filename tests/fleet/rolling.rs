@@ -8,10 +8,11 @@ use serin_tests::hosts::fleet::{PROXIES, address};
 use serin_tests::hosts::playbook::Played;
 use serin_tests::hosts::watch::{Seen, Watch};
 
+use crate::figures::Figures;
 use crate::sessions::Patients;
 use crate::stage::{ITRUST, Stage, all_were_well};
 
-pub(crate) async fn all_are_updated_and_four_of_five_are_always_ready(stage: &Stage) {
+pub(crate) async fn all_are_updated_and_four_of_five_are_always_ready(stage: &Stage) -> Figures {
     // given users, and somebody who hears what each proxy says of the endpoints
     let (users, watches) = (stage.users(ITRUST), watch(stage).await);
     let patients = Patients::log_in().await;
@@ -23,35 +24,35 @@ pub(crate) async fn all_are_updated_and_four_of_five_are_always_ready(stage: &St
     played.expect_well();
     refused.expect_refusal(&[&format!("Another deploy is under way: rolling itrust to {}", release.version)]);
     assert_eq!(stage.ready(ITRUST, "stable").await, [release.version.as_str(); 5]);
-    let visits = all_were_well(users).await;
+    let figures = all_were_well(users).await;
     // and who had a session kept it, or was asked to log in again and had one that works
-    patients.leave().await;
+    let sessions = patients.leave().await;
     for seen in all(watches).await {
         assert_eq!(seen.fewest, 4, "{:?}", seen.changes);
         let drained = seen.changes.iter().filter(|(_, from, to)| from == "ready" && to == "draining").count();
         assert_eq!(drained, 5, "{:?}", seen.changes);
     }
-    println!("rolling: {visits} requests, 0 failed, never fewer than 4 of 5 ready");
+    figures.and("never fewer than 4 of 5 ready").and(sessions)
 }
 
-pub(crate) async fn what_does_not_start_is_taken_back_and_stops_the_roll(stage: &Stage) {
+pub(crate) async fn what_does_not_start_is_taken_back_and_stops_the_roll(stage: &Stage) -> Figures {
     // given users, and a version that doesn't start
     let (users, watches) = (stage.users(ITRUST), watch(stage).await);
     let before = stage.version(ITRUST, "stable").await;
     let release = stage.itrust(false);
     // when it is rolled out
-    let variables = release.deployed(json!({ "soak": 1, "itrust_start_timeout": 30 }));
+    let variables = release.deployed(json!({ "soak": 1, "itrust_start_timeout": 20 }));
     let played = stage.play("rolling-bad", "rolling", &variables).await;
     // then the first instance runs the version before again, the others were never touched, and no user noticed
     let stopped = format!("itrust-1 runs {before} again, and the roll stopped there");
     played.expect_refusal(&[&stopped, "Wait until it is ready"]);
     assert_eq!(stage.ready(ITRUST, "stable").await, [before.as_str(); 5]);
-    let visits = all_were_well(users).await;
+    let figures = all_were_well(users).await;
     for seen in all(watches).await {
         assert_eq!(seen.fewest, 4, "{:?}", seen.changes);
         assert!(seen.changes.iter().all(|(endpoint, _, _)| endpoint == "10.0.0.31:8080"), "{:?}", seen.changes);
     }
-    println!("rolling, broken: {visits} requests, 0 failed, one instance restored");
+    figures.and("one instance restored, four never touched")
 }
 
 async fn watch(stage: &Stage) -> Vec<Watch> {

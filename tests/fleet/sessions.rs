@@ -45,15 +45,16 @@ impl Patients {
         Self { stop, running }
     }
 
-    /// Holds that each was served to the end, and that nobody was moved more often than instances were drained.
-    pub(crate) async fn leave(self) {
+    /// Holds that each was served to the end, and that nobody was moved more often than instances were drained. Tells how
+    /// often that was.
+    pub(crate) async fn leave(self) -> String {
         self.stop.send_replace(true);
         let stays = self.running.join_all().await;
         let (pages, moved): (Vec<usize>, Vec<usize>) = stays.iter().map(|stay| (stay.pages, stay.moved)).unzip();
         assert!(pages.iter().all(|pages| *pages > 10), "{stays:?}");
         assert!(moved.iter().all(|moved| *moved <= 5) && moved.iter().any(|moved| *moved > 0), "{stays:?}");
         let (pages, moved): (usize, usize) = (pages.iter().sum(), moved.iter().sum());
-        println!("sessions: {pages} pages for {PATIENTS} users, who logged in again {moved} times");
+        format!("{pages} pages in {PATIENTS} sessions, which were begun again {moved} times")
     }
 }
 

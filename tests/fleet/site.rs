@@ -8,9 +8,10 @@ use serin_tests::client::Client;
 use serin_tests::hosts::artifact::sha256;
 use serin_tests::hosts::fleet::{VIRTUAL, address};
 
+use crate::figures::Figures;
 use crate::stage::{CHECKBOX, ITRUST, Stage, all_were_well, merged};
 
-pub(crate) async fn it_is_built_and_a_second_run_changes_nothing(stage: &Stage) {
+pub(crate) async fn it_is_built_and_a_second_run_changes_nothing(stage: &Stage) -> Figures {
     // given bare hosts, and the first releases
     let first = first_releases(stage);
     if !stage.fleet.is_provisioned() {
@@ -36,11 +37,13 @@ pub(crate) async fn it_is_built_and_a_second_run_changes_nothing(stage: &Stage) 
         checked.changes().iter().map(|change| change.split(" changed:").next().unwrap().to_owned()).collect();
     assert_eq!(would, WOULD.map(|task| format!("serin.fleet.serin : {task}")).into(), "{:?}", checked.changes());
     assert_eq!(files(stage).await, before, "check mode has changed a file");
+    let mut figures = Figures::default();
     for users in users {
-        all_were_well(users).await;
+        figures += all_were_well(users).await;
     }
     itrust_has_its_database_and_nobody_else_does(stage).await;
     nobody_reads_secrets_but_their_owner(stage).await;
+    figures
 }
 
 /// What another number of the virtual router would change.

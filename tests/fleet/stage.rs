@@ -1,6 +1,6 @@
 //! What all stories have: the fleet, releases to deploy, a mail server, and users.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::PathBuf;
 
@@ -10,6 +10,8 @@ use serin_tests::hosts::artifact;
 use serin_tests::hosts::fleet::{Fleet, OPERATOR, PROXIES, VIRTUAL, address};
 use serin_tests::hosts::playbook::Played;
 use serin_tests::smtp::{Behaviour, SmtpServer};
+
+use crate::figures::Figures;
 
 /// Users a second: enough for a verdict within seconds.
 const RATE: f64 = 150.0;
@@ -149,9 +151,11 @@ impl Stage {
         said.lines().next().unwrap().to_owned()
     }
 
-    /// What the store knows of a pool.
-    pub(crate) async fn registered(&self, app: App, pool: &str) -> String {
-        self.redis(&format!("hgetall 'serin:{{production}}:service:{}:pool:{pool}'", app.name)).await
+    /// What the store knows of a pool, by endpoint: a hash has no order.
+    pub(crate) async fn registered(&self, app: App, pool: &str) -> BTreeMap<String, String> {
+        let said = self.redis(&format!("hgetall 'serin:{{production}}:service:{}:pool:{pool}'", app.name)).await;
+        let mut lines = said.lines().map(str::to_owned);
+        std::iter::from_fn(|| lines.next().zip(lines.next())).collect()
     }
 
     /// The hosts of a stable pool, and spare ones, that have no release at work.
@@ -214,11 +218,11 @@ pub(crate) fn merged(mut variables: Value, more: Value) -> Value {
 }
 
 /// Holds that every user had a good answer.
-pub(crate) async fn all_were_well(users: Strangers) -> usize {
+pub(crate) async fn all_were_well(users: Strangers) -> Figures {
     let visits = users.leave().await.unwrap();
     all_were_served(&visits);
     assert_eq!(failed(&visits), (0, vec![]), "of {}", visits.len());
-    visits.len()
+    Figures::of(&visits)
 }
 
 /// How many users had no good answer, and what they had instead.
