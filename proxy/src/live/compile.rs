@@ -96,6 +96,7 @@ pub fn service(
         canary_withdrawn: state.pools.canary.values().any(|member| !matches!(member, Member::Ready(_))),
         rollout: state.rollout.clone(),
         scaling: state.scaling.clone(),
+        week: state.week.clone(),
         tls,
         flags: ServiceFlags::compile(live, spec, flags, promoted),
         limits: ServiceLimits::compile(&facts, spec, asked_weight(spec, state), live.cores()),

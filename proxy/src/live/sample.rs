@@ -107,7 +107,7 @@ pub(crate) fn limits() -> LimitsSpec {
 
 /// A pool of 1 to 6 instances, of which each takes ten requests a second.
 pub(crate) fn scaling() -> ScalingSpec {
-    let want = Want::Target { value: 10.0, forecast: Duration::ZERO };
+    let want = Want::Target { value: 10.0, forecast: Duration::ZERO, last_week: false };
     ScalingSpec {
         min: 1,
         max: 6,

@@ -19,7 +19,7 @@ use crate::model::discovery::Standing;
 use crate::model::flag::FlagSet;
 use crate::model::rollout::Rollout;
 use crate::model::rollout::drive::Carried;
-use crate::model::scaling::Scaling;
+use crate::model::scaling::{Scaling, Week};
 use crate::model::spec::ServiceSpec;
 use crate::model::split::{Arm, EpisodeId, PerArm, Salt, Unit, control_share};
 use crate::model::state::MemberSpec;
@@ -109,6 +109,8 @@ pub struct ServiceView {
     pub rollout: Option<Rollout>,
     /// What is under way of its scaling.
     pub scaling: Option<Scaling>,
+    /// What its load was in the last seven days.
+    pub week: Option<Week>,
     /// How connections to its endpoints are kept private; none where they aren't.
     pub tls: Option<Arc<Client>>,
     /// What flags decide about its requests; none where they decide nothing.

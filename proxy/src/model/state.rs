@@ -12,7 +12,7 @@ use super::circuit::{Circuit, Reset, Trip};
 pub use super::member::{Member, MemberSpec};
 use super::rollout::change::RolloutChange;
 use super::rollout::{Fence, Rollout};
-use super::scaling::{Scaling, ScalingChange};
+use super::scaling::{Scaling, ScalingChange, Week};
 use super::split::{Arm, Episode, EpisodeId, PerArm};
 use super::time::Timestamp;
 use super::weight::Weight;
@@ -49,6 +49,9 @@ pub struct ServiceState {
     /// What is under way of its scaling; none if there never was anything.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scaling: Option<Scaling>,
+    /// What its load was in the last seven days; none where no rule asks for that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub week: Option<Week>,
     /// What is known of members beside the file's seeds, by endpoint id.
     #[serde(default)]
     pub pools: PerArm<BTreeMap<String, Member>>,

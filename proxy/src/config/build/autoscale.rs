@@ -180,7 +180,8 @@ fn rule(written: &Spanned<RawScalingRule>, findings: &mut Findings<'_>) -> Optio
                 }
             }
             let forecast = findings.read_or(raw.forecast.as_ref(), Duration::ZERO, units::duration);
-            findings.read(target, |value| read(value)).map(|value| Want::Target { value, forecast })
+            let last_week = last_week(raw, forecast, findings);
+            findings.read(target, |value| read(value)).map(|value| Want::Target { value, forecast, last_week })
         }
         (None, Some(_)) => threshold(written, read, findings).map(Want::Step),
         (None, None) => {
@@ -193,6 +194,18 @@ fn rule(written: &Spanned<RawScalingRule>, findings: &mut Findings<'_>) -> Optio
         }
     };
     Some(RuleSpec { measure: measure?, want: want? })
+}
+
+/// Whether a rule grows for what came a week ago.
+fn last_week(raw: &RawScalingRule, forecast: Duration, findings: &mut Findings<'_>) -> bool {
+    let Some(written) = raw.last_week.as_ref().filter(|written| *written.get_ref()) else { return false };
+    if raw.metric.as_ref().is_none_or(|metric| metric.get_ref() != Metric::Requests.name()) {
+        findings.problem(written.span(), "`last_week` is for `metric = \"requests\"`: the load that users bring");
+    } else if forecast.is_zero() {
+        let text = "`last_week` needs `forecast`: how long an instance takes to start, such as \"75s\"";
+        findings.problem(written.span(), text);
+    }
+    true
 }
 
 fn measure(written: &Spanned<RawScalingRule>, findings: &mut Findings<'_>) -> Option<Measure> {
@@ -235,6 +248,9 @@ fn threshold(
     let raw = written.get_ref();
     if let Some(forecast) = &raw.forecast {
         findings.problem(forecast.span(), "`forecast` belongs to a rule with `target`, not `above`");
+    }
+    if let Some(last_week) = &raw.last_week {
+        findings.problem(last_week.span(), "`last_week` belongs to a rule with `target`, not `above`");
     }
     let above = findings.read(raw.above.as_ref()?, |value| read(value));
     let add = findings.read_or(raw.add.as_ref(), Stride::Count(1), |value| stride(value, 10.0));

@@ -40,6 +40,7 @@ pub(in crate::config) struct RawScalingRule {
     pub(in crate::config) name: Text,
     pub(in crate::config) target: Value,
     pub(in crate::config) forecast: Value,
+    pub(in crate::config) last_week: Option<Spanned<bool>>,
     pub(in crate::config) above: Value,
     pub(in crate::config) add: Value,
     pub(in crate::config) below: Value,

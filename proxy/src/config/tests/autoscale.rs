@@ -32,6 +32,21 @@ fn rules_to_scale_by_that_contradict_themselves_are_refused() {
             "`add` belongs to a rule with `above`",
         ),
         ("[[autoscale.rule]]\nmetric = \"requests\"\nabove = 1\nforecast = \"9s\"\n", "\"9s\"", "`forecast` belongs"),
+        (
+            "[[autoscale.rule]]\nmetric = \"in_flight\"\ntarget = 1\nlast_week = true\n",
+            "true",
+            "`last_week` is for `metric = \"requests\"`",
+        ),
+        (
+            "[[autoscale.rule]]\nmetric = \"requests\"\ntarget = 1\nlast_week = true\n",
+            "true",
+            "`last_week` needs `forecast`",
+        ),
+        (
+            "[[autoscale.rule]]\nmetric = \"requests\"\nabove = 1\nlast_week = false\n",
+            "false",
+            "`last_week` belongs to a rule with `target`",
+        ),
         ("[[autoscale.rule]]\nmetric = \"requests\"\nabove = 5\nbelow = 5.0\n", "5.0", "isn't below `above`"),
         ("[[autoscale.rule]]\nmetric = \"requests\"\nabove = 5\nremove = 2\n", "2", "`remove` needs `below`"),
         ("[[autoscale.rule]]\nmetric = \"requests\"\ntarget = 5\nname = \"r\"\n", "\"r\"", "only a query has a `name`"),

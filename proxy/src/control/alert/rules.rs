@@ -295,6 +295,7 @@ mod tests {
                 canary_withdrawn: false,
                 rollout: None,
                 scaling: None,
+                week: None,
                 tls: None,
                 flags: None,
                 limits: None,

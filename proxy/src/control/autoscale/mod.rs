@@ -228,11 +228,15 @@ impl Autoscaler {
         let values = watched.values(spec, sizes, answers);
         let bars = pool::bars(service, spec, self.live.store_health().reachable, watched.fleet.is_heard(), now);
         let set = scaling.order_at(now).and_then(|order| order.size);
-        let seen = Seen { now, sizes, values: &values, bars: &bars, set };
+        let seen = Seen { now, sizes, values: &values, bars: &bars, set, week: service.week.as_ref() };
         let decision = decide(spec, &scaling.ledger, &mut watched.memory, &seen);
+        let lesson = watched.memory.lesson();
         let stays = |bar: &Bar| matches!(bar, Bar::Rollout | Bar::Freeze(_) | Bar::Paused(_));
         let is_barred = set.is_none() && bars.iter().any(stays);
         let note = self.act(&Turn { service, spec, fence, decision: &decision, is_barred }).await;
+        if let Some(lesson) = lesson {
+            self.note(service, fence, Act::Learn(lesson)).await;
+        }
         service.live.set_scaling(ScalingStatus { sizes, decision: Some(decision), note });
     }
 

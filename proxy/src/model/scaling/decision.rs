@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::super::time::Timestamp;
-use super::Sizes;
+use super::{Recall, Sizes};
 
 /// What was decided at one moment, and why.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -60,13 +60,16 @@ pub struct Voice {
     /// What it counted with instead, where the last minutes promise more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub forecast: Option<f64>,
+    /// What the last week says, where the rule asks it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_week: Option<Recall>,
     /// What it made of it.
     #[serde(flatten)]
     pub opinion: Opinion,
 }
 
 impl Voice {
-    fn told(&self) -> String {
+    pub(super) fn told(&self) -> String {
         let opinion = match self.opinion {
             Opinion::Wants { size } => format!("wants {size}"),
             Opinion::Holds => "wants no change".to_owned(),
@@ -74,13 +77,16 @@ impl Voice {
             Opinion::Missing => "says nothing".to_owned(),
         };
         let shown = |value: f64| (value * 1000.0).round() / 1000.0;
-        match (self.value, self.forecast) {
-            (Some(value), Some(forecast)) => {
-                format!("{} at {}, soon {}, {opinion}", self.rule, shown(value), shown(forecast))
-            }
-            (Some(value), None) => format!("{} at {} {opinion}", self.rule, shown(value)),
-            (None, _) => format!("{} {opinion}", self.rule),
-        }
+        let Some(value) = self.value else { return format!("{} {opinion}", self.rule) };
+        let mut told = format!("{} at {}", self.rule, shown(value));
+        let expected = self.forecast.map(|forecast| format!(", soon {}", shown(forecast)));
+        let recalled = self.last_week.map(|recall| match recall {
+            Recall::Promises(load) => format!(", {} by last week", shown(load)),
+            Recall::Unknown => ", last week not known".to_owned(),
+        });
+        let adds = expected.into_iter().chain(recalled).collect::<String>();
+        told += &adds;
+        if adds.is_empty() { format!("{told} {opinion}") } else { format!("{told}, {opinion}") }
     }
 }
 

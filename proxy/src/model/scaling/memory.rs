@@ -8,6 +8,7 @@ use super::Seen;
 use super::decision::Voice;
 use super::spec::ScalingSpec;
 use super::voice::{Band, Ear};
+use super::week::Lesson;
 
 /// A trend is looked for in four times this, unless rules look further ahead.
 const TREND: Duration = Duration::from_secs(60);
@@ -30,9 +31,15 @@ impl Memory {
         let pace = &spec.pace;
         // Who wants a pool to shrink soon doesn't want it to remember for longer.
         let trend = pace.shrink_after.min(TREND);
-        let band = Band { grow: grow_deadband, shrink: pace.deadband, calm: pace.cooldown, trend };
+        let (grow, shrink) = (grow_deadband, pace.deadband);
+        let band = Band { grow, shrink, calm: pace.cooldown, trend, warm_up: pace.warm_up };
         let heard = self.ears.iter_mut().zip(&spec.rules).zip(values);
         heard.map(|((ear, rule), value)| ear.hear(rule, &band, seen, value)).collect()
+    }
+
+    /// What the load was in a slot of the week that is over, where a rule wants to know: each slot once.
+    pub fn lesson(&mut self) -> Option<Lesson> {
+        self.ears.iter_mut().find_map(Ear::lesson)
     }
 
     /// Takes a wish in, and forgets those older than any limit looks back.

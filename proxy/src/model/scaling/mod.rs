@@ -18,6 +18,7 @@ mod tests;
 mod trend;
 mod victims;
 mod voice;
+mod week;
 
 pub use check::ScalingError;
 pub use decide::decide;
@@ -30,6 +31,7 @@ pub use spec::{
     InRollout, MOST_INSTANCES, Measure, Metric, Pace, RuleSpec, ScalingSpec, Schedule, Stride, Threshold, Want,
 };
 pub use victims::{Candidate, victims};
+pub use week::{Lesson, Recall, Week};
 
 use super::time::Timestamp;
 
@@ -93,4 +95,6 @@ pub struct Seen<'a> {
     pub bars: &'a [Bar],
     /// The size that a person set, while that holds.
     pub set: Option<u32>,
+    /// What the load was in the last seven days, where that is known.
+    pub week: Option<&'a Week>,
 }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::super::rollout::Fence;
 use super::super::state::ServiceState;
 use super::super::time::Timestamp;
-use super::Ledger;
+use super::{Ledger, Lesson, Week};
 
 /// After the first failure of the driver it is left alone for so long; twice as long after each one more.
 const FIRST_BACKOFF: Duration = Duration::from_secs(10);
@@ -119,7 +119,7 @@ pub struct Order {
 }
 
 /// A wish to change what is kept.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum ScalingChange {
     /// A person orders something, or nothing any more.
     Order(Option<Order>),
@@ -133,7 +133,7 @@ pub enum ScalingChange {
 }
 
 /// What a leader does.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Act {
     /// Asks for instances, or for more by the same grant: while some haven't come, those that come can't be told apart
     /// by grant, so there is one at a time. Whoever asks by another one hasn't seen the first, and gets nothing.
@@ -169,6 +169,8 @@ pub enum Act {
         /// When.
         at: Timestamp,
     },
+    /// Learns what the load was.
+    Learn(Lesson),
     /// Nothing, but that this leader leads.
     Hold,
     /// The driver did as asked.
@@ -226,7 +228,8 @@ impl Scaling {
                 self.failures = self.failures.saturating_add(1);
                 self.failed = Some(*at);
             }
-            Act::Hold => {}
+            // That is kept beside this: see `ServiceState::alter_scaling`.
+            Act::Hold | Act::Learn(_) => {}
             Act::Succeed => (self.failures, self.failed) = (0, None),
         }
     }
@@ -240,6 +243,9 @@ impl ServiceState {
             ScalingChange::Lead { fence, act } if *fence >= scaling.fence => {
                 scaling.fence = *fence;
                 scaling.act(act);
+                if let Act::Learn(lesson) = act {
+                    self.week = Some(self.week.as_ref().map_or_else(|| Week::of(*lesson), |week| week.and(*lesson)));
+                }
             }
             // Overtaken.
             ScalingChange::Lead { .. } => {}

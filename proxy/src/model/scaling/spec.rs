@@ -181,6 +181,8 @@ pub enum Want {
         value: f64,
         /// Grows already for the load that the last minutes promise after so long; zero = for the load there is.
         forecast: Duration,
+        /// Grows already for what came a week ago, so long ahead that it has warmed up by then. Of loads alone.
+        last_week: bool,
     },
     /// Steps when a threshold is crossed.
     Step(Threshold),

@@ -1,5 +1,7 @@
 //! Decisions: what rules want, which limit cuts it to what, and what holds whatever is measured.
 
+mod last_week;
+
 use std::time::Duration;
 
 use rand::rngs::StdRng;
@@ -9,7 +11,7 @@ use super::super::time::Timestamp;
 use super::*;
 
 fn target(metric: Metric, value: f64) -> RuleSpec {
-    RuleSpec { measure: Measure::Own(metric), want: Want::Target { value, forecast: Duration::ZERO } }
+    RuleSpec { measure: Measure::Own(metric), want: Want::Target { value, forecast: Duration::ZERO, last_week: false } }
 }
 
 fn step(above: f64, below: Option<f64>) -> RuleSpec {
@@ -47,7 +49,7 @@ fn ready(ready: u32) -> Sizes {
 const NOON: Timestamp = Timestamp::from_millis(1_775_000_000_000);
 
 fn seen<'a>(sizes: Sizes, values: &'a [Option<f64>], bars: &'a [Bar]) -> Seen<'a> {
-    Seen { now: NOON, sizes, values, bars, set: None }
+    Seen { now: NOON, sizes, values, bars, set: None, week: None }
 }
 
 fn decided(spec: &ScalingSpec, sizes: Sizes, values: &[Option<f64>]) -> Decision {
@@ -270,7 +272,7 @@ fn any_rule(rng: &mut StdRng) -> RuleSpec {
     };
     let want = if rng.random() {
         let forecast = Duration::from_secs(rng.random_range(0..120));
-        Want::Target { value: rng.random_range(0.1..200.0), forecast }
+        Want::Target { value: rng.random_range(0.1..200.0), forecast, last_week: rng.random() }
     } else {
         let above = rng.random_range(1.0..300.0);
         let below = rng.random::<bool>().then(|| above * rng.random::<f64>());
@@ -295,11 +297,19 @@ fn any_spec(rng: &mut StdRng) -> ScalingSpec {
     spec
 }
 
+/// Loads of the last week that know no bounds.
+fn any_week(rng: &mut StdRng) -> Week {
+    let ago = |slots: u64| NOON - Duration::from_secs(300 * slots);
+    let first = Week::of(Lesson::of(ago(2_020), 1.0));
+    (1..2_020).rev().fold(first, |week, slots| week.and(Lesson::of(ago(slots), any_value(rng).unwrap_or(0.0))))
+}
+
 /// A pool in which instances appear late, never, or go by themselves.
 fn live_through(seed: u64) {
     let mut rng = StdRng::seed_from_u64(seed);
     let spec = any_spec(&mut rng);
     let (mut ledger, mut memory) = (Ledger::default(), Memory::default());
+    let week = any_week(&mut rng);
     let (mut sizes, mut now) = (ready(rng.random_range(0..spec.max + 5)), NOON);
     for _ in 0..300 {
         // Clocks mostly go on.
@@ -307,7 +317,8 @@ fn live_through(seed: u64) {
         let values: Vec<_> = (0..spec.rules.len()).map(|_| any_value(&mut rng)).collect();
         let bars: Vec<Bar> = if rng.random_bool(0.1) { vec![Bar::Rollout] } else { Vec::new() };
         let set = rng.random_bool(0.02).then(|| rng.random());
-        let seen = Seen { now, sizes, values: &values, bars: &bars, set };
+        let week = rng.random_bool(0.9).then_some(&week);
+        let seen = Seen { now, sizes, values: &values, bars: &bars, set, week };
         let before = sizes.total();
         let decision = decide(&spec, &ledger, &mut memory, &seen);
         assert!(decision.size <= spec.max.max(before), "seed {seed}: {decision:?}");

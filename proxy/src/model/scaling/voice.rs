@@ -11,6 +11,7 @@ use super::super::time::Timestamp;
 use super::decision::{Opinion, Voice};
 use super::spec::{Measure, Metric, RuleSpec, Threshold, Want, whole};
 use super::trend::Trend;
+use super::week::{Diary, Lesson, Recall};
 use super::{Seen, Sizes};
 
 /// Strain asks for no more than so many times what serves now.
@@ -34,12 +35,15 @@ pub(super) struct Band {
     pub(super) calm: Duration,
     /// A trend is looked for in no less than four times this.
     pub(super) trend: Duration,
+    /// For so long new instances don't help in full.
+    pub(super) warm_up: Duration,
 }
 
 /// What one rule remembers.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Ear {
     trend: Trend,
+    diary: Diary,
     above: Option<Timestamp>,
     below: Option<Timestamp>,
 }
@@ -49,63 +53,70 @@ impl Ear {
     pub(super) fn hear(&mut self, rule: &RuleSpec, band: &Band, seen: &Seen<'_>, value: Option<f64>) -> Voice {
         // What isn't a number, or less than nothing, wasn't measured.
         let value = value.filter(|value| value.is_finite() && *value >= 0.0);
-        let mut forecast = None;
-        let opinion = match (value, &rule.want) {
+        let heard = match (value, &rule.want) {
             (None, _) => {
                 (self.above, self.below) = (None, None);
-                Opinion::Missing
+                Opinion::Missing.into()
             }
-            (Some(value), Want::Step(threshold)) => self.step(threshold, seen, value),
+            (Some(value), Want::Step(threshold)) => self.step(threshold, seen, value).into(),
             // Of nobody there is no average.
-            (Some(_), Want::Target { .. }) if seen.sizes.ready == 0 => Opinion::Missing,
+            (Some(_), Want::Target { .. }) if seen.sizes.ready == 0 => Opinion::Missing.into(),
             (Some(value), Want::Target { value: target, .. }) if matches!(rule.measure, Measure::Own(metric) if metric.is_time()) => {
-                slow(value / target, band, seen.sizes)
+                slow(value / target, band, seen.sizes).into()
             }
-            (Some(value), Want::Target { value: target, forecast: ahead }) => {
+            (Some(value), Want::Target { value: target, forecast, last_week }) => {
                 let saturates = rule.measure == Measure::Own(Metric::InFlight);
-                let most = if saturates { MOST_STRAIN * target } else { f64::INFINITY };
-                let load = Load { ready: f64::from(seen.sizes.ready), target: *target };
-                let (opinion, soon) = self.follow(&load, value.min(most), *ahead, band, seen);
-                forecast = soon;
-                match opinion {
+                let bears = if saturates { value.min(MOST_STRAIN * target) } else { value };
+                let ready = f64::from(seen.sizes.ready);
+                let load = Load { ready, target: *target, bears, ahead: *forecast, comes_again: *last_week };
+                let heard = self.follow(&load, band, seen);
+                match heard.opinion {
                     // It has no proportion any more, and the newest don't help yet.
                     Opinion::Wants { size } if saturates && seen.sizes.warming > 0 && size > seen.sizes.total() => {
-                        Opinion::Holds
+                        Heard { opinion: Opinion::Holds, ..heard }
                     }
-                    opinion => opinion,
+                    _ => heard,
                 }
             }
         };
-        Voice { rule: rule.name().to_owned(), value, forecast, opinion }
+        let Heard { opinion, forecast, last_week } = heard;
+        Voice { rule: rule.name().to_owned(), value, forecast, last_week, opinion }
     }
 
-    /// What a rule with a target says, and what it counted with where that isn't what each one bears just now.
+    /// What was learned of the load in a slot of the week that is over: once each.
+    pub(super) const fn lesson(&mut self) -> Option<Lesson> {
+        self.diary.lesson()
+    }
+
+    /// What a rule with a target says.
     ///
-    /// Near the target the line through the last minutes counts, and where it leads; the moment only where it is far off.
-    fn follow(
-        &mut self,
-        load: &Load,
-        bears: f64,
-        ahead: Duration,
-        band: &Band,
-        seen: &Seen<'_>,
-    ) -> (Opinion, Option<f64>) {
-        self.trend.note(seen.now, bears * load.ready, ahead.max(band.trend));
-        let now = load.size(bears);
+    /// Near the target the line through the last minutes counts, and where it leads; the moment only where it is far
+    /// off. What came a week ago only ever adds to that.
+    fn follow(&mut self, load: &Load, band: &Band, seen: &Seen<'_>) -> Heard {
+        self.trend.note(seen.now, load.bears * load.ready, load.ahead.max(band.trend));
+        if load.comes_again {
+            self.diary.note(seen.now, load.bears * load.ready);
+        }
+        let now = load.size();
         let total = f64::from(seen.sizes.total());
         let line = self.trend.line();
         let at = |ahead, room| line.map_or(now, |line| line.after(ahead, room) / load.target);
-        let soon = at(Duration::ZERO, ROOM).max(at(ahead, ROOM));
+        let recall = |ahead| load.recall(seen, ahead, at(Duration::ZERO, 0.0));
+        let (again, again_later) = (recall(load.ahead + band.warm_up), recall(band.calm));
+        let soon = at(Duration::ZERO, ROOM).max(at(load.ahead, ROOM));
         let counts = if now > total * (1.0 + FAR * band.grow) { soon.max(now) } else { soon };
-        let opinion = match shared(counts, band, seen.sizes) {
+        let opinion = match shared(counts.max(again.unwrap_or(0.0)), band, seen.sizes) {
             // What grows again isn't taken away first.
             Opinion::Wants { size } if size < seen.sizes.total() => {
                 let later = at(Duration::ZERO, ROOM_TO_SHRINK).max(at(band.calm, ROOM_TO_SHRINK));
+                let later = later.max(again_later.unwrap_or(0.0));
                 Opinion::Wants { size: size.max(whole(later)).min(seen.sizes.total()) }
             }
             opinion => opinion,
         };
-        (opinion, line.map(|_| counts * load.target / load.ready))
+        let each = |size: f64| size * load.target / load.ready;
+        let recalled = again.map_or(Recall::Unknown, |again| Recall::Promises(each(again)));
+        Heard { opinion, forecast: line.map(|_| each(counts)), last_week: load.comes_again.then_some(recalled) }
     }
 
     fn step(&mut self, threshold: &Threshold, seen: &Seen<'_>, value: f64) -> Opinion {
@@ -127,17 +138,43 @@ impl Ear {
     }
 }
 
+/// What a rule said, and what it counted with where that isn't what each one bears just now.
+struct Heard {
+    opinion: Opinion,
+    forecast: Option<f64>,
+    last_week: Option<Recall>,
+}
+
+impl From<Opinion> for Heard {
+    fn from(opinion: Opinion) -> Self {
+        Self { opinion, forecast: None, last_week: None }
+    }
+}
+
 /// A load that is shared out.
 struct Load {
     ready: f64,
     /// What each instance should bear.
     target: f64,
+    /// What each ready one bears.
+    bears: f64,
+    /// How long an instance takes to start.
+    ahead: Duration,
+    /// Whether what came a week ago is believed to come again.
+    comes_again: bool,
 }
 
 impl Load {
-    /// How many would bear just the target, where each ready one bears so much.
-    fn size(&self, bears: f64) -> f64 {
-        bears * self.ready / self.target
+    /// How many would bear just the target.
+    fn size(&self) -> f64 {
+        self.bears * self.ready / self.target
+    }
+
+    /// How many it takes for what came a week ago within so long, where it takes so many now; none where the rule
+    /// doesn't ask, or nobody knows.
+    fn recall(&self, seen: &Seen<'_>, ahead: Duration, now: f64) -> Option<f64> {
+        let week = seen.week.filter(|_| self.comes_again)?;
+        week.promises(seen.now, ahead, now * self.target).map(|promised| promised / self.target)
     }
 }
 

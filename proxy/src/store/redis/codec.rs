@@ -12,7 +12,7 @@ use crate::model::MOST_COUNTED;
 use crate::model::circuit::Circuit;
 use crate::model::member::{MOST_MEMBERS, Member, MemberError, MemberSpec, is_id};
 use crate::model::rollout::Rollout;
-use crate::model::scaling::Scaling;
+use crate::model::scaling::{Scaling, Week};
 use crate::model::split::{Arm, Episode, PerArm};
 use crate::model::state::ServiceState;
 use crate::store::Poison;
@@ -27,6 +27,7 @@ pub(super) const SALT: &str = "salt";
 pub(super) const CIRCUIT: &str = "circuit";
 pub(super) const ROLLOUT: &str = "rollout";
 pub(super) const SCALING: &str = "scaling";
+pub(super) const WEEK: &str = "week";
 
 pub(super) const WRONG_TYPE: &str = "the key isn't a hash: delete it, and write its fields with HSET";
 pub(super) const BAD_REVISION: &str = "not a revision: give a whole number above 0";
@@ -35,6 +36,7 @@ const BAD_EPISODE: &str = "not an episode: `episode` is 16 hex digits and `salt`
 const BAD_CIRCUIT: &str = "not a circuit: leave it to serin; `serin trip` and `serin reset` change it";
 const BAD_ROLLOUT: &str = "not a rollout: leave it to serin; `serin rollout` changes it";
 const BAD_SCALING: &str = "not a scaling: leave it to serin; `serin autoscale` changes it";
+const BAD_WEEK: &str = "not the load of a week: leave it to serin, which learns another one";
 const BAD_ID: &str = "not an endpoint id: it is up to 128 letters, digits and `.:_-[]`, such as 10.0.0.21:3002";
 const TOO_MANY: &str = "more members than the 10000 that a pool may have: the others are passed over";
 const BAD_ADDRESS: &str = "not a member: its address must be one that can be connected to, such as 10.0.0.21:3002";
@@ -131,6 +133,9 @@ impl Decoded {
 
         let scaling = text(SCALING).map(|text| read_scaling(text).ok_or(BAD_SCALING));
         (self.state.scaling, self.sound.scaling) = self.judge(key, SCALING, scaling, last_good.scaling.clone());
+
+        let week = text(WEEK).map(|text| text.parse::<Week>().map_err(|_| BAD_WEEK));
+        (self.state.week, self.sound.week) = self.judge(key, WEEK, week, last_good.week.clone());
     }
 
     /// A field's value as it counts, and as Redis soundly holds it.
@@ -248,6 +253,9 @@ pub(super) fn service_writes(sound: &ServiceState, target: &ServiceState) -> Vec
     }
     if target.scaling != sound.scaling {
         writes.push(write(SCALING, target.scaling.as_ref().map(json)));
+    }
+    if target.week != sound.week {
+        writes.push(write(WEEK, target.week.as_ref().map(Week::to_string)));
     }
     writes
 }

@@ -32,7 +32,7 @@ use crate::model::time::Timestamp;
 pub(crate) const HELP: &str = "\
 Reads files only: no daemon, no network. The same seed gives the same answer.
 RULES is a configuration of serin with a [service.NAME.autoscale]; a load is a name (diurnal, flash-crowd, sawtooth,
-noisy, slow-leak, canary) or a file of lines SECOND,RATE.
+noisy, slow-leak, canary; two-weeks by itself) or a file of lines SECOND,RATE.
 Exit codes: 0 = done, 2 = wrong usage, or a file that makes no sense.
 Examples:
   serin autoscale simulate config/autoscale.toml
@@ -160,7 +160,8 @@ fn traces(options: &Options) -> Result<Vec<Trace>, SimulateError> {
 }
 
 fn trace(name: &Path, seed: u64) -> Result<Trace, SimulateError> {
-    if let Some(shape) = Shape::ALL.into_iter().find(|shape| Path::new(shape.name()) == name) {
+    let known = Shape::ALL.into_iter().chain([Shape::TwoWeeks]).find(|shape| Path::new(shape.name()) == name);
+    if let Some(shape) = known {
         return Ok(made_up(shape, seed));
     }
     let text = std::fs::read_to_string(name).map_err(|source| SimulateError::File { path: name.to_owned(), source })?;
@@ -177,10 +178,10 @@ fn chance(seed: u64) -> impl FnMut() -> f64 {
     move || rng.random::<f64>()
 }
 
-/// One load, served at the size that each scaler chooses.
-fn attempt(options: &Options, spec: &ScalingSpec, trace: Trace) -> Tried {
+/// The service that a load comes to.
+fn world(options: &Options, spec: &ScalingSpec, trace: &Trace) -> WorldSpec {
     let first = trace.loads.first().map_or(0.0, |load| load.rate);
-    let world = WorldSpec {
+    WorldSpec {
         capacity: options.capacity,
         service_time: options.service_time.as_secs_f64(),
         slo: options.slo.as_secs_f64(),
@@ -188,7 +189,12 @@ fn attempt(options: &Options, spec: &ScalingSpec, trace: Trace) -> Tried {
         start: options.start.as_secs_f64(),
         failing: options.failing,
         initial: instances(first / (options.capacity * INITIALLY_BUSY)).clamp(spec.min, spec.max),
-    };
+    }
+}
+
+/// One load, served at the size that each scaler chooses.
+fn attempt(options: &Options, spec: &ScalingSpec, trace: Trace) -> Tried {
+    let world = world(options, spec, &trace);
     let requests = options.busy * options.capacity;
     let (min, max) = (spec.min, spec.max);
     let scalers: [(&str, Box<dyn Scaler + '_>); 5] = [

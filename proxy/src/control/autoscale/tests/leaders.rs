@@ -6,9 +6,9 @@ use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 
 use super::super::*;
-use super::world::{MAX, Mood, World, drive};
+use super::world::{MAX, Mood, SERVICE, World, drive};
 use crate::live::Health;
-use crate::model::scaling::{Grant, Stage};
+use crate::model::scaling::{Grant, Stage, Want, Week};
 use crate::telemetry::simulated::set_clock;
 
 #[tokio::test(start_paused = true)]
@@ -78,6 +78,29 @@ async fn whoever_begins_to_lead_sees_what_the_one_before_did_before_it_decides()
     let scaling = world.scaling();
     assert_eq!((scaling.fence, scaling.grants.len(), scaling.grants[0].count), (fence, 1, 5), "{}", world.doing(1));
     assert_eq!(world.doing(1), "it begins to lead");
+    set_clock(None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_leader_learned_of_the_week_is_known_to_the_next_one() {
+    let mut world = World::new(2);
+    for proxy in 0..2 {
+        world.configure(proxy, |scaling| {
+            let want = Want::Target { value: 10.0, forecast: Duration::from_secs(75), last_week: true };
+            scaling.rules[0].want = want;
+        });
+    }
+    world.rate = 8;
+    // given a leader that saw ten minutes, and one that goes on for as long after it died
+    world.pass(620, &[0]).await;
+    let first = world.server.service().week.expect("it learned");
+    world.pass(700, &[1]).await;
+    let second = world.server.service().week.expect("it is still known");
+    // then what the first one saw is known beside what the second one did
+    let known = |week: &Week| week.known().iter().map(|load| load.round()).collect::<Vec<_>>();
+    assert_eq!((known(&first), known(&second)), (vec![8.0], vec![8.0; 3]), "{}", world.doing(1));
+    let why = world.proxies[1].live.service(SERVICE).scaling().decision.as_ref().map(|decision| decision.why());
+    assert!(why.as_ref().is_some_and(|why| why.contains("last week not known")), "{why:?}");
     set_clock(None);
 }
 

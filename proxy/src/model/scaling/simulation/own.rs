@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use super::super::super::time::Timestamp;
 use super::super::spec::{Measure, Metric, ScalingSpec};
-use super::super::{Bar, Ledger, Memory, Seen, Sizes, decide};
+use super::super::week::Diary;
+use super::super::{Bar, Ledger, Lesson, Memory, Seen, Sizes, Week, decide};
 use super::{Gauge, Scaler, Sight, last, mean};
 
 /// So often serin looks, in seconds.
@@ -19,12 +20,28 @@ pub struct Own<'a> {
     begin: Timestamp,
     ledger: Ledger,
     memory: Memory,
+    week: Option<Week>,
 }
 
 impl<'a> Own<'a> {
     /// Rules that have seen nothing yet. The simulation's first second is that moment.
     pub fn new(spec: &'a ScalingSpec, begin: Timestamp) -> Self {
-        Self { spec, begin, ledger: Ledger::default(), memory: Memory::default() }
+        Self { spec, begin, ledger: Ledger::default(), memory: Memory::default(), week: None }
+    }
+
+    /// Takes in what the load was in a slot of the week, as a store keeps it.
+    pub fn learn(&mut self, lesson: Lesson) {
+        self.week = Some(self.week.as_ref().map_or_else(|| Week::of(lesson), |week| week.and(lesson)));
+    }
+
+    /// Takes in what the load was in each second from a moment on.
+    pub fn learn_from(&mut self, begin: Timestamp, loads: &[f64]) {
+        let mut diary = Diary::default();
+        let each = usize::try_from(LOOK).unwrap_or(1);
+        for (look, load) in (0..).zip(loads.iter().step_by(each)) {
+            diary.note(begin + Duration::from_secs(LOOK * look), *load);
+            diary.lesson().into_iter().for_each(|lesson| self.learn(lesson));
+        }
     }
 
     fn value(&self, measure: &Measure, sight: &Sight<'_>) -> Option<f64> {
@@ -58,8 +75,11 @@ impl Scaler for Own<'_> {
         let mut bars = Vec::new();
         bars.extend(sight.rollout.then_some(Bar::Rollout));
         bars.extend(self.spec.frozen_until(now).map(Bar::Freeze));
-        let seen = Seen { now, sizes, values: &values, bars: &bars, set: None };
+        let seen = Seen { now, sizes, values: &values, bars: &bars, set: None, week: self.week.as_ref() };
         let decision = decide(self.spec, &self.ledger, &mut self.memory, &seen);
+        if let Some(lesson) = self.memory.lesson() {
+            self.learn(lesson);
+        }
         if decision.grow() > 0 {
             self.ledger.note_grow(now, decision.grow());
         } else if decision.shrink() > 0 {

@@ -7,8 +7,8 @@ use super::Chance;
 const HOUR: u32 = 3600;
 /// A made-up load has this many requests a second on an ordinary day.
 const USUAL: f64 = 400.0;
-/// A longer file is none of a load: a week of seconds.
-const LONGEST: u64 = 7 * 24 * HOUR as u64;
+/// A longer file is none of a load: two weeks of seconds.
+const LONGEST: u64 = 14 * 24 * HOUR as u64;
 
 /// What comes in one second.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -48,7 +48,7 @@ pub enum TraceError {
     #[error("line {0}: seconds rise from line to line")]
     Order(usize),
     /// A line beyond the end of all time.
-    #[error("line {0}: a load lasts a week at most")]
+    #[error("line {0}: a load lasts two weeks at most")]
     Long(usize),
     /// Fewer than two lines.
     #[error("a load has two lines at least: its beginning and its end")]
@@ -70,10 +70,13 @@ pub enum Shape {
     SlowLeak,
     /// A busy morning during which a canary takes over half the users, and is pulled.
     Canary,
+    /// Two weeks: on working days twice the usual load at nine, within half a minute and for forty of them. The second
+    /// one is busier than the first, and its Wednesday is a day off.
+    TwoWeeks,
 }
 
 impl Shape {
-    /// All of them.
+    /// Those that take no longer than a day, on which anything is tried unless others are named.
     pub const ALL: [Self; 6] =
         [Self::Diurnal, Self::FlashCrowd, Self::Sawtooth, Self::Noisy, Self::SlowLeak, Self::Canary];
 
@@ -86,6 +89,7 @@ impl Shape {
             Self::Noisy => "noisy",
             Self::SlowLeak => "slow-leak",
             Self::Canary => "canary",
+            Self::TwoWeeks => "two-weeks",
         }
     }
 
@@ -95,6 +99,7 @@ impl Shape {
             Self::FlashCrowd => 4,
             Self::Sawtooth | Self::Noisy => 6,
             Self::SlowLeak | Self::Canary => 12,
+            Self::TwoWeeks => 14 * 24,
         }
     }
 
@@ -135,6 +140,7 @@ impl Shape {
                 };
                 Load { share, rollout, ..Load::of(rate) }
             }
+            Self::TwoWeeks => Load::of(USUAL * two_weeks(hours)),
         }
     }
 
@@ -151,6 +157,17 @@ impl Shape {
         });
         Trace { name: self.name().to_owned(), loads: loads.collect() }
     }
+}
+
+/// How many times the usual load comes in an hour of [`Shape::TwoWeeks`].
+fn two_weeks(hours: f64) -> f64 {
+    let (day, hour) = ((hours / 24.0).floor(), hours % 24.0);
+    let is_off = day % 7.0 >= 5.0 || (day - 9.0).abs() < 0.5;
+    let minutes = (hour - 9.0) * 60.0;
+    let rush = if !is_off && (0.0..40.0).contains(&minutes) { 1.0 + (2.0 * minutes).min(1.0) } else { 1.0 };
+    let height = if day < 7.0 { 1.0 } else { 1.15 };
+    let busy = if is_off { 0.6 } else { 1.0 };
+    height * busy * rush * (1.5 - 0.5 * (TAU * hour / 24.0).cos())
 }
 
 /// A draw from the normal distribution, by Box and Muller.

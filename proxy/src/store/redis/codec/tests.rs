@@ -2,8 +2,11 @@
 
 use super::super::keys::Keys;
 use super::*;
+use crate::model::rollout::Fence;
+use crate::model::scaling::{Act, Lesson, ScalingChange};
 use crate::model::split::{EpisodeId, Salt};
 use crate::model::state::{Change, MemberSpec};
+use crate::model::time::Timestamp;
 use crate::model::weight::Weight;
 
 const SECRET: &str = "s3cret-value";
@@ -217,6 +220,28 @@ fn a_change_writes_what_makes_no_sense_anew() {
     let decoded = decode(&keys(), &service(&[(REVISION, "3"), (WEIGHT, "abc")]), Some(&last_good));
     let writes = service_writes(&decoded.sound, &decoded.state);
     assert_eq!(writes, [Write::Set(WEIGHT.into(), "12.5".into())]);
+}
+
+#[test]
+fn a_week_that_nobody_can_have_learned_is_passed_over_and_keeps_nothing_else_from_being_read() {
+    let at = Timestamp::from_millis(1_767_571_200_000);
+    let learned = Change::Scaling(ScalingChange::Lead { fence: Fence(3), act: Act::Learn(Lesson::of(at, 412.0)) });
+    let known = ServiceState::default().apply(&learned);
+    let [Write::Set(_, week)] =
+        &service_writes(&ServiceState::default(), &ServiceState { scaling: None, ..known.clone() })[..]
+    else {
+        panic!("{known:?}")
+    };
+    let good = decode(&keys(), &service(&[(REVISION, "3"), (WEEK, week)]), None);
+    assert_eq!((&good.state.week, good.poisoned.len()), (&known.week, 0));
+    for bad in ["NaN", "", "{}", &week[..week.len() - 1], &format!("{week}0"), &week.replace('0', "NaN")] {
+        let decoded = decode(&keys(), &service(&[(REVISION, "4"), (WEEK, bad), (WEIGHT, "7")]), Some(&good.state));
+        assert_eq!((decoded.state.week, decoded.sound.week), (good.state.week.clone(), None));
+        assert_eq!(decoded.poisoned, [poison("serin:{test}:service:checkbox", WEEK, BAD_WEEK)]);
+        assert!(decoded.state.weight.is_some());
+        let first = decode(&keys(), &service(&[(REVISION, "4"), (WEEK, bad)]), None);
+        assert_eq!((first.state.week, first.poisoned.len()), (None, 1));
+    }
 }
 
 #[test]
