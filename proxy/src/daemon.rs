@@ -5,6 +5,8 @@
 //! May know all rooms.
 
 mod handover;
+mod loops;
+mod reload;
 mod serve;
 mod vital;
 mod watchdog;
@@ -15,32 +17,23 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::HeaderValue;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinHandle, JoinSet};
 use tokio::time::Instant;
 
 use crate::admin::{self, Access, AdminState, Replacing};
 use crate::config;
-use crate::control::alert::rules::watch_rules;
 use crate::control::alert::{Mailer, Metrics as MailMetrics};
-use crate::control::autoscale::Autoscaler;
-use crate::control::ejection;
-use crate::control::fleet_rates::FleetRates;
-use crate::control::health;
-use crate::control::names::{Naming, SystemLookup};
-use crate::control::rollout::Driver;
-use crate::control::slow;
-use crate::control::sync::Sync;
-use crate::control::verdict::Court;
 use crate::dataplane::{DataPlane, Farewell, Given};
 use crate::live::metrics::LiveMetrics;
 use crate::live::{Health, Live};
 use crate::model::naming::Remembered;
-use crate::model::spec::{ListenerSpec, Spec};
+use crate::model::spec::Spec;
 use crate::model::split::Arm;
 use crate::store::{self, Store, StoreError};
 use crate::telemetry::metrics::Registry;
+use loops::{Desk, Loops};
+use reload::restart_needed;
 pub use serve::serve;
 use vital::Vital;
 
@@ -114,30 +107,12 @@ impl Daemon {
 
         let (vital, mut tasks) = (Vital::default(), JoinSet::new());
         tasks.spawn(vital.guard("mail", post));
+        let desk =
+            Desk { live: Arc::clone(&live), store: Arc::clone(&store), mailer: mailer.clone(), name: name.clone() };
         let (spec_sender, spec_receiver) = watch::channel(Arc::clone(&spec));
-        let (mut sync, published) =
-            Sync::new(Arc::clone(&live), Arc::clone(&store), mailer.clone(), name.clone(), spec_receiver.clone());
-        sync.step().await;
-        let court = Court::convene(Arc::clone(&live), Arc::clone(&store), mailer.clone(), name.clone()).await;
-        tasks.spawn(vital.guard("verdict", court.run(reports)));
-        tasks.spawn(vital.guard("sync", sync.run()));
-        let driver = Driver::new(Arc::clone(&live), Arc::clone(&store), mailer.clone(), name.clone());
-        let holder = driver.holder().to_owned();
-        let scaler = Autoscaler::new(Arc::clone(&live), Arc::clone(&store), mailer.clone(), name.clone(), holder);
         let (stop, stopped) = watch::channel(false);
-        let scaling = tokio::spawn(vital.guard("autoscaler", scaler.run(stopped.clone())));
-        let acting = vec![
-            tasks.spawn(vital.guard("rollouts", driver.run(published.clone()))),
-            tasks.spawn(vital.guard("alert rules", watch_rules(Arc::clone(&live), mailer.clone()))),
-        ];
-        let lookup = Arc::new(SystemLookup::new(&spec));
-        let naming = Naming::new(Arc::clone(&live), lookup, spec_receiver);
-        tasks.spawn(vital.guard("names", naming.run(published.clone())));
-        let fleet_rates = FleetRates::new(Arc::clone(&live), Arc::clone(&store), &name, rand::random());
-        tasks.spawn(vital.guard("rates of the fleet", fleet_rates.run()));
-        tasks.spawn(vital.guard("health checks", health::run(Arc::clone(&live), published.clone())));
-        tasks.spawn(vital.guard("slow thresholds", slow::learn(Arc::clone(&live))));
-        tasks.spawn(vital.guard("ejection", ejection::watch(Arc::clone(&live))));
+        let loops = Loops::start(&vital, &mut tasks, desk, spec_receiver, reports, stopped.clone()).await;
+        let Loops { acting, scaling, published } = loops;
         first_checks(&live).await;
         let data_plane = DataPlane::start(&spec, &live, inheritance.listeners)?;
 
@@ -301,25 +276,4 @@ async fn first_checks(live: &Live) {
     while unknown() && Instant::now() < until {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-}
-
-/// Settings that only a restart puts in force, and whether they changed.
-fn restart_needed(before: &Spec, after: &Spec) -> [(&'static str, bool); 5] {
-    let differ = |one: &dyn std::fmt::Debug, other: &dyn std::fmt::Debug| format!("{one:?}") != format!("{other:?}");
-    [
-        ("runtime.threads", before.threads != after.threads),
-        ("admin", differ(&before.admin, &after.admin)),
-        ("store", differ(&before.store, &after.store) || before.store.kind != after.store.kind),
-        ("listener", differ(&without_certificates(before), &without_certificates(after))),
-        ("alert.email", differ(&(&before.email, &before.outbox), &(&after.email, &after.outbox))),
-    ]
-}
-
-/// The listeners, but for what of their TLS takes effect at once.
-fn without_certificates(spec: &Spec) -> Vec<(ListenerSpec, Option<Option<HeaderValue>>)> {
-    let plain = |listener: &ListenerSpec| {
-        let hsts = listener.tls.as_ref().map(|tls| tls.hsts.clone());
-        (ListenerSpec { tls: None, ..listener.clone() }, hsts)
-    };
-    spec.listeners.iter().map(plain).collect()
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use serin_tests::agent::Agent;
-use serin_tests::crowd::{Strangers, Visit};
+use serin_tests::crowd::{Strangers, Visit, all_were_served};
 use serin_tests::eventually::eventually;
 use serin_tests::process::Signal;
 use serin_tests::redis::Redis;
@@ -96,12 +96,6 @@ impl World {
     async fn status(&self) -> u16 {
         self.serin.client().get(LISTING).await.unwrap().status
     }
-}
-
-fn all_were_served(visits: &[Visit]) {
-    let unserved: Vec<_> = visits.iter().filter(|visit| visit.status != Some(200)).collect();
-    assert!(unserved.is_empty(), "{} of {}: {:?}", unserved.len(), visits.len(), &unserved[..1]);
-    assert!(visits.len() > 50, "{} visits are no load", visits.len());
 }
 
 /// Waits until an instance was asked so many more times by users.

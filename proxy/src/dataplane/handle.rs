@@ -32,7 +32,7 @@ use super::respond::{self, ProxyError};
 use super::route::{self, Routed};
 use super::sticky;
 use super::tunnel;
-use super::upstream::{Call, ClientBody, Outbound, Sender};
+use super::upstream::{Answer, Call, ClientBody, Outbound, Sender};
 use crate::model::spec::Protocol;
 
 /// A request body up to this size takes no time to send that would matter to how soon an answer begins.
@@ -56,15 +56,7 @@ pub(crate) async fn handle(
         Ok(routed) => routed,
         Err(error) => return Ok(refused(&downstream, &request_id, &error)),
     };
-    if let Some(port) = downstream.listener().redirect_to_https
-        && !parts.uri.path().starts_with(CHALLENGES)
-    {
-        return Ok(respond::to_https(&downstream, &parts, port, !body.is_end_stream()));
-    }
-    if let Some(redirect) = service.policy().and_then(|policy| policy.redirect.as_ref()) {
-        let location = route::location(redirect, &parts, rewritten.as_ref());
-        let mut response = respond::redirect(&downstream, redirect.status, location, !body.is_end_stream());
-        protect(&downstream, &mut response);
+    if let Some(response) = sent_on(&downstream, &parts, &service, rewritten.as_ref(), !body.is_end_stream()) {
         return Ok(response);
     }
     let client = Client::of(downstream.peer, &parts.headers, |hop| downstream.trusts(hop));
@@ -101,31 +93,64 @@ pub(crate) async fn handle(
         Said::Open(told) => {
             let asked = Asked { request_id: &request_id, told: told.as_deref(), target: rewritten.as_ref() };
             let mut outgoing = outgoing(&downstream, &record, &parts, body, wish, &asked);
-            let mut answer = forward(&downstream, &mut record, arm, &mut outgoing).await;
-            if websocket::is_asked_for(&parts) {
-                answer = answer.and_then(|answer| websocket::let_pass(&parts, &mut record, answer));
-            }
-            match answer {
-                Ok(answer) if answer.status == StatusCode::SWITCHING_PROTOCOLS => {
-                    tunnel::open(&downstream, record, &parts, answer, recalls)
-                }
-                Ok(answer) => relay(&downstream, record, &parts, answer),
-                Err(error) => {
-                    if error.is_heard() {
-                        record.head(error.status().as_u16(), downstream.core.clock.refresh());
-                    }
-                    respond::error(&downstream, &request_id, &error)
-                }
-            }
+            let answer = forward(&downstream, &mut record, arm, &mut outgoing).await;
+            pass_on(&downstream, record, &parts, &request_id, recalls, answer)
         }
     };
     if let Some(key) = new_key {
-        response
-            .headers_mut()
-            .append(header::SET_COOKIE, sticky::set_cookie(key, downstream.is_secure(&parts.headers)));
+        let cookie = sticky::set_cookie(key, downstream.is_secure(&parts.headers));
+        response.headers_mut().append(header::SET_COOKIE, cookie);
     }
     protect(&downstream, &mut response);
     Ok(response)
+}
+
+/// The answer to a request that is to come another way: by `https`, or to another place.
+#[inline]
+fn sent_on(
+    downstream: &Rc<Downstream>,
+    parts: &Parts,
+    service: &ServiceRef,
+    rewritten: Option<&PathAndQuery>,
+    has_body: bool,
+) -> Option<Response<Body>> {
+    if let Some(port) = downstream.listener().redirect_to_https
+        && !parts.uri.path().starts_with(CHALLENGES)
+    {
+        return Some(respond::to_https(downstream, parts, port, has_body));
+    }
+    let redirect = service.policy()?.redirect.as_ref()?;
+    let location = route::location(redirect, parts, rewritten);
+    let mut response = respond::redirect(downstream, redirect.status, location, has_body);
+    protect(downstream, &mut response);
+    Some(response)
+}
+
+/// Makes the client's response of what came of asking endpoints.
+#[inline]
+fn pass_on(
+    downstream: &Rc<Downstream>,
+    mut record: Record,
+    parts: &Parts,
+    request_id: &RequestId,
+    recalls: u64,
+    mut answer: Result<Answer, ProxyError>,
+) -> Response<Body> {
+    if websocket::is_asked_for(parts) {
+        answer = answer.and_then(|answer| websocket::let_pass(parts, &mut record, answer));
+    }
+    match answer {
+        Ok(answer) if answer.status == StatusCode::SWITCHING_PROTOCOLS => {
+            tunnel::open(downstream, record, parts, answer, recalls)
+        }
+        Ok(answer) => relay(downstream, record, parts, answer),
+        Err(error) => {
+            if error.is_heard() {
+                record.head(error.status().as_u16(), downstream.core.clock.refresh());
+            }
+            respond::error(downstream, request_id, &error)
+        }
+    }
 }
 
 /// Answers a request that is served by nobody.

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::names::{self, Found};
+use super::names::{self, Found, Names};
 use super::rotas::Rotas;
 use super::{
-    EndpointView, EpisodeView, Health, Live, NameView, ServiceFlags, ServiceLimits, ServiceView, Standings, TrialView,
+    EndpointView, EpisodeView, Health, Live, NameView, ServiceFlags, ServiceLimits, ServiceLive, ServiceView,
+    Standings, TrialView,
 };
 use crate::model::balance::Policy;
 use crate::model::balance::host::HostName;
@@ -35,34 +36,12 @@ pub fn service(
     flags: &FlagSet,
 ) -> Arc<ServiceView> {
     let facts = live.service(&spec.name);
-    let first_health = if spec.health.is_some() { Health::Unknown } else { Health::Up };
     let has_control = spec.split.as_ref().is_some_and(|split| !split.control.is_zero());
-    let known_names = live.names().known();
+    let sources = Sources { spec, state, standings, facts: &facts, known_names: &live.names().known() };
     let mut names = PerArm::<Vec<Arc<NameView>>>::default();
     let pools = PerArm::from_fn(|arm| {
-        let members = members(spec, state, arm);
-        let serves = |id: &str| spec.health.is_none() || facts.health_of(arm, id) == Some(Health::Up);
-        let (found, views) = names::resolve(members, &known_names, state.pools.get(arm), serves);
+        let (mut endpoints, views) = sources.pool(arm);
         *names.get_mut(arm) = views;
-        let endpoints = found.into_iter().map(|(id, Found { member, address, draining, name })| {
-            let registered = name.as_ref().map_or(id.as_str(), |name| &name.id);
-            let standing = standings.of(&spec.name, arm, registered);
-            // One that changed pools (`promote --swap`) is as healthy as it was; one that comes back after it
-            // went must rise as one that was down.
-            let returns = standing == Standing::Returning && spec.health.is_some();
-            let first_health = if returns { Health::Down } else { first_health };
-            let first = facts.health_of(arm.other(), &id).unwrap_or(first_health);
-            let known = facts.endpoint_at(arm, &id, address, first);
-            if spec.health.is_none() {
-                known.set_health(Health::Up);
-            }
-            known.set_draining(draining);
-            let control = member.control && arm == Arm::Stable;
-            let stickiness = spec.balance.stickiness.as_ref();
-            let host = stickiness.map_or_else(HostName::default, |by| by.secret.name_of(&id, address));
-            EndpointView { draining, control, standing, host, name, ..EndpointView::new(&id, address, member, known) }
-        });
-        let mut endpoints: Vec<_> = endpoints.collect();
         if has_control {
             endpoints.sort_by_key(|endpoint| endpoint.control);
         }
@@ -103,6 +82,51 @@ pub fn service(
         trial: trial.map(Box::new),
         live: facts,
     })
+}
+
+/// What the pools of a service are made of.
+struct Sources<'a> {
+    spec: &'a ServiceSpec,
+    state: &'a ServiceState,
+    standings: &'a Standings,
+    facts: &'a ServiceLive,
+    known_names: &'a Names,
+}
+
+impl Sources<'_> {
+    /// The endpoints of a pool by id, and the names among its members.
+    fn pool(&self, arm: Arm) -> (Vec<EndpointView>, Vec<Arc<NameView>>) {
+        let is_checked = self.spec.health.is_some();
+        let serves = |id: &str| !is_checked || self.facts.health_of(arm, id) == Some(Health::Up);
+        let members = members(self.spec, self.state, arm);
+        let (found, views) = names::resolve(members, self.known_names, self.state.pools.get(arm), serves);
+        (found.into_iter().map(|(id, found)| self.endpoint(arm, &id, found)).collect(), views)
+    }
+
+    /// An endpoint, with all that was known of it.
+    fn endpoint(&self, arm: Arm, id: &str, found: Found) -> EndpointView {
+        let Found { member, address, draining, name } = found;
+        let registered = name.as_ref().map_or(id, |name| &name.id);
+        let standing = self.standings.of(&self.spec.name, arm, registered);
+        let is_checked = self.spec.health.is_some();
+        // One that changed pools (`promote --swap`) is as healthy as it was; one that comes back after it
+        // went must rise as one that was down.
+        let first_health = match standing {
+            _ if !is_checked => Health::Up,
+            Standing::Returning => Health::Down,
+            _ => Health::Unknown,
+        };
+        let first = self.facts.health_of(arm.other(), id).unwrap_or(first_health);
+        let known = self.facts.endpoint_at(arm, id, address, first);
+        if !is_checked {
+            known.set_health(Health::Up);
+        }
+        known.set_draining(draining);
+        let control = member.control && arm == Arm::Stable;
+        let stickiness = self.spec.balance.stickiness.as_ref();
+        let host = stickiness.map_or_else(HostName::default, |by| by.secret.name_of(id, address));
+        EndpointView { draining, control, standing, host, name, ..EndpointView::new(id, address, member, known) }
+    }
 }
 
 /// The members of a pool by id, and whether each drains: the file's seeds, overridden by the store.

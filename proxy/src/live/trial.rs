@@ -141,8 +141,8 @@ mod tests {
     use super::*;
     use crate::live::sample::{self, publish};
     use crate::model::flag::Context;
+    use crate::model::rollout::Fence;
     use crate::model::rollout::plan::Plan;
-    use crate::model::rollout::{Fence, RolloutId};
     use crate::model::split::{Episode, EpisodeId, Salt};
     use crate::model::state::{ServiceState, State};
     use crate::model::time::Timestamp;
@@ -160,17 +160,8 @@ mod tests {
         let mut spec = sample::service("shop");
         spec.told_flags = vec!["search".into()];
         let trial = Trial { key: "search".into(), from: search("old"), to: search("new") };
-        let plan = Plan {
-            id: RolloutId(1),
-            subject: Subject::Flag(trial),
-            steps: vec!["50%:1h".parse().expect("a step")],
-            by: "ann".into(),
-            at: NOW,
-            reason: None,
-            deadline_ms: 1,
-            lease_ms: None,
-            max_weight: Weight::FULL,
-        };
+        let steps = vec!["50%:1h".parse().expect("a step")];
+        let plan = Plan { subject: Subject::Flag(trial), steps, ..Plan::sample() };
         let rollout = Rollout { phase, step: 1, fence: Fence(1), ..Rollout::new(plan) };
         let weight = rollout.weight();
         let episode = (!weight.is_zero()).then_some(Episode { id: EpisodeId(1), salt: Salt(1) });

@@ -9,7 +9,7 @@ use serin::store::{Freshness, Place};
 use serin_tests::eventually::eventually;
 use serin_tests::redis::Redis;
 
-use super::world::{SECOND, SERVICE, World, apply, beat, load, set_weight, state};
+use super::world::{SECOND, SERVICE, World, apply, beat, load, set_weight, state, until_silent};
 
 const PAGE: &str = include_str!("../../../docs/redis.md");
 const HASH: &str = "serin:{test}:service:checkbox";
@@ -86,10 +86,7 @@ async fn a_proxy_does_all_its_work_as_its_user() {
     apply(store, &set_weight(0.0)).await;
     let _: redis::Value = server.command(&["FLUSHALL"]).await.expect("it answers");
     store.restore(&load(store).await.state).await.expect("it may restore");
-    eventually(5 * SECOND, "the bell falls silent", async || {
-        tokio::time::timeout(SECOND / 4, store.changed()).await.is_err().then_some(())
-    })
-    .await;
+    until_silent(store).await;
     let _: redis::Value = server.command(&["PUBLISH", CHANNEL, SERVICE]).await.expect("it answers");
     assert!(tokio::time::timeout(SECOND / 4, store.changed()).await.is_ok(), "it may not subscribe");
     let loaded = load(store).await;

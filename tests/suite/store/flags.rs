@@ -6,9 +6,8 @@ use std::time::Duration;
 
 use serin::model::flag::{Definitions, FlagChange};
 use serin::store::{Freshness, Loaded, Store, StoreError};
-use serin_tests::eventually::eventually;
 
-use super::world::World;
+use super::world::{World, until_loaded};
 
 const FLAGS: &str = "serin:{test}:flags";
 const EVALUATORS: &str = "serin:{test}:evaluators";
@@ -38,21 +37,12 @@ async fn load(store: &dyn Store) -> Loaded {
     store.load(&[]).await
 }
 
-/// Waits as control does, load after bell, until the flags are as they should be.
 async fn loads(store: &dyn Store, what: &str, is_it: impl Fn(&Loaded) -> bool) -> Loaded {
     loads_within(SOON, store, what, is_it).await
 }
 
 async fn loads_within(deadline: Duration, store: &dyn Store, what: &str, is_it: impl Fn(&Loaded) -> bool) -> Loaded {
-    eventually(deadline, what, async || {
-        let loaded = load(store).await;
-        if is_it(&loaded) {
-            return Some(loaded);
-        }
-        store.changed().await;
-        None
-    })
-    .await
+    until_loaded(store, &[], deadline, what, is_it).await
 }
 
 fn is_off(loaded: &Loaded, key: &str) -> bool {

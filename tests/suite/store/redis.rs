@@ -9,7 +9,10 @@ use serin::model::state::{Change, Member};
 use serin::store::{Freshness, Loaded, Store, StoreError};
 use serin_tests::eventually::eventually;
 
-use super::world::{SECOND, SERVICE, World, apply, beat, begin, load, percent, put, reset, set_weight, state, trip};
+use super::world::{
+    SECOND, SERVICE, World, apply, beat, begin, load, percent, put, reset, set_weight, state, trip, until_loaded,
+    until_silent,
+};
 use super::write_a_hundred;
 
 const HASH: &str = "serin:{test}:service:checkbox";
@@ -17,25 +20,8 @@ const CANARY: &str = "serin:{test}:service:checkbox:pool:canary";
 /// Writes survive a kill.
 const DURABLE: [&str; 4] = ["--appendonly", "yes", "--appendfsync", "always"];
 
-/// Waits as control does, load after bell, until the loaded state is as it should be.
 async fn loads(store: &dyn Store, deadline: Duration, what: &str, is_it: impl Fn(&Loaded) -> bool) -> Loaded {
-    eventually(deadline, what, async || {
-        let loaded = load(store).await;
-        if is_it(&loaded) {
-            return Some(loaded);
-        }
-        store.changed().await;
-        None
-    })
-    .await
-}
-
-/// Waits until the bell is silent: what returns next from `changed` was rung for.
-async fn until_silent(store: &dyn Store) {
-    eventually(5 * SECOND, "the bell falls silent", async || {
-        tokio::time::timeout(SECOND / 4, store.changed()).await.is_err().then_some(())
-    })
-    .await;
+    until_loaded(store, &[SERVICE.to_owned()], deadline, what, is_it).await
 }
 
 async fn hears_at_once(store: &dyn Store) -> bool {

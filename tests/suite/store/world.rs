@@ -153,6 +153,33 @@ pub(crate) async fn load(store: &dyn Store) -> Loaded {
     store.load(&[SERVICE.to_owned()]).await
 }
 
+/// Waits as control does, load after bell, until what is loaded with these services is as it should be.
+pub(crate) async fn until_loaded(
+    store: &dyn Store,
+    services: &[String],
+    deadline: Duration,
+    what: &str,
+    is_it: impl Fn(&Loaded) -> bool,
+) -> Loaded {
+    eventually(deadline, what, async || {
+        let loaded = store.load(services).await;
+        if is_it(&loaded) {
+            return Some(loaded);
+        }
+        store.changed().await;
+        None
+    })
+    .await
+}
+
+/// Waits until the bell is silent: what returns next from `changed` was rung for.
+pub(crate) async fn until_silent(store: &dyn Store) {
+    eventually(5 * SECOND, "the bell falls silent", async || {
+        tokio::time::timeout(SECOND / 4, store.changed()).await.is_err().then_some(())
+    })
+    .await;
+}
+
 /// The service's state, which must come from the store itself.
 pub(crate) async fn state(store: &dyn Store) -> ServiceState {
     let loaded = load(store).await;

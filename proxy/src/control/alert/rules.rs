@@ -206,13 +206,10 @@ mod tests {
     use super::super::Metrics;
     use super::*;
     use crate::live::service::Ending;
-    use crate::live::{EndpointView, Health};
+    use crate::live::{EndpointView, Health, sample};
     use crate::model::alert::Condition;
-    use crate::model::balance::BalanceSpec;
-    use crate::model::limits::LimitsSpec;
     use crate::model::outcome::BadReason;
-    use crate::model::rollout::plan::RolloutSpec;
-    use crate::model::spec::{Protocol, ServiceSpec, Timeouts, VerdictSpec};
+    use crate::model::spec::ServiceSpec;
     use crate::model::split::PerArm;
     use crate::model::state::MemberSpec;
     use crate::model::weight::Weight;
@@ -222,36 +219,7 @@ mod tests {
     }
 
     fn spec(alerts: Vec<RuleSpec>) -> Arc<ServiceSpec> {
-        let no_limit = Duration::ZERO;
-        Arc::new(ServiceSpec {
-            name: "checkbox".into(),
-            hosts: vec!["*".into()],
-            routes: vec![],
-            seeds: PerArm::default(),
-            control: vec![],
-            split: None,
-            verdict: VerdictSpec::default(),
-            rollout: RolloutSpec::default(),
-            health: None,
-            balance: BalanceSpec::default(),
-            protocol: Protocol::Http1,
-            proxy_protocol: None,
-            tls: None,
-            timeouts: Timeouts {
-                connect: no_limit,
-                header: no_limit,
-                idle: no_limit,
-                total: no_limit,
-                keep_alive: no_limit,
-                tunnel_idle: no_limit,
-            },
-            max_body_bytes: 0,
-            alerts,
-            gates: vec![],
-            told_flags: vec![],
-            limits: LimitsSpec::default(),
-            autoscale: None,
-        })
+        Arc::new(ServiceSpec { split: None, alerts, ..sample::service("checkbox") })
     }
 
     /// A world with one service, watched.

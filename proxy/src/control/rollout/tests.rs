@@ -73,12 +73,8 @@ impl World {
             id: RolloutId(id),
             subject: Subject::Flag(Trial { key: FLAG.into(), from: search("old"), to: search("new") }),
             steps: vec![step.parse().expect("a step")],
-            by: "ann".into(),
             at: telemetry::now(),
-            reason: None,
-            deadline_ms: 60_000,
-            lease_ms: None,
-            max_weight: Weight::FULL,
+            ..Plan::sample()
         };
         RolloutChange::Start { plan }
     }

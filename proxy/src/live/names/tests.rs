@@ -4,7 +4,6 @@ use super::*;
 use crate::live::{Health, Live, ServiceView, Standings, compile, sample};
 use crate::model::flag::FlagSet;
 use crate::model::naming::Trouble;
-use crate::model::spec::{HealthSpec, ProbeAsk, StatusSet};
 use crate::model::state::Change;
 use crate::model::time::Timestamp;
 
@@ -29,18 +28,7 @@ impl World {
     }
 
     fn checked(mut self) -> Self {
-        let second = std::time::Duration::from_secs(1);
-        self.spec.health = Some(HealthSpec {
-            path: "/".into(),
-            ask: ProbeAsk::default(),
-            expect_status: StatusSet::EMPTY,
-            expect_body: None,
-            interval: second,
-            down_interval: second,
-            timeout: second,
-            rise: 1,
-            fall: 1,
-        });
+        self.spec.health = Some(sample::health());
         self
     }
 

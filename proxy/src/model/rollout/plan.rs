@@ -214,6 +214,24 @@ impl Plan {
     }
 }
 
+#[cfg(test)]
+impl Plan {
+    /// A pipeline's: a version in one step.
+    pub(crate) fn sample() -> Self {
+        Self {
+            id: RolloutId(1),
+            subject: Subject::Version("1.5".into()),
+            steps: vec!["10%:1h".parse().expect("a step")],
+            by: "jenkins".into(),
+            at: Timestamp::from_millis(0),
+            reason: None,
+            deadline_ms: 86_400_000,
+            lease_ms: None,
+            max_weight: Weight::FULL,
+        }
+    }
+}
+
 /// Whether these steps can be gone, below this cap.
 ///
 /// # Errors

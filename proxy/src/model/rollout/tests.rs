@@ -28,17 +28,7 @@ fn steps(text: &str) -> Vec<Step> {
 }
 
 fn plan(id: u64, text: &str) -> Plan {
-    Plan {
-        id: RolloutId(id),
-        subject: Subject::Version("1.5".into()),
-        steps: steps(text),
-        by: "jenkins".into(),
-        at: Timestamp::from_millis(0),
-        reason: None,
-        deadline_ms: 86_400_000,
-        lease_ms: None,
-        max_weight: Weight::FULL,
-    }
+    Plan { id: RolloutId(id), steps: steps(text), ..Plan::sample() }
 }
 
 fn start(id: u64, text: &str) -> Change {

@@ -220,12 +220,9 @@ pub(super) fn write_hash(pipe: &mut Pipeline, wrong_type: &[String], key: &Strin
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::rollout::Rollout;
     use crate::model::rollout::plan::Plan;
-    use crate::model::rollout::subject::Subject;
-    use crate::model::rollout::{Rollout, RolloutId};
     use crate::model::scaling::Scaling;
-    use crate::model::time::Timestamp;
-    use crate::model::weight::Weight;
 
     #[test]
     fn a_leader_whose_clock_is_behind_is_listened_to_all_the_same() {
@@ -241,18 +238,7 @@ mod tests {
     #[test]
     fn a_fence_that_no_leader_can_have_had_is_not_believed() {
         // given a rollout and a scaling that somebody wrote, whose fence nothing could follow
-        let plan = Plan {
-            id: RolloutId(1),
-            subject: Subject::Version("v2".into()),
-            steps: vec!["10%:1h".parse().expect("a step")],
-            by: "ann".into(),
-            at: Timestamp::from_millis(1),
-            reason: None,
-            deadline_ms: 1,
-            lease_ms: None,
-            max_weight: Weight::FULL,
-        };
-        let mut rollout = Rollout::new(plan);
+        let mut rollout = Rollout::new(Plan::sample());
         assert_eq!(rollout.check(), Ok(()));
         rollout.fence = Fence(u64::MAX);
         assert!(rollout.check().is_err());

@@ -7,7 +7,6 @@ use serde_json::json;
 use super::*;
 use crate::model::circuit::{Cause, Reset, Trip};
 use crate::model::flag::limits;
-use crate::model::rollout::RolloutId;
 use crate::model::rollout::change::RolloutChange;
 use crate::model::rollout::plan::Plan;
 use crate::model::rollout::subject::{Subject, Trial};
@@ -266,17 +265,7 @@ fn a_flag_on_trial_is_never_so_deep_that_the_file_cannot_be_read_again() {
         // given a trial of a definition as deep as one may be, or as deep as JSON is ever read
         let deep = (1..depth).fold(json!(true), |inner, _| json!([inner]));
         let trial = Trial { key: "search".into(), from: json!({}), to: json!({ "$comment": deep }) };
-        let plan = Plan {
-            id: RolloutId(1),
-            subject: Subject::Flag(trial),
-            steps: vec!["10%:1h".parse().expect("a step")],
-            by: "ann".into(),
-            at: Timestamp::from_millis(1),
-            reason: None,
-            deadline_ms: 1,
-            lease_ms: None,
-            max_weight: Weight::FULL,
-        };
+        let plan = Plan { subject: Subject::Flag(trial), ..Plan::sample() };
         let state = ServiceState::default().apply(&Change::Rollout(RolloutChange::Start { plan }));
         // then it begins only if a restart will find it
         assert_eq!(state.rollout.is_some(), is_begun, "{depth} deep");

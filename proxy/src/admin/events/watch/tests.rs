@@ -8,7 +8,6 @@ use crate::live::{Health, StoreHealth, sample};
 use crate::model::circuit::{Reset, Trip};
 use crate::model::rollout::change::{Lead, RolloutChange};
 use crate::model::rollout::plan::Plan;
-use crate::model::rollout::subject::Subject;
 use crate::model::rollout::{Fence, RolloutId};
 use crate::model::scaling::{Act, Grant, ScalingChange, Stage};
 use crate::model::split::{Episode, EpisodeId, Salt};
@@ -113,17 +112,8 @@ async fn a_trip_that_was_reset_between_two_looks_is_told_with_its_reset() {
 #[tokio::test]
 async fn a_rollout_is_told_at_each_step_with_the_weight_that_it_moves() {
     let mut scene = Scene::new();
-    let plan = Plan {
-        id: RolloutId(1),
-        subject: Subject::Version("1.5".into()),
-        steps: ["5:1m", "50:1m"].map(|step| step.parse().expect("a step")).to_vec(),
-        by: "jenkins".into(),
-        at: Timestamp::from_millis(0),
-        reason: None,
-        deadline_ms: 86_400_000,
-        lease_ms: None,
-        max_weight: Weight::FULL,
-    };
+    let steps = ["5:1m", "50:1m"].map(|step| step.parse().expect("a step")).to_vec();
+    let plan = Plan { steps, ..Plan::sample() };
     scene.change(&Change::Rollout(RolloutChange::Start { plan }));
     let (what, data) = scene.one().await;
     assert_eq!((&*what, &data["who"]), ("rollout none → pending, step 0 of 2", &"jenkins".into()));

@@ -9,8 +9,7 @@ use super::*;
 use crate::model::circuit::ControlEvidence;
 use crate::model::rollout::plan::Plan;
 use crate::model::rollout::subject::{Subject, Trial};
-use crate::model::rollout::{Phase, Rollout, RolloutId};
-use crate::model::weight::Weight;
+use crate::model::rollout::{Phase, Rollout};
 
 #[test]
 fn the_mail_of_a_trip_tells_the_whole_story() {
@@ -218,17 +217,7 @@ fn the_mail_of_a_flag_says_which_from_what_to_what_and_the_way_back() {
 
 #[test]
 fn the_mail_of_a_flag_that_passed_says_that_everybody_gets_it() {
-    let plan = Plan {
-        id: RolloutId(1),
-        subject: Subject::Flag(trial()),
-        steps: vec!["10%:5m".parse().expect("a step")],
-        by: "ann".into(),
-        at: at(0),
-        reason: None,
-        deadline_ms: 60_000,
-        lease_ms: None,
-        max_weight: Weight::FULL,
-    };
+    let plan = Plan { subject: Subject::Flag(trial()), ..Plan::sample() };
     let rollout = Rollout { phase: Phase::Promoted, step: 1, ..Rollout::new(plan) };
     let alert = RolloutAlert { service: "checkbox".into(), rollout, at: at(1) };
     let letter = Alert::Rollout(Box::new(alert)).letter("edge-1", None);
