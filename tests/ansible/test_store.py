@@ -7,13 +7,15 @@ import contextlib
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 
 import pytest
+import redis
 import yaml
 from playbook import BIN, environment
-from processes import ROOT, running
+from processes import ROOT, redis_server, running
 
 OLD, NEW = "o" * 43, "n" * 43
 ANSIBLE = ROOT / "ansible"
@@ -99,3 +101,82 @@ def test_a_new_store_begins_with_the_first_primary(tmp_path, conf):
     well, said, primaries = ask(tmp_path, {"one": tmp_path / "conf", "two": tmp_path / "none"})
     assert well, said
     assert primaries == {"one": FIRST, "two": FIRST}
+
+
+class Store:
+    """A server with a user `operator`, and a redis-cli that writes down what everybody sees of all processes."""
+
+    def __init__(self, folder, port, client):
+        self.folder, self.port, self.client = folder, port, client
+        self.lock = "serin:{production}:lock:deploy"
+        cli = folder / "redis-cli"
+        cli.write_text(
+            f"#!/bin/sh\nps -e -ww -o args >>{folder}/seen\n"
+            f'[ ! -e {folder}/meanwhile ] || redis-cli -p {port} --user admin --pass {OLD} set "{self.lock}" other\n'
+            'exec redis-cli "$@"\n'
+        )
+        cli.chmod(0o755)
+        # Without the collection's own settings a playbook finds its tasks beside it.
+        shutil.copytree(ANSIBLE / "playbooks", folder / "playbooks")
+        self.variables = {
+            "redis_sentinels": [], "redis_first_primary": "127.0.0.1", "redis_address": "127.0.0.1",
+            "redis_clients": [], "redis_passwords": dict.fromkeys(
+                ("serin", "agent", "app", "operator", "replica", "sentinel", "monitor"), NEW,
+            ),
+            "fleet_lock": "serin:{production}:lock:deploy", "fleet_lock_seconds": 7200, "fleet_what": "a test",
+            "fleet_redis": [str(cli), "-p", str(port), "--user", "operator", "--no-auth-warning"],
+        }
+
+    def play(self, *names, **variables):
+        """Plays files of tasks; how it ended and what was said."""
+        tasks = [{"ansible.builtin.include_tasks": f"{self.folder}/playbooks/{name}"} for name in names]
+        hosts = {"one": {}, "two": {}}
+        return play(self.folder, tasks, {**self.variables, **variables}, hosts)[:2]
+
+
+@pytest.fixture
+def store(tmp_path):
+    """A store that nobody has locked."""
+    (tmp_path / "users.acl").write_text(
+        f"user default off\nuser admin on >{OLD} ~* &* +@all\n"
+        # What the role's template gives to people.
+        f"user operator on >{NEW} ~* resetchannels -@all +@connection +@read -@dangerous +multi +exec +watch +unwatch "
+        "+set +del\n"
+        f"user replica on >{NEW} resetchannels -@all +psync +sync +replconf +ping\n"
+    )
+    admin = {"username": "admin", "password": OLD, "decode_responses": True}
+    acl = ["--aclfile", tmp_path / "users.acl"]
+    with redis_server(tmp_path, *acl) as port, redis.Redis(port=port, **admin) as client:
+        yield Store(tmp_path, port, client)
+
+
+def test_the_lock_is_taken_once_and_given_back_and_its_password_is_in_nobodys_arguments(store):
+    well, said = store.play("tasks/lock.yml")
+    assert well, said
+    assert store.client.get(store.lock).startswith("a test, by ")
+    assert 7000 < store.client.ttl(store.lock) <= 7200
+    well, said = store.play("tasks/lock.yml")
+    assert not well and "Another deploy is under way: a test, by " in said
+    store.client.delete(store.lock)
+    well, said = store.play("tasks/lock.yml", "tasks/unlock.yml")
+    assert well, said
+    assert store.client.get(store.lock) is None
+    seen = (store.folder / "seen").read_text()
+    assert "ansible-playbook" in seen
+    assert NEW not in seen and NEW not in said
+
+
+def test_what_another_has_locked_meanwhile_stays_locked(store):
+    assert store.play("tasks/lock.yml")[0]
+    store.client.set(store.lock, "another deploy")
+    well, said = store.play("tasks/unlock.yml", fleet_deploy="a test, by nobody")
+    assert well, said
+    assert store.client.get(store.lock) == "another deploy"
+
+
+def test_a_store_that_refuses_is_told_and_is_no_other_deploy(store):
+    wrong = {**store.variables["redis_passwords"], "operator": "x" * 43}
+    well, said = store.play("tasks/lock.yml", redis_passwords=wrong)
+    assert not well and "The lock can't be taken: " in said and "Another deploy" not in said
+    well, said = store.play("tasks/unlock.yml", redis_passwords=wrong, fleet_deploy="a test")
+    assert not well and "The lock can't be given back, and ends by itself" in said
