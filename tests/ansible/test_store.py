@@ -166,6 +166,12 @@ def test_the_lock_is_taken_once_and_given_back_and_its_password_is_in_nobodys_ar
     assert NEW not in seen and NEW not in said
 
 
+def test_a_lock_lasts_as_long_as_a_decision_is_waited_for_and_longer(store):
+    well, said = store.play("tasks/lock.yml", fleet_patience="14400")
+    assert well, said
+    assert store.client.ttl(store.lock) > 14400 + 3300
+
+
 def test_what_another_has_locked_meanwhile_stays_locked(store):
     assert store.play("tasks/lock.yml")[0]
     store.client.set(store.lock, "another deploy")
