@@ -22,7 +22,7 @@ from ansible_collections.serin.fleet.plugins.module_utils.admin_api import Fleet
 
 TOKENS = {"operator": "the-operators", "deployer": "the-deployers", "viewer": "the-viewers"}
 # Services with a canary; each test changes one of its own.
-WITH_CANARY = ("hand", "rolled", "steered", "doomed", "pulled", "circuit")
+WITH_CANARY = ("hand", "rolled", "steered", "doomed", "pulled", "circuit", "deployed")
 
 
 def configuration(redis_port, apps):

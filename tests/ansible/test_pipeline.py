@@ -26,6 +26,7 @@ for playbook; do :; done
 playbook=$(basename "$playbook" .yml)
 echo "$playbook" >>{folder}/played
 echo "$@" >{folder}/words-$playbook
+env >{folder}/seen-$playbook
 [ ! -e {folder}/hang-$playbook ] || sleep 60
 [ ! -e {folder}/pull-$playbook ] || {{ echo '{{"phase": "pulled"}}' >"$(cat {folder}/report)"; exit 2; }}
 [ ! -e {folder}/fail-$playbook ] || exit 2
@@ -60,7 +61,7 @@ class Desk:
         self.git("commit", "--quiet", "--message", content)
         return self.git("rev-parse", "HEAD")
 
-    def start(self, verb, commit, app="shop"):
+    def start(self, verb, commit, app="shop", **more):
         """Begins to run the pipeline, in a group of its own."""
         places = {
             "PIPELINE_INVENTORY": str(self.folder / "inventory"),
@@ -69,13 +70,13 @@ class Desk:
         }
         (self.folder / "report").write_text(str(self.folder / "work/shop" / commit / "canary.json"))
         return subprocess.Popen(
-            [PIPELINE, verb, app, commit], env={**os.environ, **places}, stdin=subprocess.DEVNULL,
+            [PIPELINE, verb, app, commit], env={**os.environ, **places, **more}, stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
         )
 
-    def run(self, verb, commit, app="shop"):
+    def run(self, verb, commit, app="shop", **more):
         """Runs the pipeline; with what it ended and what it said."""
-        child = self.start(verb, commit, app)
+        child = self.start(verb, commit, app, **more)
         said, _ = child.communicate(timeout=60)
         return child.returncode, said
 
@@ -121,6 +122,17 @@ def test_a_canary_that_is_pulled_is_never_promoted_and_the_end_says_so(tmp_path)
     assert status == 3, said
     assert desk.lines("played") == ["preflight", "canary", "abort"]
     assert "stable is as it was" in said
+
+
+def test_what_the_application_runs_has_no_keys_to_the_fleet(tmp_path):
+    desk = Desk(tmp_path, build=f"env >{tmp_path}/seen-build", smoke=f"env >{tmp_path}/seen-smoke")
+    names = ["ANSIBLE_PRIVATE_KEY_FILE", "ANSIBLE_VAULT_PASSWORD_FILE", "ANSIBLE_BECOME_PASS", "PIPELINE_OPTIONS"]
+    status, said = desk.run("run", desk.commit("good"), **dict.fromkeys(names, "/secret"))
+    assert status == 0, said
+    for stage in ("build", "smoke"):
+        seen = (tmp_path / f"seen-{stage}").read_text()
+        assert "PATH=" in seen and "/secret" not in seen and "ANSIBLE_" not in seen and "PIPELINE_" not in seen
+    assert "/secret" in (tmp_path / "seen-canary").read_text()
 
 
 def test_whatever_ends_it_after_the_canary_began_the_canary_is_decided(tmp_path):

@@ -118,6 +118,19 @@ def test_a_proxy_that_does_not_lead_any_more_is_refused(desk):
     assert len(desk.played()) == 1
 
 
+@pytest.mark.parametrize("left", ["", "seventeen", "1\n2"])
+def test_a_fence_that_was_lost_is_told_with_what_to_do_about_it(desk, left):
+    assert desk.call(ADD)[0]
+    kept = desk.folder / "state/shop.fence"
+    kept.write_text(left)
+    well, answer = desk.call(ADD)
+    assert not well and answer["error"].startswith(f"{kept} has no fence in it: ")
+    assert len(desk.played()) == 1
+    kept.unlink()
+    assert desk.call(ADD)[0]
+    assert kept.read_text() == "17"
+
+
 @pytest.mark.parametrize(("wish", "why"), [
     ("no json", "no JSON"),
     ({**ADD, "version": 2}, "version 1"),

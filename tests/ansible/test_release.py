@@ -1,0 +1,86 @@
+"""What handles releases on a host: which of them stay."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+
+import pytest
+from processes import ROOT
+
+SCRIPT = ROOT / "ansible/roles/release/files/release"
+
+
+class Host:
+    """A host whose `/srv` is a folder."""
+
+    def __init__(self, folder):
+        self.srv, self.script = folder / "srv", folder / "release"
+        self.script.write_text(SCRIPT.read_text().replace("/srv/", f"{self.srv}/"))
+        self.script.chmod(0o755)
+        (self.srv / "shop/artifacts").mkdir(parents=True)
+        self.time = 1_000_000_000
+
+    def run(self, verb, *words):
+        """How it ended, and what was said."""
+        done = subprocess.run([self.script, verb, "shop", *words], capture_output=True, text=True, check=False)
+        return done.returncode == 0, (done.stdout + done.stderr).split()
+
+    def stage(self, version):
+        """Stages a version, a day after the one before."""
+        artifact = self.srv / f"shop/artifacts/{version}.war"
+        artifact.write_text(version)
+        known = subprocess.run(["sha256sum", artifact], capture_output=True, text=True, check=True).stdout.split()[0]
+        well, said = self.run("stage", version, str(artifact), known)
+        assert well, said
+        self.time += 86400
+        os.utime(self.srv / "shop/releases" / version, (self.time, self.time))
+
+    def kept(self):
+        """The releases and the artifacts that are there."""
+        releases = {path.name for path in (self.srv / "shop/releases").iterdir()}
+        artifacts = {path.stem for path in (self.srv / "shop/artifacts").iterdir()}
+        assert releases == artifacts
+        return releases
+
+
+@pytest.fixture
+def host(tmp_path):
+    """A host with ten releases, of which the oldest run."""
+    host = Host(tmp_path)
+    for number in range(10):
+        host.stage(f"1.{number}")
+    for version in ("1.0", "1.1"):
+        assert host.run("point", version) == (True, ["moved"])
+    return host
+
+
+def test_the_last_ones_stay_and_those_that_run_or_ran_before(host):
+    well, said = host.run("forget", "3")
+    assert well and set(said) == {f"1.{number}" for number in range(2, 7)}
+    assert host.kept() == {"1.0", "1.1", "1.7", "1.8", "1.9"}
+    assert host.run("forget", "3") == (True, [])
+    assert host.run("current") == (True, ["1.1"])
+    assert host.run("previous") == (True, ["1.0"])
+
+
+def test_what_is_staged_again_is_one_of_the_last(host):
+    artifact = host.srv / "shop/artifacts/1.2.war"
+    known = (host.srv / "shop/releases/1.2/.sha256").read_text().strip()
+    assert host.run("stage", "1.2", str(artifact), known) == (True, ["there"])
+    assert host.run("forget", "1")[0]
+    assert host.kept() == {"1.0", "1.1", "1.2"}
+
+
+def test_what_was_never_pointed_to_has_no_current_one_and_is_forgotten_all_the_same(tmp_path):
+    host = Host(tmp_path)
+    for number in range(3):
+        host.stage(f"1.{number}")
+    assert host.run("forget", "2") == (True, ["1.0"])
+
+
+@pytest.mark.parametrize("keep", ["0", "-1", "", "many", "1;id", "08"])
+def test_how_many_stay_is_a_number(host, keep):
+    well, said = host.run("forget", keep)
+    assert not well and "KEEP" in " ".join(said)
+    assert len(host.kept()) == 10
