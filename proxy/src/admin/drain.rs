@@ -79,6 +79,9 @@ pub(super) async fn drain(
         return Err(unprocessable("a wait is at most 1h".into()));
     }
     let was = endpoint.find()?.state().to_owned();
+    // Before anything is changed: who is refused has drained nothing.
+    let take_seat = || admin.waits.take("drain with `\"wait\":\"0s\"`, and look whether it is done");
+    let _seat = (!wait.is_zero()).then(take_seat).transpose()?;
     let deadline = Instant::now() + wait;
     let is_new = was != "draining";
     let entry = is_new.then(|| entry(&admin, &caller, &endpoint, "endpoint.drain", was, "draining", wish.reason));

@@ -65,6 +65,7 @@ pub(super) async fn get(
     if wait > LONGEST_WAIT {
         return Err(unprocessable("a wait is at most 1h: ask again to wait longer".into()));
     }
+    let _seat = admin.waits.take("ask without `wait`")?;
     let deadline = Instant::now() + wait;
     let drives = caller.may(Role::Deployer);
     loop {
