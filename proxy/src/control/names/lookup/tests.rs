@@ -118,9 +118,10 @@ fn found(last: u8) -> Answer {
 async fn a_server_that_fails_for_the_name_that_is_meant_is_asked_for_no_other() {
     // given a search domain in which there is every name, and one in which there is none
     for (search, fails) in [("corp", SERVFAIL), ("corp", REFUSED), ("corp", Says::Nothing), ("empty", SERVFAIL)] {
-        let world = World::new(1, &[search], &[("app.internal.", fails, v6(1)), ("app.internal.corp.", v4(66), NONE)]);
+        let says = [("app.internal.", fails, v6(1)), ("app.internal.corp.", v4(66), NONE)];
+        let world = World::new(1, &[search], &says).await;
         // when the server fails for the name as it is written
-        let (answer, asked) = world.await.look_up("app.internal").await;
+        let (answer, asked) = world.look_up("app.internal").await;
         // then nobody knows, whatever else would be found
         assert!(matches!(&answer, Answer::Failed(why) if why.contains("app.internal.")), "{fails:?}: {answer:?}");
         assert_eq!(asked, ["app.internal. A"], "{fails:?}");
@@ -135,7 +136,8 @@ async fn a_server_that_fails_for_the_name_that_is_meant_is_asked_for_no_other() 
 #[tokio::test]
 async fn the_first_name_that_has_an_address_counts() {
     let says = [("app.b.", v4(1), v6(1)), ("app.c.", v4(2), NONE), ("six.", NONE, v6(3)), ("six.a.", v4(66), NONE)];
-    let says = [&says[..], &[("void.b.", NONE, NONE), ("far.off.", v4(4), NONE), ("far.off.a.", v4(66), NONE)]].concat();
+    let says =
+        [&says[..], &[("void.b.", NONE, NONE), ("far.off.", v4(4), NONE), ("far.off.a.", v4(66), NONE)]].concat();
     let world = World::new(1, &["a", "b", "a", "c"], &says).await;
     assert_eq!(world.look_up("app").await, (found(1), names(&["app.a. A", "app.a. AAAA", "app.b. A"])));
     assert_eq!(world.look_up("app.c.").await, (found(2), names(&["app.c. A"])));
