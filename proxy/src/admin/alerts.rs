@@ -15,6 +15,9 @@ use crate::model::circuit::Cause;
 
 /// The version of the webhook that is understood.
 const VERSION: &str = "4";
+/// The largest webhook that is read, in bytes. A large outage fires many alerts at once, and Alertmanager sends what is
+/// refused as too large to nobody again.
+const MOST: usize = 1024 * 1024;
 /// An alert's name and summary go into logs, mails and terminals.
 const LONGEST: usize = 300;
 
@@ -57,7 +60,7 @@ pub(super) struct AlertsJson {
 pub(super) async fn receive(
     State(admin): State<Admin>,
     Extension(caller): Extension<Caller>,
-    Wish(webhook): Wish<Webhook>,
+    Wish(webhook): Wish<Webhook, MOST>,
 ) -> Result<Json<AlertsJson>, Problem> {
     if webhook.version != VERSION {
         let detail = "only version 4 of Alertmanager's webhook is understood";

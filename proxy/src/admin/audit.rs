@@ -48,29 +48,39 @@ impl Audit {
         Self { store, proxy }
     }
 
-    /// Notes a change of a service.
-    pub(super) fn note(&self, caller: &Caller, note: Note<'_>) {
+    /// What is to be noted of a change of a service, once the store has it.
+    pub(super) fn entry(&self, caller: &Caller, note: Note<'_>) -> Entry {
         let Note { what, service, endpoint, from, to, why } = note;
         let service = Some(service.to_owned());
-        self.keep(caller, what, Entry { service, endpoint, from, to, why, ..Entry::default() });
+        self.signed(caller, what, Entry { service, endpoint, from, to, why, ..Entry::default() })
+    }
+
+    /// What is to be noted of a change of flags, once the store has it.
+    pub(super) fn flag_entry(&self, caller: &Caller, note: FlagNote<'_>) -> Entry {
+        let FlagNote { what, flag, from, to, why } = note;
+        let flag = flag.map(str::to_owned);
+        self.signed(caller, what, Entry { flag, from, to, why, ..Entry::default() })
+    }
+
+    /// Notes what took effect.
+    pub(super) fn keep(&self, entry: Entry) {
+        self.store.note(entry);
+    }
+
+    /// Notes a change of a service that has taken effect in this process.
+    pub(super) fn note(&self, caller: &Caller, note: Note<'_>) {
+        self.keep(self.entry(caller, note));
     }
 
     /// Notes that this process is to be replaced.
     pub(super) fn note_upgrade(&self, caller: &Caller, from: String, why: Option<String>) {
         let to = "the program on disk".to_owned();
-        self.keep(caller, "upgrade", Entry { from, to, why, ..Entry::default() });
+        self.keep(self.signed(caller, "upgrade", Entry { from, to, why, ..Entry::default() }));
     }
 
-    /// Notes a change of flags.
-    pub(super) fn note_flag(&self, caller: &Caller, note: FlagNote<'_>) {
-        let FlagNote { what, flag, from, to, why } = note;
-        let flag = flag.map(str::to_owned);
-        self.keep(caller, what, Entry { flag, from, to, why, ..Entry::default() });
-    }
-
-    fn keep(&self, caller: &Caller, what: &str, entry: Entry) {
+    fn signed(&self, caller: &Caller, what: &str, entry: Entry) -> Entry {
         let (who, what, proxy) = (caller.name.clone(), what.to_owned(), self.proxy.clone());
-        self.store.note(Entry { who, what, proxy, ..entry });
+        Entry { who, what, proxy, ..entry }
     }
 }
 

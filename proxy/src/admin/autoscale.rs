@@ -84,7 +84,7 @@ pub(super) async fn delete(
 }
 
 async fn steer(
-    admin: &Shared,
+    admin: &Admin,
     caller: &Caller,
     service: &ServiceView,
     order: Option<Order>,
@@ -95,8 +95,9 @@ async fn steer(
     let (from, to) = (told(before), told(order.as_ref()));
     let why = order.as_ref().and_then(|order| order.reason.clone());
     let change = Change::Scaling(ScalingChange::Order(order));
-    let (_, taken_in) = change::make(admin, name, WHAT, &change, expected).await?;
-    admin.audit.note(caller, Note { what: "autoscale.order", service: name, endpoint: None, from, to, why });
+    let note = Note { what: "autoscale.order", service: name, endpoint: None, from, to, why };
+    let entry = admin.audit.entry(caller, note);
+    let (_, taken_in) = change::make(admin, name, WHAT, change, expected, |_| Some(entry)).await?;
     answer(admin, name, (!taken_in).then_some(NOT_TAKEN_IN))
 }
 

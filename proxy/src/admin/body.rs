@@ -17,14 +17,14 @@ pub(super) const LIMIT: usize = 64 * 1024;
 /// How long a body may take to arrive.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// A body, read. None at all counts as `{}`.
-pub(super) struct Wish<T>(pub(super) T);
+/// A body, read, of at most so many bytes. None at all counts as `{}`.
+pub(super) struct Wish<T, const MOST: usize = LIMIT>(pub(super) T);
 
-impl<T: DeserializeOwned> FromRequest<Admin> for Wish<T> {
+impl<T: DeserializeOwned, const MOST: usize> FromRequest<Admin> for Wish<T, MOST> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, _: &Admin) -> Result<Self, Problem> {
-        let bytes = read(request, LIMIT).await?;
+        let bytes = read(request, MOST).await?;
         let text = if bytes.trim_ascii().is_empty() { b"{}" } else { bytes.as_ref() };
         let wrong = |error: serde_json::Error| Problem::new(StatusCode::BAD_REQUEST, format!("in the body: {error}"));
         serde_json::from_slice(text).map(Self).map_err(wrong)

@@ -1,4 +1,7 @@
-//! How a change is made: told to the store, then awaited until this proxy serves by it.
+//! How a change is made: told to the store, noted, then awaited until this proxy serves by it.
+//!
+//! Who asks for a change may hang up at any moment, and the server drops what it does for them then. What the store took
+//! took effect all the same, so between it and the audit log nothing is dropped.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,11 +10,13 @@ use axum::extract::FromRequestParts;
 use http::header::IF_MATCH;
 use http::request::Parts;
 use http::{HeaderValue, StatusCode};
+use tokio::task::JoinError;
 use tokio::time::Instant;
 
 use super::problem::Problem;
 use super::{Admin, Shared};
 use crate::live::Snapshot;
+use crate::model::audit::Entry;
 use crate::model::flag::FlagChange;
 use crate::model::state::{Change, ServiceState};
 use crate::store::StoreError;
@@ -49,18 +54,50 @@ pub(super) fn etag(revision: u64) -> HeaderValue {
     HeaderValue::from_str(&format!("\"{revision}\"")).unwrap_or(HeaderValue::from_static("\"\""))
 }
 
-/// Tells the store, and waits until this proxy has taken the change in. `what` is its kind, for
+/// As [`record`], and then waits until this proxy has taken the change in. `what` is its kind, for
 /// messages, in the plural. Returns the new state, and whether it was taken in.
 pub(super) async fn make(
-    admin: &Shared,
+    admin: &Admin,
     service: &str,
     what: &str,
-    change: &Change,
+    change: Change,
     expected: Option<u64>,
+    noting: impl FnOnce(&ServiceState) -> Option<Entry> + Send + 'static,
 ) -> Result<(ServiceState, bool), Problem> {
-    let state = tell(admin, service, change, expected).await.map_err(|error| Problem::store(what, &error))?;
+    let recorded = record(admin, service, change, expected, noting).await;
+    let state = recorded.map_err(|error| Problem::store(what, &error))?;
     let taken_in = taken_in(admin, service, state.revision).await;
     Ok((state, taken_in))
+}
+
+/// Tells the store, and notes what `noting` has to say of the state that came of it; both or nothing, whoever hangs up.
+pub(super) async fn record(
+    admin: &Admin,
+    service: &str,
+    change: Change,
+    expected: Option<u64>,
+    noting: impl FnOnce(&ServiceState) -> Option<Entry> + Send + 'static,
+) -> Result<ServiceState, StoreError> {
+    let (admin, service) = (Admin::clone(admin), service.to_owned());
+    to_its_end(async move {
+        let state = tell(&admin, &service, &change, expected).await?;
+        if let Some(entry) = noting(&state) {
+            admin.audit.keep(entry);
+        }
+        Ok(state)
+    })
+    .await
+}
+
+/// Does something whether or not somebody goes on waiting for it.
+async fn to_its_end<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> T {
+    match tokio::spawn(work).await.map_err(JoinError::try_into_panic) {
+        Ok(done) => done,
+        // As it would have without a task of its own.
+        Err(Ok(panic)) => std::panic::resume_unwind(panic),
+        // Nobody ends it but the end of the process, which waits for no answer.
+        Err(Err(_)) => std::future::pending().await,
+    }
 }
 
 /// Tells the store.
@@ -77,16 +114,22 @@ pub(super) async fn tell(
     told
 }
 
-/// Changes flags, and waits until this proxy has taken the change in. Returns the revision of what
+/// Changes flags, notes this, and waits until this proxy has taken the change in. Returns the revision of what
 /// is now, and whether it was taken in.
 pub(super) async fn make_flags(
-    admin: &Shared,
+    admin: &Admin,
     what: &str,
-    change: &FlagChange,
+    change: FlagChange,
     expected: Option<u64>,
+    entry: Option<Entry>,
 ) -> Result<(u64, bool), Problem> {
-    let told = admin.state.store.change_flags(change, expected).await;
-    let told = told.map_err(|error| {
+    let teller = Admin::clone(admin);
+    let told = to_its_end(async move {
+        let told = teller.state.store.change_flags(&change, expected).await?;
+        entry.into_iter().for_each(|entry| teller.audit.keep(entry));
+        Ok(told)
+    });
+    let told = told.await.map_err(|error: StoreError| {
         tracing::warn!(error = %error, "The store didn't take a change of flags");
         Problem::store(what, &error)
     })?;

@@ -112,16 +112,16 @@ pub(super) async fn reset(
     let expected = bring(&admin, name, local.circuit(), expected).await.map_err(|e| Problem::store(WHAT, &e))?;
     let record = Reset { reason: reason.clone(), by: caller.name.clone(), at: telemetry::now() };
     let reset = Change::Reset { reset: record.clone(), fresh: fresh_episode() };
-    let state = change::tell(&admin, name, &reset, expected).await.map_err(|e| Problem::store(WHAT, &e))?;
+    let (from, to, why) = ("open".into(), "closed".into(), Some(reason));
+    let entry = admin.audit.entry(&caller, Note { what: "reset", service: name, endpoint: None, from, to, why });
+    // The store's word, and not what was known here: another proxy may have tripped a moment ago.
+    let closes = move |state: &ServiceState| state.circuit.reset.as_ref() == Some(&record);
+    let noting = closes.clone();
+    let noting = move |state: &ServiceState| noting(state).then_some(entry);
+    let state = change::record(&admin, name, reset, expected, noting).await.map_err(|e| Problem::store(WHAT, &e))?;
     local.merge_circuit(&state.circuit);
     let taken_in = change::taken_in(&admin, name, state.revision).await;
-    // The store's word, and not what was known here: another proxy may have tripped a moment ago.
-    let closed = state.circuit.reset.as_ref() == Some(&record);
-    if closed {
-        let (from, to) = ("open".into(), "closed".into());
-        admin.audit.note(&caller, Note { what: "reset", service: name, endpoint: None, from, to, why: Some(reason) });
-    }
-    let note = match (closed, taken_in) {
+    let note = match (closes(&state), taken_in) {
         (false, _) => Some("it was closed already"),
         (true, false) => Some(NOT_TAKEN_IN),
         (true, true) => None,

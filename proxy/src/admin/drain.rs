@@ -21,6 +21,7 @@ use super::problem::Problem;
 use super::target::{self, OfEndpoint};
 use super::view::EndpointJson;
 use crate::live::ServiceView;
+use crate::model::audit::Entry;
 use crate::model::span;
 use crate::model::split::Arm;
 use crate::model::state::{Change, MemberSpec};
@@ -78,11 +79,13 @@ pub(super) async fn drain(
         return Err(unprocessable("a wait is at most 1h".into()));
     }
     let was = endpoint.find()?.state().to_owned();
+    // Before anything is changed: who is refused has drained nothing.
+    let take_seat = || admin.waits.take("drain with `\"wait\":\"0s\"`, and look whether it is done");
+    let _seat = (!wait.is_zero()).then(take_seat).transpose()?;
     let deadline = Instant::now() + wait;
-    let revision = begin(&admin, &endpoint, wish.min_ready, expected).await?;
-    if was != "draining" {
-        note(&admin, &caller, &endpoint, "endpoint.drain", was, "draining", wish.reason);
-    }
+    let is_new = was != "draining";
+    let entry = is_new.then(|| entry(&admin, &caller, &endpoint, "endpoint.drain", was, "draining", wish.reason));
+    let revision = begin(&admin, &endpoint, wish.min_ready, expected, entry).await?;
     finish(&admin, &endpoint, revision, deadline, wish.on_timeout).await
 }
 
@@ -98,10 +101,9 @@ pub(super) async fn ready(
     let (was, spec) = (known.state().to_owned(), MemberSpec::clone(&known.member));
     let (arm, id) = (endpoint.arm, endpoint.id.clone());
     let ready = Change::SetDraining { arm, id, spec: spec.clone(), draining: false };
-    let (_, taken_in) = change::make(&admin, &endpoint.service.spec.name, WHAT, &ready, expected).await?;
-    if was == "draining" {
-        note(&admin, &caller, &endpoint, "endpoint.ready", was, "ready", reason);
-    }
+    let drained = was == "draining";
+    let entry = drained.then(|| entry(&admin, &caller, &endpoint, "endpoint.ready", was, "ready", reason));
+    let (_, taken_in) = change::make(&admin, &endpoint.service.spec.name, WHAT, ready, expected, |_| entry).await?;
     Ok(Json(after(&admin, &endpoint, &spec, taken_in)?))
 }
 
@@ -111,6 +113,7 @@ async fn begin(
     endpoint: &OfEndpoint,
     min_ready: Option<usize>,
     expected: Option<u64>,
+    entry: Option<Entry>,
 ) -> Result<u64, Problem> {
     let name = &endpoint.service.spec.name;
     for _ in 0..TRIES {
@@ -121,7 +124,8 @@ async fn begin(
         }
         let spec = MemberSpec::clone(&known.member);
         let drain = Change::SetDraining { arm: endpoint.arm, id: endpoint.id.clone(), spec, draining: true };
-        match change::tell(admin, name, &drain, Some(expected.unwrap_or(service.revision))).await {
+        let (entry, expects) = (entry.clone(), Some(expected.unwrap_or(service.revision)));
+        match change::record(admin, name, drain, expects, |_| entry).await {
             Ok(state) => return Ok(state.revision),
             // Somebody else changed the service: look at the floor again as it is now.
             Err(StoreError::Conflict { actual, .. }) if expected.is_none() => {
@@ -212,7 +216,8 @@ async fn finish(
     }
 }
 
-fn note(
+/// What is to be noted of an endpoint that drains, or is given work again.
+fn entry(
     admin: &Admin,
     caller: &Caller,
     endpoint: &OfEndpoint,
@@ -220,7 +225,7 @@ fn note(
     from: String,
     to: &str,
     reason: Reason,
-) {
+) -> Entry {
     let (service, path) = (endpoint.service.spec.name.as_str(), Some(endpoint.path()));
-    admin.audit.note(caller, Note { what, service, endpoint: path, from, to: to.to_owned(), why: reason.given() });
+    admin.audit.entry(caller, Note { what, service, endpoint: path, from, to: to.to_owned(), why: reason.given() })
 }

@@ -74,17 +74,13 @@ pub(super) async fn put(
     let from = before.map_or_else(|| "absent".to_owned(), describe);
     let is_beat = spec.ttl_ms.is_some() && before.is_some_and(|known| describe(known) == describe(&spec));
     let to = describe(&spec);
-    let (service, name) = (&endpoint.service, endpoint.service.spec.name.as_str());
+    let name = endpoint.service.spec.name.as_str();
     let put = Change::PutMember { arm: endpoint.arm, id: endpoint.id.clone(), spec: spec.clone() };
-    let (_, taken_in) = change::make(&admin, name, WHAT, &put, expected).await?;
+    let (path, why) = (Some(endpoint.path()), wish.reason.given());
+    let entry = admin.audit.entry(&caller, Note { what: "endpoint.put", service: name, endpoint: path, from, to, why });
     // A heartbeat that alters nothing is no change; it comes every few seconds.
-    if !is_beat {
-        let why = wish.reason.given();
-        admin.audit.note(
-            &caller,
-            Note { what: "endpoint.put", service: &service.spec.name, endpoint: Some(endpoint.path()), from, to, why },
-        );
-    }
+    let entry = (!is_beat).then_some(entry);
+    let (_, taken_in) = change::make(&admin, name, WHAT, put, expected, |_| entry).await?;
     Ok(Json(after(&admin, &endpoint, &spec, taken_in)?))
 }
 
@@ -108,10 +104,11 @@ pub(super) async fn delete(
     }
     let remove = Change::RemoveMember { arm: endpoint.arm, id: endpoint.id.clone() };
     let name = &endpoint.service.spec.name;
-    let (_, taken_in) = change::make(&admin, name, WHAT, &remove, expected).await?;
     let (to, why) = ("removed".to_owned(), reason.given());
     let path = Some(endpoint.path());
-    admin.audit.note(&caller, Note { what: "endpoint.remove", service: name, endpoint: path, from, to, why });
+    let note = Note { what: "endpoint.remove", service: name, endpoint: path, from, to, why };
+    let entry = admin.audit.entry(&caller, note);
+    let (_, taken_in) = change::make(&admin, name, WHAT, remove, expected, |_| Some(entry)).await?;
     Ok(Json(RemovedJson { id: endpoint.id, state: "removed", note: (!taken_in).then_some(NOT_TAKEN_IN) }))
 }
 

@@ -1,24 +1,23 @@
 //! Server-sent events to many clients, each at its own pace.
 //!
-//! A client costs one task and a place; it is let go when it leaves, stalls, has listened for long
+//! A client costs one task and a [seat](super::seats); it is let go when it leaves, stalls, has listened for long
 //! enough, or its [`Source`] ends.
 
 use std::convert::Infallible;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::body::Body;
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
+use http::HeaderMap;
 use http::header::CONTENT_TYPE;
-use http::{HeaderMap, StatusCode};
 use http_body::Frame;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio::time::{Instant, interval, timeout};
 
-use super::problem::Problem;
+use super::seats::Seat;
 
 /// How often a client hears something, so that nobody in between thinks the connection dead.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
@@ -38,29 +37,11 @@ pub(super) trait Source: Send + 'static {
     fn next(&mut self) -> impl Future<Output = Option<Bytes>> + Send;
 }
 
-/// The places of clients that listen at once.
-#[derive(Debug)]
-pub(super) struct Seats {
-    free: Arc<Semaphore>,
-    all: usize,
-}
-
-impl Seats {
-    pub(super) fn new(all: usize) -> Self {
-        Self { free: Arc::new(Semaphore::new(all)), all }
-    }
-
-    /// The response that tells a client all that comes from a source. `instead` is what a client
-    /// may do when all places are taken.
-    pub(super) fn tell(&self, source: impl Source, instead: &str) -> Result<Response, Problem> {
-        let seat = Arc::clone(&self.free).try_acquire_owned().map_err(|_| {
-            let detail = format!("{} clients listen already; {instead}, or try again later", self.all);
-            Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail)
-        })?;
-        let (to, from) = mpsc::channel(WAITING);
-        tokio::spawn(pump(source, to, seat));
-        Ok(([(CONTENT_TYPE, "text/event-stream")], Body::new(Frames(from))).into_response())
-    }
+/// The response that tells a client all that comes from a source, as long as it keeps its seat.
+pub(super) fn tell(source: impl Source, seat: Seat) -> Response {
+    let (to, from) = mpsc::channel(WAITING);
+    tokio::spawn(pump(source, to, seat));
+    ([(CONTENT_TYPE, "text/event-stream")], Body::new(Frames(from))).into_response()
 }
 
 /// The id of the event that a client heard last, if it says so.
@@ -69,7 +50,7 @@ pub(super) fn heard(headers: &HeaderMap) -> Option<&str> {
 }
 
 /// Sends a client what happens until it leaves, stalls, has listened for long enough, or nothing comes any more.
-async fn pump(mut source: impl Source, to: mpsc::Sender<Bytes>, _seat: OwnedSemaphorePermit) {
+async fn pump(mut source: impl Source, to: mpsc::Sender<Bytes>, _seat: Seat) {
     let end = Instant::now() + LIFE;
     let mut beats = interval(KEEP_ALIVE);
     // The first beat comes at once: a client knows that it is heard.
@@ -104,6 +85,7 @@ impl http_body::Body for Frames {
 
 #[cfg(test)]
 mod tests {
+    use super::super::seats::Seats;
     use super::*;
 
     /// Nothing ever happens.
@@ -117,19 +99,19 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_client_that_reads_nothing_is_let_go_and_one_that_reads_is_kept() {
-        let seats = Seats::new(2);
-        let seat = || Arc::clone(&seats.free).try_acquire_owned().expect("a seat");
+        let seats = Seats::new(2, "clients listen");
+        let seat = || seats.take("").expect("a seat");
         let ((stalled, _unread), (reads, mut read)) = (mpsc::channel(1), mpsc::channel(1));
         for to in [stalled, reads] {
             tokio::spawn(pump(Quiet, to, seat()));
         }
         let reading = tokio::spawn(async move { while read.recv().await.is_some() {} });
         tokio::time::sleep(STALLED + 2 * KEEP_ALIVE).await;
-        assert_eq!(seats.free.available_permits(), 1);
+        assert_eq!(seats.free(), 1);
         assert!(!reading.is_finished());
         // in the end it must come again too
         tokio::time::sleep(LIFE).await;
-        assert_eq!(seats.free.available_permits(), 2);
+        assert_eq!(seats.free(), 2);
         reading.await.expect("it was told that it's over");
     }
 }

@@ -21,6 +21,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::guard::Peer;
+use super::seats::{self, Seats};
 use super::{AdminError, AdminState, Shared, audit, events, ofrep, router};
 use crate::model::spec::{AdminAddress, AdminSpec};
 
@@ -29,7 +30,8 @@ const GRACE: Duration = Duration::from_secs(5);
 
 /// How long a request's head may take to come, or the next request.
 const HEAD_PATIENCE: Duration = Duration::from_secs(10);
-/// Connections at once: each is a file descriptor, which users' connections need as well.
+/// Connections at once: each is a file descriptor, which users' connections need as well. More than there are [`seats`],
+/// by enough for all that takes a moment.
 pub(super) const MAX_CONNECTIONS: usize = 256;
 
 /// A listening socket of the admin API.
@@ -149,7 +151,9 @@ pub async fn serve(
     let watcher = events::Watcher::new(Arc::clone(&state.live), &events).run(state.published.clone());
     let ofrep = ofrep::Ofrep::new(state.ofrep_rate);
     let audit = audit::Audit::new(Arc::clone(&state.store), state.proxy_name.clone());
-    let shared = Arc::new(Shared { state, audit, events, ofrep, uid });
+    let listeners = Seats::new(seats::LISTENERS, "clients listen");
+    let waits = Seats::new(seats::WAITS, "calls wait");
+    let shared = Arc::new(Shared { state, audit, events, ofrep, listeners, waits, uid });
     let app = router::router(Arc::clone(&shared));
     let shutdown = async move {
         shutdown.await;

@@ -28,6 +28,7 @@ mod problem;
 mod rollout;
 pub mod rollout_view;
 mod router;
+mod seats;
 mod services;
 mod target;
 pub mod upgrade;
@@ -118,6 +119,10 @@ struct Shared {
     audit: audit::Audit,
     events: events::Events,
     ofrep: ofrep::Ofrep,
+    /// For clients that listen.
+    listeners: seats::Seats,
+    /// For calls that wait.
+    waits: seats::Seats,
     /// The uid of this process: unix-socket peers of the same one are operators.
     uid: u32,
 }

@@ -75,11 +75,9 @@ pub(super) async fn put(
         .map_err(|error| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, error.to_string()))?;
     rollout::yields_to_people(&service, weight)?;
     let set = Change::SetWeight { weight, fresh: fresh_episode() };
-    let (state, taken_in) = change::make(&admin, name, "weight changes", &set, expected).await?;
-    let (from, to) = (service.asked.to_string(), weight.to_string());
-    admin
-        .audit
-        .note(&caller, Note { what: "weight", service: name, endpoint: None, from, to, why: wish.reason.given() });
+    let (from, to, why) = (service.asked.to_string(), weight.to_string(), wish.reason.given());
+    let entry = admin.audit.entry(&caller, Note { what: "weight", service: name, endpoint: None, from, to, why });
+    let (state, taken_in) = change::make(&admin, name, "weight changes", set, expected, |_| Some(entry)).await?;
     let note = if !taken_in {
         Some(NOT_TAKEN_IN)
     } else if (state.circuit.is_open() || service.live.is_open()) && !weight.is_zero() {

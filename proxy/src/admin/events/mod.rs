@@ -18,13 +18,10 @@ use http::HeaderMap;
 use serde::Serialize;
 
 use super::Admin;
-use super::feed::{Seats, Source, heard};
+use super::feed::{self, Source, heard};
 use super::problem::Problem;
 use ring::{Cursor, Ring, Taken};
 pub(super) use watch::Watcher;
-
-/// Clients that may listen at once.
-const CLIENTS: usize = 64;
 
 /// What kind of thing happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,16 +77,15 @@ pub(super) struct EventJson {
     why: Option<String>,
 }
 
-/// What happened lately, and who listens.
+/// What happened lately.
 #[derive(Debug)]
 pub(super) struct Events {
     ring: Arc<Ring>,
-    seats: Seats,
 }
 
 impl Events {
     pub(super) fn new() -> Self {
-        Self { ring: Arc::new(Ring::new()), seats: Seats::new(CLIENTS) }
+        Self { ring: Arc::new(Ring::new()) }
     }
 
     /// Lets every client go: the daemon ends.
@@ -100,9 +96,10 @@ impl Events {
 
 /// `GET /v1/events`
 pub(super) async fn listen(State(admin): State<Admin>, headers: HeaderMap) -> Result<Response, Problem> {
+    let seat = admin.listeners.take("poll /v1/services")?;
     let ring = Arc::clone(&admin.events.ring);
     let cursor = ring.cursor(heard(&headers));
-    admin.events.seats.tell(Reader { ring, cursor }, "poll /v1/services")
+    Ok(feed::tell(Reader { ring, cursor }, seat))
 }
 
 /// Reads on in the ring until it is overtaken, or the ring is closed.

@@ -100,13 +100,13 @@ pub(super) async fn put(
     let flag = known.definitions.compile_alone(&key, &definition).map_err(|refusals| refused(&refusals))?;
     on_trial::may_change(&snapshot, &key, Some(&flag))?;
     let (from, to) = (describe(snapshot.flags().get(&key)), flag.summary());
+    let is_new = from != to;
+    let note = FlagNote { what: "flag.put", flag: Some(&key), from, to, why: why.clone() };
+    let entry = is_new.then(|| admin.audit.flag_entry(&caller, note));
     let put = FlagChange::Put { key: key.clone(), definition: Arc::clone(&definition) };
     fits(&known.definitions.apply(&put))?;
     let ended = on_trial::end(&admin, &caller, &snapshot, &flag, why.as_deref()).await;
-    let (revision, taken_in) = change::make_flags(&admin, WHAT, &put, expected).await?;
-    if from != to {
-        admin.audit.note_flag(&caller, FlagNote { what: "flag.put", flag: Some(&key), from, to, why });
-    }
+    let (revision, taken_in) = change::make_flags(&admin, WHAT, put, expected, entry).await?;
     if taken_in {
         return Ok(answer(FlagJson { note: ended, ..find(&admin, &key)? }));
     }
@@ -125,9 +125,9 @@ pub(super) async fn delete(
     on_trial::may_change(&snapshot, &key, None)?;
     let from = describe(snapshot.flags().get(&key));
     let remove = FlagChange::Remove { key: key.clone() };
-    let (_, taken_in) = change::make_flags(&admin, WHAT, &remove, expected).await?;
-    let to = describe(None);
-    admin.audit.note_flag(&caller, FlagNote { what: "flag.remove", flag: Some(&key), from, to, why });
+    let note = FlagNote { what: "flag.remove", flag: Some(&key), from, to: describe(None), why };
+    let entry = Some(admin.audit.flag_entry(&caller, note));
+    let (_, taken_in) = change::make_flags(&admin, WHAT, remove, expected, entry).await?;
     Ok(Json(RemovedJson { key, state: "removed", note: (!taken_in).then_some(NOT_TAKEN_IN) }))
 }
 
@@ -158,10 +158,10 @@ pub(super) async fn replace(
     }
     let (from, to) = (describe_set(before.flags()), describe_set(&set));
     let replace = FlagChange::Replace(definitions);
-    let (_, taken_in) = change::make_flags(&admin, WHAT, &replace, expected).await?;
-    if from != to {
-        admin.audit.note_flag(&caller, FlagNote { what: "flags.replace", flag: None, from, to, why });
-    }
+    let is_new = from != to;
+    let note = FlagNote { what: "flags.replace", flag: None, from, to, why };
+    let entry = is_new.then(|| admin.audit.flag_entry(&caller, note));
+    let (_, taken_in) = change::make_flags(&admin, WHAT, replace, expected, entry).await?;
     Ok(all(&admin, (!taken_in).then_some(NOT_TAKEN_IN)))
 }
 

@@ -18,7 +18,6 @@ use http::header::{ETAG, IF_NONE_MATCH};
 use http::{HeaderMap, StatusCode};
 use tokio::sync::watch;
 
-use super::feed::Seats;
 use super::problem::Problem;
 use super::target::OfFlag;
 use super::{Admin, Shared};
@@ -32,8 +31,6 @@ use group::Group;
 use question::Question;
 pub(super) use stream::{STREAM, listen};
 
-/// Clients that may listen to changes at once.
-const CLIENTS: usize = 256;
 /// After so many evaluations in a row others get their turn.
 const TURN: usize = 32;
 
@@ -41,14 +38,13 @@ const TURN: usize = 32;
 #[derive(Debug)]
 pub(super) struct Ofrep {
     bucket: Bucket,
-    seats: Seats,
     closed: watch::Sender<bool>,
 }
 
 impl Ofrep {
     /// With so many evaluations a second; none = without limit.
     pub(super) fn new(rate: Option<NonZeroU32>) -> Self {
-        Self { bucket: Bucket::new(rate), seats: Seats::new(CLIENTS), closed: watch::Sender::new(false) }
+        Self { bucket: Bucket::new(rate), closed: watch::Sender::new(false) }
     }
 
     /// Lets every client that listens go: the daemon ends.

@@ -9,7 +9,7 @@ use http::HeaderMap;
 use tokio::sync::watch;
 
 use super::super::Admin;
-use super::super::feed::{Source, heard};
+use super::super::feed::{self, Source, heard};
 use super::super::problem::Problem;
 use super::group::digest;
 use crate::live::Live;
@@ -19,6 +19,7 @@ pub(in super::super) const STREAM: &str = "/ofrep/v1/events";
 
 /// `GET /ofrep/v1/events`
 pub(in super::super) async fn listen(State(admin): State<Admin>, headers: HeaderMap) -> Result<Response, Problem> {
+    let seat = admin.listeners.take("poll with If-None-Match")?;
     let live = Arc::clone(&admin.state.live);
     let now = digest(&live.snapshot());
     let changes = Changes {
@@ -28,7 +29,7 @@ pub(in super::super) async fn listen(State(admin): State<Admin>, headers: Header
         closed: admin.ofrep.closed.subscribe(),
         live,
     };
-    admin.ofrep.seats.tell(changes, "poll with If-None-Match")
+    Ok(feed::tell(changes, seat))
 }
 
 /// An event whenever definitions are others than the client knows of, or others get them. What changes back before

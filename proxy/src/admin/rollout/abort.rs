@@ -64,11 +64,10 @@ pub(in crate::admin) async fn end(
     let (id, name) = (rollout.plan.id, service.spec.name.as_str());
     let deed = Deed { by: caller.name.clone(), at: telemetry::now(), reason };
     service.live.halt(Halt { id, deed: deed.clone() });
-    let abort = Change::Rollout(RolloutChange::Abort { id, deed: deed.clone() });
-    let told = change::tell(admin, name, &abort, None).await;
-    let (from, to, why) = (rollout.phase.to_string(), "aborted".into(), deed.reason);
+    let (from, to, why) = (rollout.phase.to_string(), "aborted".into(), deed.reason.clone());
+    // Before the store is told, in the course of which the caller may hang up.
     admin.audit.note(caller, Note { what: "rollout.abort", service: name, endpoint: None, from, to, why });
-    told
+    change::tell(admin, name, &Change::Rollout(RolloutChange::Abort { id, deed }), None).await
 }
 
 /// Puts the former definition of a flag in force again that was promoted before this abort reached the store, maybe

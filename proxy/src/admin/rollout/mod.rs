@@ -26,12 +26,12 @@ use super::rollout_view::RolloutJson;
 use super::target::{self, OfService};
 use super::{Admin, Shared};
 use crate::live::ServiceView;
+use crate::model::audit::Entry;
 use crate::model::rollout::change::{Deed, RolloutChange};
 use crate::model::rollout::{Phase, Rollout};
 use crate::model::span;
 use crate::model::state::{Change, ServiceState};
 use crate::model::weight::Weight;
-use crate::store::StoreError;
 use crate::telemetry;
 
 pub(super) use abort::{abort, end};
@@ -65,6 +65,7 @@ pub(super) async fn get(
     if wait > LONGEST_WAIT {
         return Err(unprocessable("a wait is at most 1h: ask again to wait longer".into()));
     }
+    let _seat = admin.waits.take("ask without `wait`")?;
     let deadline = Instant::now() + wait;
     let drives = caller.may(Role::Deployer);
     loop {
@@ -101,7 +102,8 @@ pub(super) async fn renew(
 ) -> Result<Response, Problem> {
     let id = going(&service)?.plan.id;
     let renew = RolloutChange::Renew { id, at: telemetry::now() };
-    let (state, taken_in) = make(&admin, &service, renew, None).await?;
+    let (name, renew) = (&service.spec.name, Change::Rollout(renew));
+    let (state, taken_in) = change::make(&admin, name, WHAT, renew, None, |_| None).await?;
     answer(&admin, &service.spec.name, Some(&state), (!taken_in).then_some(NOT_TAKEN_IN))
 }
 
@@ -215,7 +217,7 @@ fn going(service: &ServiceView) -> Result<&Rollout, Problem> {
 
 /// Makes a change that a person asked for, notes it, and answers.
 async fn steer(
-    admin: &Shared,
+    admin: &Admin,
     caller: &Caller,
     service: &ServiceView,
     what: &'static str,
@@ -223,34 +225,20 @@ async fn steer(
     deed: Deed,
     expected: Option<u64>,
 ) -> Result<Response, Problem> {
-    let name = service.spec.name.as_str();
-    let before = service.rollout.as_ref().map(|rollout| rollout.phase.to_string()).unwrap_or_default();
-    let (state, taken_in) = make(admin, service, wish, expected).await?;
-    let after = state.rollout.as_ref().map(|rollout| rollout.phase.to_string()).unwrap_or_default();
-    let changed = state.revision != service.revision;
-    if changed {
-        let why = deed.reason;
-        admin.audit.note(caller, Note { what, service: name, endpoint: None, from: before, to: after, why });
-    }
-    let note = match (changed, taken_in) {
+    let (name, before, why) = (service.spec.name.as_str(), service.revision, deed.reason);
+    let phase = |rollout: Option<&Rollout>| rollout.map(|rollout| rollout.phase.to_string()).unwrap_or_default();
+    let (from, to) = (phase(service.rollout.as_ref()), String::new());
+    let entry = admin.audit.entry(caller, Note { what, service: name, endpoint: None, from, to, why });
+    let noting = move |state: &ServiceState| {
+        (state.revision != before).then(|| Entry { to: phase(state.rollout.as_ref()), ..entry })
+    };
+    let (state, taken_in) = change::make(admin, name, WHAT, Change::Rollout(wish), expected, noting).await?;
+    let note = match (state.revision != before, taken_in) {
         (false, _) => Some("nothing was to be done"),
         (true, false) => Some(NOT_TAKEN_IN),
         (true, true) => None,
     };
     answer(admin, name, Some(&state), note)
-}
-
-async fn make(
-    admin: &Shared,
-    service: &ServiceView,
-    wish: RolloutChange,
-    expected: Option<u64>,
-) -> Result<(ServiceState, bool), Problem> {
-    let name = &service.spec.name;
-    let told = change::tell(admin, name, &Change::Rollout(wish), expected).await;
-    let state = told.map_err(|error: StoreError| Problem::store(WHAT, &error))?;
-    let taken_in = change::taken_in(admin, name, state.revision).await;
-    Ok((state, taken_in))
 }
 
 /// The rollout as it now is: as this proxy sees it, or as the store answered where that is newer.

@@ -61,18 +61,22 @@ pub(in crate::admin) async fn start(
     if service.live.is_open() {
         return Err(open(name));
     }
+    let from = service.rollout.as_ref().map_or("none", |before| before.phase.name()).to_owned();
+    let to = format!("{subject} ({id})");
+    let note = Note { what: "rollout.start", service: name, endpoint: None, from, to, why };
+    let (entry, before) = (admin.audit.entry(&caller, note), service.revision);
+    let is_begun = move |state: &ServiceState| state.rollout.as_ref().is_some_and(|rollout| rollout.plan.id == id);
+    let noting = move |state: &ServiceState| (is_begun(state) && state.revision != before).then_some(entry);
     let begin = Change::Rollout(RolloutChange::Start { plan });
-    let state = change::tell(&admin, name, &begin, expected).await.map_err(|error| Problem::store(WHAT, &error))?;
-    if state.rollout.as_ref().is_none_or(|rollout| rollout.plan.id != id) {
+    let state = change::record(&admin, name, begin, expected, noting).await;
+    let state = state.map_err(|error| Problem::store(WHAT, &error))?;
+    if !is_begun(&state) {
         return Err(refused(name, &state));
     }
     let taken_in = change::taken_in(&admin, name, state.revision).await;
-    if state.revision == service.revision {
+    if state.revision == before {
         return answer(&admin, name, Some(&state), Some("it was begun already"));
     }
-    let from = service.rollout.as_ref().map_or("none", |before| before.phase.name()).to_owned();
-    let to = format!("{subject} ({id})");
-    admin.audit.note(&caller, Note { what: "rollout.start", service: name, endpoint: None, from, to, why });
     answer(&admin, name, Some(&state), if taken_in { unseen(&service, &subject) } else { Some(NOT_TAKEN_IN) })
 }
 

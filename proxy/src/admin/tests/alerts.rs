@@ -33,6 +33,24 @@ async fn a_firing_alert_trips_its_service_and_names_what_it_cannot() {
 }
 
 #[tokio::test]
+async fn many_alerts_at_once_trip_as_well_as_one() {
+    // given an outage in which the service's alert comes behind a thousand others
+    let world = World::operated().await;
+    let other = json!({ "status": "firing", "labels": { "alertname": "Down", "instance": "x".repeat(400) },
+        "annotations": { "description": "y".repeat(250) } });
+    let mut alerts = vec![other; 1_000];
+    alerts.push(json!({ "status": "firing", "labels": { "alertname": "Burn", "service": "checkbox" } }));
+    let webhook = json!({ "version": "4", "alerts": alerts }).to_string();
+    assert!(webhook.len() > 700_000);
+    // when all of them come in one message
+    let told = world.post(ALERTS, &webhook).await.ok();
+    // then it is heard to its end
+    assert_eq!((&told["tripped"], &told["unlabelled"]), (&json!(["checkbox"]), &json!(1_000)));
+    // and what is beyond any reason is still refused
+    world.post(ALERTS, &" ".repeat(1_100_000)).await.problem(413, "1048576 bytes");
+}
+
+#[tokio::test]
 async fn a_resolved_alert_or_one_without_a_service_does_nothing() {
     let world = World::operated().await;
     let resolved = firing("checkbox").replace("firing", "resolved");

@@ -7,24 +7,30 @@ use hyper::Response;
 use hyper::body::Incoming;
 use tokio::time::{Instant, timeout};
 
+use super::super::seats::LISTENERS;
 use super::*;
 
 const EVENTS: &str = "/v1/events";
 const SOON: Duration = Duration::from_secs(10);
 
 /// A client that listens, and what it has read so far.
-struct Listener {
+pub(super) struct Listener {
     response: Response<Incoming>,
     read: String,
 }
 
 impl Listener {
     async fn of(world: &World, heard: Option<&str>) -> Self {
+        Self::at(world, EVENTS, heard).await
+    }
+
+    /// One of this stream.
+    pub(super) async fn at(world: &World, path: &str, heard: Option<&str>) -> Self {
         let stream = UnixStream::connect(world.socket()).await.expect("it listens");
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.expect("a connection");
         tokio::spawn(connection);
-        let mut request = http::Request::get(EVENTS).header("host", "localhost");
+        let mut request = http::Request::get(path).header("host", "localhost");
         if let Some(id) = heard {
             request = request.header("last-event-id", id);
         }
@@ -79,10 +85,10 @@ async fn a_client_hears_what_happens_and_resumes_where_it_left() {
 async fn only_so_many_listen_and_who_leaves_makes_room() {
     let world = World::operated().await;
     let mut listeners = Vec::new();
-    for _ in 0..64 {
+    for _ in 0..LISTENERS {
         listeners.push(Listener::of(&world, None).await);
     }
-    world.get(EVENTS).await.problem(503, "64 clients");
+    world.get(EVENTS).await.problem(503, "96 clients listen already; poll /v1/services");
     listeners.pop();
     let room = async { while Listener::of(&world, None).await.response.status() != 200 {} };
     timeout(SOON, room).await.expect("a seat is free again");

@@ -7,6 +7,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::super::AdminError;
 use super::super::listen::MAX_CONNECTIONS;
+use super::super::seats::{LISTENERS, WAITS};
+use super::events::Listener;
 use super::*;
 
 async fn bind_error(listen: AdminAddress) -> AdminError {
@@ -81,6 +83,39 @@ async fn callers_beyond_a_number_wait_until_others_are_gone() {
     world.get("/healthz").await;
     let waited = asked.elapsed().as_secs();
     assert!((9..12).contains(&waited), "{waited} s");
+}
+
+#[tokio::test]
+async fn those_who_listen_and_wait_leave_room_for_who_asks_or_trips() {
+    // given as many as may listen to either stream, and as many as may wait for a rollout
+    let world = Arc::new(World::operated().await);
+    let (rollout, waiting) = (format!("{SERVICE}/rollout"), format!("{SERVICE}/rollout?wait=1h"));
+    world.post(&rollout, r#"{"version":"2.0","steps":["10%:1h"]}"#).await.ok();
+    let (mut listeners, mut waits) = (Vec::new(), tokio::task::JoinSet::new());
+    for path in ["/v1/events", "/ofrep/v1/events"].into_iter().cycle().take(LISTENERS) {
+        listeners.push(Listener::at(&world, path, None).await);
+    }
+    for _ in 0..WAITS {
+        let (world, path) = (Arc::clone(&world), waiting.clone());
+        waits.spawn(async move { world.get(&path).await });
+    }
+    // The last of them is seated when a wait that is over at once isn't.
+    let short = format!("{rollout}?wait=1ms");
+    let seated = async { while world.get(&short).await.status != 503 {} };
+    tokio::time::timeout(std::time::Duration::from_secs(20), seated).await.expect("all seats are taken");
+    // when one more comes, then it is told what to do instead
+    world.get("/v1/events").await.problem(503, "96 clients listen already; poll /v1/services");
+    world.get("/ofrep/v1/events").await.problem(503, "96 clients listen already; poll with If-None-Match");
+    world.get(&waiting).await.problem(503, "64 calls wait already; ask without `wait`");
+    let drain = format!("{STABLE}/127.0.0.1:3001/drain");
+    let revision = world.store.held("checkbox").revision;
+    world.post(&drain, r#"{"wait":"1m","min_ready":0}"#).await.problem(503, "drain with `\"wait\":\"0s\"`");
+    assert_eq!(world.store.held("checkbox").revision, revision, "who was refused has drained");
+    // and whatever takes a moment has an answer
+    world.get("/healthz").await;
+    world.get(&rollout).await.ok();
+    world.post(TRIP, "{}").await.ok();
+    assert!(waits.try_join_next().is_none(), "somebody waits no more");
 }
 
 #[tokio::test(start_paused = true)]

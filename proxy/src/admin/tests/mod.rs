@@ -9,6 +9,7 @@ mod endpoints;
 mod events;
 mod flag_rollout;
 mod flags;
+mod hanging_up;
 mod listening;
 mod ofrep;
 mod reads;
@@ -54,6 +55,8 @@ pub(super) struct MemoryStore {
     gone: AtomicBool,
     /// A change of a service never comes to an end.
     hangs: AtomicBool,
+    /// What takes effect is confirmed only once this is over.
+    silent: watch::Sender<bool>,
     rung: Notify,
 }
 
@@ -73,27 +76,33 @@ impl Store for MemoryStore {
         if self.hangs.load(Ordering::SeqCst) {
             std::future::pending::<()>().await;
         }
-        let mut held = self.state.lock().expect("no writer panicked");
-        let state = held.entry(service.to_owned()).or_default();
-        if let Some(expected) = expected.filter(|expected| *expected != state.revision) {
-            return Err(StoreError::Conflict { expected, actual: state.revision });
-        }
-        *state = state.apply(change);
-        self.rung.notify_one();
-        Ok(state.clone())
+        let state = {
+            let mut held = self.state.lock().expect("no writer panicked");
+            let state = held.entry(service.to_owned()).or_default();
+            if let Some(expected) = expected.filter(|expected| *expected != state.revision) {
+                return Err(StoreError::Conflict { expected, actual: state.revision });
+            }
+            *state = state.apply(change);
+            state.clone()
+        };
+        self.confirm().await;
+        Ok(state)
     }
 
     async fn change_flags(&self, change: &FlagChange, expected: Option<u64>) -> Result<Arc<Definitions>, StoreError> {
         if self.gone.load(Ordering::SeqCst) {
             return Err(StoreError::Unavailable("connection refused".into()));
         }
-        let mut held = self.flags.lock().expect("no writer panicked");
-        if let Some(expected) = expected.filter(|expected| *expected != held.revision) {
-            return Err(StoreError::Conflict { expected, actual: held.revision });
-        }
-        *held = Arc::new(held.apply(change));
-        self.rung.notify_one();
-        Ok(Arc::clone(&held))
+        let definitions = {
+            let mut held = self.flags.lock().expect("no writer panicked");
+            if let Some(expected) = expected.filter(|expected| *expected != held.revision) {
+                return Err(StoreError::Conflict { expected, actual: held.revision });
+            }
+            *held = Arc::new(held.apply(change));
+            Arc::clone(&held)
+        };
+        self.confirm().await;
+        Ok(definitions)
     }
 
     async fn lead(&self, _: &str, _: std::time::Duration) -> Result<Option<Fence>, StoreError> {
@@ -140,6 +149,13 @@ impl Store for MemoryStore {
 }
 
 impl MemoryStore {
+    /// Something took effect: rings, and has its answer wait.
+    async fn confirm(&self) {
+        self.rung.notify_one();
+        let mut silent = self.silent.subscribe();
+        silent.wait_for(|silent| !silent).await.expect("the store is there");
+    }
+
     /// Somebody else changes flags, of which nobody here hears.
     fn change_unheard(&self, change: &FlagChange) {
         let mut held = self.flags.lock().expect("no writer panicked");

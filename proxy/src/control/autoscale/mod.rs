@@ -168,7 +168,9 @@ impl Autoscaler {
 
     /// Tells and hears what was measured, and decides what is to be done.
     async fn look(&mut self) {
-        while let Some(called) = self.calls.try_join_next() {
+        // First all of them: what is to be heard again comes again at the next look.
+        let ended: Vec<_> = std::iter::from_fn(|| self.calls.try_join_next()).collect();
+        for called in ended {
             match called {
                 Ok(called) => self.called(called).await,
                 Err(error) => tracing::error!(%error, "A call of a driver broke off"),

@@ -33,10 +33,12 @@ impl Autoscaler {
         true
     }
 
-    /// Takes those out of the pool that listened at these addresses, and don't run any more.
-    pub(super) async fn take_out(&self, service: &ServiceView, fence: Fence, stopped: &[SocketAddr]) {
-        let gone = service.pools.stable.iter().filter(|endpoint| stopped.contains(&endpoint.address));
-        self.strike(service, fence, gone).await;
+    /// Takes those out of the pool that listened at these addresses, and don't run any more. Says whether a snapshot shows
+    /// none of them: a write may be lost.
+    pub(super) async fn take_out(&self, service: &ServiceView, fence: Fence, stopped: &[SocketAddr]) -> bool {
+        let gone = || service.pools.stable.iter().filter(|endpoint| stopped.contains(&endpoint.address));
+        self.strike(service, fence, gone()).await;
+        gone().next().is_none()
     }
 
     /// Takes endpoints out of the pool. Says whether this process led all the while.

@@ -206,7 +206,7 @@ impl Autoscaler {
         }
         let snapshot = self.live.snapshot();
         let (Some(service), Some(fence)) = (snapshot.service(&called.service), self.lease.fence()) else { return };
-        let token = called.wish.token;
+        let token = called.wish.token.clone();
         let done = match called.outcome {
             Ok(done) => done,
             Err(error) => {
@@ -222,8 +222,11 @@ impl Autoscaler {
             // What couldn't be put into the pool is asked for again, by the same token.
             Task::Add { .. } if !self.take_in(service, fence, &done.started).await => {}
             Task::Add { .. } => drop(self.note(service, fence, Act::Reach { token, stage: Stage::Started }).await),
+            // The driver told of it once: what is stopped is heard again until the pool is without it.
+            Task::Undo { .. } if !self.take_out(service, fence, &done.stopped).await => {
+                self.hear_again(Called { outcome: Ok(done), ..called });
+            }
             Task::Undo { .. } => {
-                self.take_out(service, fence, &done.stopped).await;
                 // That a driver undoes what it did is no sign that it works.
                 self.note(service, fence, Act::Settle { token }).await;
             }
@@ -236,6 +239,14 @@ impl Autoscaler {
                 }
             }
         }
+    }
+
+    /// Has the driver's word come again at the next look; until then nothing else is begun.
+    fn hear_again(&mut self, called: Called) {
+        if let Some(watched) = self.watched.get_mut(&called.service) {
+            watched.calling = true;
+        }
+        self.calls.spawn(std::future::ready(called));
     }
 
     /// A grant came to nothing: the driver is to undo what there may be of it.

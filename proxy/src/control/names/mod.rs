@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use rand::RngExt as _;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until};
 
 pub use self::lookup::SystemLookup;
@@ -42,7 +42,9 @@ pub struct Naming {
     lookup: Arc<dyn Lookup>,
     spec: watch::Receiver<Arc<Spec>>,
     names: BTreeMap<Arc<str>, Followed>,
-    lookups: JoinSet<(Arc<str>, Answer)>,
+    lookups: JoinSet<Answer>,
+    /// Which name each of them is about.
+    asked: BTreeMap<Id, Arc<str>>,
     /// One moment by both clocks: the wall clock may jump, what is believed for a minute must not.
     begin: (Instant, Timestamp),
 }
@@ -64,7 +66,7 @@ impl Naming {
     /// One that knows what is remembered from before, if anything is.
     pub fn new(live: Arc<Live>, lookup: Arc<dyn Lookup>, spec: watch::Receiver<Arc<Spec>>) -> Self {
         let begin = (Instant::now(), telemetry::now());
-        Self { live, lookup, spec, names: BTreeMap::new(), lookups: JoinSet::new(), begin }
+        Self { live, lookup, spec, names: BTreeMap::new(), lookups: JoinSet::new(), asked: BTreeMap::new(), begin }
     }
 
     /// Follows the snapshots, for ever.
@@ -82,12 +84,7 @@ impl Naming {
                     let spec = Arc::clone(&self.spec.borrow_and_update());
                     self.lookup.renew(&spec);
                 }
-                Some(asked) = self.lookups.join_next() => {
-                    // One that panicked is told of by the log of panics, and asked again.
-                    if let Ok((host, answer)) = asked {
-                        self.take(&host, answer);
-                    }
-                }
+                Some(ended) = self.lookups.join_next_with_id() => self.hear(ended),
                 () = sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => {}
             }
         }
@@ -122,11 +119,9 @@ impl Naming {
             followed.name.pass_time(now);
             if !followed.is_asked_now && followed.name.due() <= now && self.lookups.len() < AT_ONCE {
                 followed.is_asked_now = true;
-                let (lookup, host) = (Arc::clone(&self.lookup), Arc::clone(host));
-                self.lookups.spawn(async move {
-                    let answer = lookup.look_up(&host).await;
-                    (host, answer)
-                });
+                let (lookup, name) = (Arc::clone(&self.lookup), Arc::clone(host));
+                let task = self.lookups.spawn(async move { lookup.look_up(&name).await });
+                self.asked.insert(task.id(), Arc::clone(host));
             }
             // What is asked now, or waits for its turn to be, ends with an answer.
             let due = (!followed.is_asked_now && followed.name.due() > now).then(|| followed.name.due());
@@ -136,6 +131,18 @@ impl Naming {
         self.live.names().set(facts.collect());
         let (start, wall) = self.begin;
         next.map(|next| start + next.since(wall))
+    }
+
+    /// A lookup has ended.
+    fn hear(&mut self, ended: Result<(Id, Answer), JoinError>) {
+        let (id, answer) = match ended {
+            Ok(ended) => ended,
+            // The log of panics tells more of it; the name is asked for again as after any failure.
+            Err(error) => (error.id(), Answer::Failed("its lookup broke off".to_owned())),
+        };
+        if let Some(host) = self.asked.remove(&id) {
+            self.take(&host, answer);
+        }
     }
 
     fn take(&mut self, host: &Arc<str>, answer: Answer) {

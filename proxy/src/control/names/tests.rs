@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::*;
@@ -17,6 +18,8 @@ const SECOND: Duration = Duration::from_secs(1);
 struct Told {
     answers: Mutex<BTreeMap<String, Answer>>,
     asked: Mutex<Vec<String>>,
+    /// The next lookup panics.
+    panics: AtomicBool,
 }
 
 #[async_trait::async_trait]
@@ -24,6 +27,7 @@ impl Lookup for Told {
     async fn look_up(&self, host: &str) -> Answer {
         self.asked.lock().expect("no panic").push(host.to_owned());
         tokio::time::sleep(Duration::from_millis(20)).await;
+        assert!(!self.panics.swap(false, Ordering::Relaxed), "on purpose");
         self.answers.lock().expect("no panic").get(host).cloned().unwrap_or_else(|| Answer::Failed("gone".into()))
     }
 
@@ -122,6 +126,23 @@ async fn what_fails_keeps_its_addresses_and_is_asked_again_and_again() {
     tokio::time::sleep(SECOND * 31).await;
     assert_eq!(world.knows("a"), Some(vec!["10.0.0.2".into()]));
     assert!(world.live.names().known()["a"].trouble.is_none());
+    world.naming.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lookup_that_panics_has_failed_and_is_made_again() {
+    let world = World::new();
+    world.answers("a", 1, SECOND * 5);
+    world.publish(&["a"]);
+    tokio::time::sleep(SECOND).await;
+    world.answers("a", 2, SECOND * 300);
+    world.told.panics.store(true, Ordering::Relaxed);
+    tokio::time::sleep(SECOND * 5).await;
+    let known = world.live.names().known();
+    assert_eq!(world.knows("a"), Some(vec!["10.0.0.1".into()]));
+    assert!(known["a"].trouble.as_ref().is_some_and(|trouble| !trouble.denied), "{known:?}");
+    tokio::time::sleep(SECOND * 31).await;
+    assert_eq!(world.knows("a"), Some(vec!["10.0.0.2".into()]));
     world.naming.abort();
 }
 

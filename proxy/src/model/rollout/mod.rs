@@ -21,6 +21,10 @@ use super::time::Timestamp;
 use super::weight::Weight;
 use plan::{Plan, PlanError, Step};
 
+/// What is said of a rollout, by whom and why, is no longer than this, in bytes; what serin says itself is far shorter.
+/// It goes into every answer, event and mail.
+const LONGEST_TEXT: usize = 8 * 1024;
+
 /// What names a rollout: 64 bits, written as 16 hex digits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RolloutId(pub u64);
@@ -220,6 +224,10 @@ impl Rollout {
     /// What is wrong with it: people and scripts may write it into the store.
     pub fn check(&self) -> Result<(), PlanError> {
         self.plan.check()?;
+        let texts = [Some(&self.why), self.decided_by.as_ref(), Some(&self.plan.by), self.plan.reason.as_ref()];
+        if texts.into_iter().flatten().any(|text| text.len() > LONGEST_TEXT) {
+            return Err(PlanError::Text);
+        }
         let ended = matches!(self.phase, Phase::Pulled | Phase::Aborted);
         let sound = self.step <= self.plan.steps.len()
             && (self.phase != Phase::Pending || self.step == 0)

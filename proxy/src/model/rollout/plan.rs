@@ -157,6 +157,9 @@ pub enum PlanError {
     /// Its parts don't belong together.
     #[error("its phase and its step contradict each other")]
     Inconsistent,
+    /// A sentence, a name or a reason in it has no end.
+    #[error("what is said of it, by whom and why, is longer than 8 KiB")]
+    Text,
     /// The flag on trial has no name, or its definitions don't differ.
     #[error("a flag on trial needs a name and a definition that differs from the one in force")]
     Trial,

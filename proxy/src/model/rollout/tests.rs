@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::change::{Deed, Lead, RolloutChange};
 use super::drive::{Carried, Clock, Move, Observed, next};
-use super::plan::{Plan, RolloutSpec, Step};
+use super::plan::{Plan, PlanError, RolloutSpec, Step};
 use super::subject::Subject;
 use super::{Fence, Phase, Rollout, RolloutId};
 use crate::model::circuit::{Cause, Reset, Trip};
@@ -109,6 +109,20 @@ fn is_at(state: &ServiceState, phase: Phase, step: usize, percent: f64) {
     assert_eq!((known.phase, known.step, state.weight), (phase, step, Some(weight(percent))), "{}", known.why);
     assert_eq!(state.episode.is_some(), percent > 0.0, "an episode runs exactly while the canary gets something");
     assert_eq!(known.check(), Ok(()));
+}
+
+#[test]
+fn a_rollout_with_a_text_without_end_cannot_have_come_about() {
+    let text = || "x".repeat(8 * 1024 + 1);
+    let known = rollout(&begun("10%:1m")).clone();
+    assert_eq!(known.check(), Ok(()));
+    let told = [
+        Rollout { why: text(), ..known.clone() },
+        Rollout { decided_by: Some(text()), ..known.clone() },
+        Rollout { plan: Plan { by: text(), ..known.plan.clone() }, ..known.clone() },
+        Rollout { plan: Plan { reason: Some(text()), ..known.plan.clone() }, ..known.clone() },
+    ];
+    assert!(told.iter().all(|rollout| rollout.check() == Err(PlanError::Text)));
 }
 
 /// All is well, and the hold is over.

@@ -1,10 +1,10 @@
 //! How instances go, and how they don't.
 
 use super::super::*;
-use super::world::{SERVICE, World, drive};
+use super::world::{Mood, SERVICE, World, drive};
 use crate::live::Health;
 use crate::model::rollout::Fence;
-use crate::model::scaling::{Leaving, Order, Removal, ScalingChange};
+use crate::model::scaling::{Grant, Leaving, Order, Removal, ScalingChange, Stage};
 use crate::model::split::{Episode, EpisodeId, Salt};
 use crate::model::state::Change;
 use crate::model::weight::Weight;
@@ -133,6 +133,39 @@ async fn whoever_was_overtaken_takes_nobody_out_of_the_pool() {
         Wish { version: 1, service: SERVICE.into(), pool: "stable", token, fence: fence.0, min: 1, max: 6, task };
     drive(world.proxies[0].scaler.called(Called { service: SERVICE.into(), wish, outcome: Ok(Done::default()) })).await;
     assert_eq!(world.members(), members);
+    set_clock(None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_an_undo_stopped_is_out_of_the_pool_before_the_undo_is_over() {
+    for round in 0..12 {
+        // given an instance that the driver stopped as it undid a wish
+        let mut world = World::new(1);
+        world.rate = 40;
+        world.pass(60 + 5 * round, &[0]).await;
+        let id = world.members().first().expect("four").0.clone();
+        let before = world.members().into_iter().map(|(id, _)| id).collect();
+        let grant =
+            Grant { count: 1, at: telemetry::now(), stage: Stage::Undone, before, down: vec![], token: "t".into() };
+        world.lead(Act::Grant(grant)).await;
+        drive(world.proxies[0].sync.step()).await;
+        world.driver.stop(|_, address| address == id);
+        // Else another one may start at the same address.
+        world.driver.set(Mood::Fails);
+        // when the driver says so while half of the writes are lost
+        world.server.set_faults(Faults { lost_write: 0.5, ..Faults::default() });
+        let (fence, task) = (world.fence(0).expect("it leads").0, Task::Undo { count: 1, keep: vec![] });
+        let (service, token) = (SERVICE.to_owned(), "t".to_owned());
+        let wish = Wish { version: 1, service: service.clone(), pool: "stable", token, fence, min: 1, max: 6, task };
+        let stopped = vec![id.parse().expect("an address")];
+        let outcome = Ok(Done { stopped, ..Done::default() });
+        drive(world.proxies[0].scaler.called(Called { service, wish, outcome })).await;
+        world.pass(10, &[0]).await;
+        world.server.set_faults(Faults::default());
+        world.pass(60, &[0]).await;
+        // then it is no member any more
+        assert!(world.members().iter().all(|(known, _)| *known != id), "round {round}: {}", world.doing(0));
+    }
     set_clock(None);
 }
 
