@@ -3,7 +3,7 @@
 
 use std::convert::Infallible;
 use std::future::poll_fn;
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -14,6 +14,7 @@ use http::header::{CONNECTION, HeaderValue};
 use http::{Response, StatusCode};
 use hyper::server::conn::http1::{self, Parts};
 use hyper::service::service_fn;
+use tokio::net::TcpStream;
 use tokio_rustls::Accept;
 
 use super::body::Body;
@@ -22,7 +23,6 @@ use super::downstream::Downstream;
 use super::handle::handle;
 use super::http2;
 use super::listen::OpenConnection;
-use super::near::Near;
 use super::preface::Preface;
 use super::socket::{Parked, Socket};
 use super::tls::Acceptor;
@@ -57,7 +57,7 @@ enum State {
     /// Has one, or had one a moment ago. Says how it goes on.
     Busy(Pin<Box<dyn Future<Output = Self>>>),
     /// Has switched to another protocol.
-    Tunnel(Box<Tunnel<Near>>),
+    Tunnel(Box<Tunnel<Transport>>),
     /// Over.
     Ended,
 }
@@ -75,11 +75,10 @@ impl Serving {
     ) -> Self {
         let downstream = Downstream::new(core, listener, peer, local_of(&stream, listener));
         let is_proxy = listener.proxy_protocol.iter().any(|range| range.contains(peer.ip()));
-        let near = Near::Unwatched(Some(stream));
         let state = if is_proxy {
-            State::after_header(near, downstream, acceptor.cloned(), crowd.cloned())
+            State::Preface(Box::new(Preface::begin(stream, downstream)), acceptor.cloned(), crowd.cloned())
         } else {
-            State::first(acceptor.map(Arc::as_ref), crowd, near, downstream)
+            State::first(acceptor.map(Arc::as_ref), crowd, stream, downstream)
         };
         Self { state, _counted: counted }
     }
@@ -95,12 +94,12 @@ fn local_of(stream: &TcpStream, listener: &ListenerSpec) -> SocketAddr {
 
 /// A handshake, which has as long as a request head.
 struct Handshake {
-    accept: Accept<tokio::net::TcpStream>,
+    accept: Accept<TcpStream>,
     downstream: Rc<Downstream>,
 }
 
 impl Handshake {
-    fn begin(acceptor: &Acceptor, stream: tokio::net::TcpStream, downstream: Rc<Downstream>) -> Self {
+    fn begin(acceptor: &Acceptor, stream: TcpStream, downstream: Rc<Downstream>) -> Self {
         // From now on it is the client's time that runs.
         downstream.bytes_read();
         Self { accept: acceptor.accept(stream), downstream }
@@ -113,7 +112,7 @@ impl Handshake {
             Poll::Ready(Ok(stream)) => {
                 downstream.handshaken();
                 let transport = Transport::Tls(Box::new(stream.into()));
-                Poll::Ready(Some(Parked::new(Near::Watched(transport), Rc::clone(downstream))))
+                Poll::Ready(Some(Parked::new(transport, Rc::clone(downstream))))
             }
             Poll::Ready(Err(error)) => {
                 counters::add(downstream.core.live.failed_handshakes_of(downstream.core.id), 1);
@@ -143,25 +142,20 @@ impl State {
         }))
     }
 
-    /// What a connection begins with that has to say whose it is.
-    fn after_header(
-        near: Near,
-        downstream: Rc<Downstream>,
-        acceptor: Option<Arc<Acceptor>>,
-        crowd: Option<Arc<Crowd>>,
-    ) -> Self {
-        near.into_stream()
-            .map_or(Self::Ended, |stream| Self::Preface(Box::new(Preface::begin(stream, downstream)), acceptor, crowd))
-    }
-
     /// What a connection begins with, once it is known whose it is.
-    fn first(acceptor: Option<&Acceptor>, crowd: Option<&Arc<Crowd>>, near: Near, downstream: Rc<Downstream>) -> Self {
+    fn first(
+        acceptor: Option<&Acceptor>,
+        crowd: Option<&Arc<Crowd>>,
+        stream: TcpStream,
+        downstream: Rc<Downstream>,
+    ) -> Self {
         if crowd.is_some_and(|crowd| downstream.is_one_too_many(crowd)) {
             return Self::Ended;
         }
-        let Some(acceptor) = acceptor else { return Self::Parked(Parked::new(near, downstream)) };
-        near.into_stream()
-            .map_or(Self::Ended, |stream| Self::Handshake(Box::new(Handshake::begin(acceptor, stream, downstream))))
+        match acceptor {
+            Some(acceptor) => Self::Handshake(Box::new(Handshake::begin(acceptor, stream, downstream))),
+            None => Self::Parked(Parked::new(Transport::Plain(stream), downstream)),
+        }
     }
 
     /// Goes on behind a PROXY header with whose connection it is.
@@ -173,8 +167,7 @@ impl State {
         } else {
             downstream.handshaken();
         }
-        let near = Near::Watched(Transport::Plain(stream));
-        Self::first(acceptor.as_deref(), crowd.as_ref(), near, downstream)
+        Self::first(acceptor.as_deref(), crowd.as_ref(), stream, downstream)
     }
 
     /// Takes the socket out of its parking place.
@@ -288,8 +281,8 @@ async fn talk(socket: Socket) -> State {
         Some(Ok(())) => {
             if let Some(far) = downstream.far.take() {
                 let Parts { io: socket, read_buf, .. } = connection.into_parts();
-                let (near, ahead) = socket.into_parts();
-                return State::Tunnel(Box::new(Tunnel::new(*far, near, join(read_buf, ahead), &downstream.alarm)));
+                let (transport, ahead) = socket.into_parts();
+                return State::Tunnel(Box::new(Tunnel::new(*far, transport, join(read_buf, ahead), &downstream.alarm)));
             }
             // Where a request had an `Upgrade`, hyper says so first, and asked again goes on as with any other: what it
             // still has to write is written. Else the end is reached already.

@@ -27,8 +27,6 @@ use crate::model::spec::ListenerSpec;
 /// needs for a request for as long, so that it doesn't pay for making it again. Any other is
 /// parked at once.
 const BRISK: Duration = Duration::from_millis(50);
-/// Most answers come within this time: before, nobody looks whether the client of a new connection has left.
-const SHORTLY: Duration = Duration::from_millis(50);
 
 /// What a connection and its requests share. Very many may wait for a request: what few have is boxed.
 pub(crate) struct Downstream {
@@ -44,7 +42,7 @@ pub(crate) struct Downstream {
     pub(crate) trusted: bool,
     listener: Arc<ListenerSpec>,
     phase: Cell<Phase>,
-    /// When its phase began.
+    /// When its phase began, unless it is busy.
     since: Cell<Instant>,
     /// Whether the client may be in the middle of a request body.
     sending_body: Cell<bool>,
@@ -191,12 +189,13 @@ impl Downstream {
 
     /// A request was taken off the wire: from here on the connection isn't parked.
     pub(super) fn request_came(&self) {
-        self.waits_since(Phase::Busy, self.core.clock.now());
+        self.phase.set(Phase::Busy);
     }
 
     /// A request head was read: from here on the exchange watches the time.
     pub(crate) fn request_began(&self, with_body: bool) {
-        self.waits_since(Phase::Busy, self.core.clock.refresh());
+        self.core.clock.refresh();
+        self.phase.set(Phase::Busy);
         self.sending_body.set(with_body);
     }
 
@@ -250,13 +249,6 @@ impl Downstream {
         if self.phase.get() == Phase::Idle {
             self.request_ended();
         }
-    }
-
-    /// Whether a client that has asked for all that it will has waited for its answer for no longer than most do. If so,
-    /// the task wakes when that is over.
-    pub(crate) fn has_just_asked(&self, context: &Context<'_>) -> bool {
-        let waits = self.phase.get() == Phase::Busy && !self.sending_body.get();
-        waits && !self.alarm.passed(self.since.get().checked_add(SHORTLY), context)
     }
 
     /// Says whether a write waits for the client.

@@ -3,18 +3,16 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use rustix::net::{SocketFlags, acceptfrom_with};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
+use tokio::net::{TcpListener, TcpStream};
 
 use super::connection::Serving;
 use super::core::Core;
@@ -45,7 +43,7 @@ pub struct Given {
     /// The address that was asked for, which may leave the port open.
     pub address: SocketAddr,
     /// The socket.
-    pub socket: TcpListener,
+    pub socket: std::net::TcpListener,
 }
 
 impl Given {
@@ -60,7 +58,7 @@ impl Given {
 #[derive(Debug)]
 pub(crate) struct Opened {
     pub(crate) address: SocketAddr,
-    pub(crate) sockets: Vec<TcpListener>,
+    pub(crate) sockets: Vec<std::net::TcpListener>,
     listener: Arc<Listener>,
 }
 
@@ -68,7 +66,7 @@ pub(crate) struct Opened {
 #[derive(Debug)]
 pub(crate) struct BoundListener {
     listener: Arc<Listener>,
-    socket: TcpListener,
+    socket: std::net::TcpListener,
 }
 
 /// What all cores know of a listener.
@@ -124,12 +122,12 @@ impl Opened {
 }
 
 /// Makes a socket that was given one like those that are opened here.
-fn prepare(socket: &TcpListener) -> io::Result<()> {
+fn prepare(socket: &std::net::TcpListener) -> io::Result<()> {
     socket.set_nonblocking(true)?;
     SockRef::from(socket).set_tcp_nodelay(true)
 }
 
-fn open(address: SocketAddr) -> io::Result<TcpListener> {
+fn open(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(true)?;
@@ -144,10 +142,10 @@ fn open(address: SocketAddr) -> io::Result<TcpListener> {
 /// Accepts connections until `stop` resolves, then takes in what was already queued.
 pub(crate) async fn accept(core: Rc<Core>, bound: BoundListener, stop: impl Future<Output = ()>) -> io::Result<()> {
     let BoundListener { listener, socket } = bound;
-    let socket = watched(socket)?;
+    let socket = TcpListener::from_std(socket)?;
     let mut stop = pin!(stop);
     loop {
-        let accepted = poll_fn(|context| match poll_accept(&socket, context) {
+        let accepted = poll_fn(|context| match socket.poll_accept(context) {
             Poll::Ready(accepted) => Poll::Ready(Some(accepted)),
             // Asked only when nothing waits to be taken.
             Poll::Pending => stop.as_mut().poll(context).map(|()| None),
@@ -165,33 +163,17 @@ pub(crate) async fn accept(core: Rc<Core>, bound: BoundListener, stop: impl Futu
         }
     }
     // Closing the socket would reset these.
-    while let Ok((stream, peer)) = take_first(socket.get_ref()) {
+    while let Some(Ok((stream, peer))) = poll_once(socket.accept()) {
         admit(&core, &listener, stream, peer);
     }
     Ok(())
 }
 
-#[expect(deprecated, reason = "what it warns of are types that lie about their descriptor, and this isn't one")]
-fn watched(socket: TcpListener) -> io::Result<AsyncFd<TcpListener>> {
-    AsyncFd::with_interest(socket, Interest::READABLE)
-}
-
-fn poll_accept(socket: &AsyncFd<TcpListener>, context: &mut Context<'_>) -> Poll<io::Result<(TcpStream, SocketAddr)>> {
-    loop {
-        let mut readiness = ready!(socket.poll_read_ready(context))?;
-        if let Ok(accepted) = readiness.try_io(|socket| take_first(socket.get_ref())) {
-            return Poll::Ready(accepted);
-        }
+fn poll_once<T>(future: impl Future<Output = T>) -> Option<T> {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(value) => Some(value),
+        Poll::Pending => None,
     }
-}
-
-/// Takes the first connection from the queue. The reactor hears of it when it has to be waited for: see [`Near`].
-///
-/// [`Near`]: super::near::Near
-fn take_first(socket: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
-    let (stream, peer) = acceptfrom_with(socket, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC)?;
-    let peer = peer.ok_or(io::ErrorKind::NotConnected)?;
-    Ok((stream.into(), peer.try_into()?))
 }
 
 fn admit(core: &Rc<Core>, listener: &Listener, stream: TcpStream, peer: SocketAddr) {

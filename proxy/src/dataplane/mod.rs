@@ -29,7 +29,6 @@ mod listen;
 mod lookup;
 mod lot;
 mod matcher;
-mod near;
 mod pace;
 mod pick;
 mod plain;

@@ -16,7 +16,6 @@ use tokio::time::Instant;
 
 use super::clock::{deadline, earlier};
 use super::downstream::Downstream;
-use super::near::Near;
 use super::pace::Pace;
 use super::splice;
 use super::tls;
@@ -34,19 +33,19 @@ const JOINED: usize = 8 * 1024;
 /// A client's socket that waits for a request, and has room for nothing else.
 #[derive(Debug)]
 pub(crate) struct Parked {
-    stream: Near,
+    stream: Transport,
     downstream: Rc<Downstream>,
 }
 
 impl Parked {
     /// The socket of a connection that was accepted.
-    pub(crate) const fn new(stream: Near, downstream: Rc<Downstream>) -> Self {
+    pub(crate) const fn new(stream: Transport, downstream: Rc<Downstream>) -> Self {
         Self { stream, downstream }
     }
 
     /// Whether client and serin agreed on HTTP/2 in their handshake.
     pub(crate) fn agreed_on_http2(&self) -> bool {
-        matches!(&self.stream, Near::Watched(transport) if transport.alpn_protocol() == Some(tls::HTTP2))
+        self.stream.alpn_protocol() == Some(tls::HTTP2)
     }
 
     /// Waits for the first bytes of a request; none if the client has left or waited for too long, or serin is
@@ -65,7 +64,7 @@ impl Parked {
 
 /// Reads the first bytes of a request into a buffer that all connections of the core share: as many as wait, as few
 /// buffers there are.
-fn poll_first_bytes(stream: &mut Near, downstream: &Downstream, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
+fn poll_first_bytes(stream: &mut Transport, downstream: &Downstream, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
     let mut first = downstream.core.first_bytes.borrow_mut();
     first.reserve(FIRST_READ);
     match pin!(stream.read_buf(&mut *first)).poll(context) {
@@ -83,7 +82,7 @@ fn poll_first_bytes(stream: &mut Near, downstream: &Downstream, context: &mut Co
 /// The client's socket, which fails when the client keeps it waiting for too long.
 #[derive(Debug)]
 pub(crate) struct Socket {
-    stream: TokioIo<Near>,
+    stream: TokioIo<Transport>,
     downstream: Rc<Downstream>,
     /// Read already: the first that the next reader gets.
     ahead: Bytes,
@@ -124,7 +123,7 @@ impl Socket {
     }
 
     /// What the client's bytes come by, and those that were read ahead.
-    pub(crate) fn into_parts(self) -> (Near, Bytes) {
+    pub(crate) fn into_parts(self) -> (Transport, Bytes) {
         (self.stream.into_inner(), self.ahead)
     }
 
@@ -178,7 +177,7 @@ impl Socket {
     /// Writes what such bytes stand for, up to so many.
     fn poll_splice(&mut self, context: &mut Context<'_>, most: usize) -> Poll<io::Result<usize>> {
         let downstream = &self.downstream;
-        let result = match (self.stream.inner_mut().watched()?, downstream.bypass(0)) {
+        let result = match (self.stream.inner(), downstream.bypass(0)) {
             (Transport::Plain(stream), Some(bypass)) => {
                 let result = bypass.poll_drain(stream, most, context);
                 if bypass.lets_on() {
@@ -219,10 +218,6 @@ impl Read for Socket {
             let left = std::mem::take(&mut self.ahead);
             self.give_back(left);
             return Poll::Ready(Ok(()));
-        }
-        if self.stream.inner().is_unwatched() && self.downstream.has_just_asked(context) {
-            // Whoever leaves now is missed a moment later.
-            return Poll::Pending;
         }
         let read = Pin::new(&mut self.stream).poll_read(context, buffer);
         match &read {
