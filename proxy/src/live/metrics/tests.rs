@@ -23,6 +23,7 @@ fn served() -> Arc<Live> {
     let mut spec = sample::service("checkbox");
     spec.gates.push(sample::gate("study.create", "/api/study/create"));
     spec.limits = sample::limits();
+    spec.limits.rates[0].fleet = true;
     publish(&live, &[Arc::new(spec)], &State::default());
     let service = live.service("checkbox");
     service.turned_away_by("study.create").count(1);
