@@ -64,7 +64,7 @@ release-pgo PROFDATA="llvm-profdata":
     trainee=$PWD/target/pgo-train/$host/dist/serin
     "$trainee" demo --once > /dev/null
     tests/bench/compare.py --peers serin --bin serin="$trainee" --rounds 1 --duration 2 \
-        --work W1,W1r,W1s,W2,W3,W5c,W6chunked,W6chunkup,W6upload,W6head,W6304,W6pipe
+        --work W1,W1r,W1s,W2,W3,W4h1,W4h2,W4h2b,W4hs,W5c,W6chunked,W6chunkup,W6upload,W6head,W6304,W6pipe
     {{PROFDATA}} merge -o "$profile.profdata" "$profile"
     build target/pgo "-Cprofile-use=$profile.profdata"
     echo "built target/pgo/$host/dist/serin"
