@@ -1,5 +1,5 @@
-//! Ansible's modules, roles and inventory, by real playbooks against real daemons: `tests/ansible/`. What takes long has
-//! a fleet of its own, so that one needn't wait for another.
+//! Ansible's modules, roles and inventory, by real playbooks against real daemons: `tests/ansible/`. What takes long
+//! has a fleet of its own, so that one needn't wait for another.
 
 #![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
@@ -11,6 +11,8 @@ use tokio::process::Command;
 
 const MODULES: [&str; 6] = ["canary", "endpoint", "flag", "info", "scale", "waiting"];
 const OTHER: [&str; 6] = ["connection", "docs", "inventory", "monitoring", "provision", "vault"];
+const STORE: [&str; 2] = ["restore", "store"];
+const DEPLOYS: [&str; 2] = ["deploys", "release"];
 const PIPELINE: &str = "pipeline";
 const PUSH: &str = "push";
 const ROLES: &str = "roles";
@@ -40,7 +42,10 @@ async fn pass(files: &[&str]) {
 
 #[test]
 fn every_file_of_tests_has_its_turn() {
-    let taken = MODULES.into_iter().chain(OTHER).chain([PIPELINE, PUSH, ROLES]).map(|file| format!("test_{file}.py"));
+    let taken = [&MODULES[..], &OTHER, &STORE, &DEPLOYS, &[PIPELINE, PUSH, ROLES]]
+        .concat()
+        .into_iter()
+        .map(|file| format!("test_{file}.py"));
     let there = std::fs::read_dir(repository().join("tests/ansible")).unwrap();
     let there = there.map(|file| file.unwrap().file_name().into_string().unwrap());
     let there: BTreeSet<_> = there.filter(|name| name.starts_with("test_") && name.ends_with(".py")).collect();
@@ -55,6 +60,16 @@ async fn modules_do_what_they_say_once_and_in_check_mode_nothing() {
 #[tokio::test]
 async fn inventory_monitoring_secrets_and_virtual_machines_are_as_documented() {
     pass(&OTHER).await;
+}
+
+#[tokio::test]
+async fn a_store_is_restored_whole_and_its_passwords_are_in_no_argument() {
+    pass(&STORE).await;
+}
+
+#[tokio::test]
+async fn a_deploy_leaves_nothing_half_done() {
+    pass(&DEPLOYS).await;
 }
 
 #[tokio::test]

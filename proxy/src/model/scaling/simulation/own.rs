@@ -6,7 +6,7 @@ use super::super::super::time::Timestamp;
 use super::super::spec::{Measure, Metric, ScalingSpec};
 use super::super::week::Diary;
 use super::super::{Bar, Ledger, Lesson, Memory, Seen, Sizes, Week, decide};
-use super::{Gauge, Scaler, Sight, last, mean};
+use super::{Gauge, Scaler, Second, Sight, last, mean};
 
 /// So often serin looks, in seconds.
 const LOOK: u64 = 5;
@@ -44,11 +44,13 @@ impl<'a> Own<'a> {
         }
     }
 
-    fn value(&self, measure: &Measure, sight: &Sight<'_>) -> Option<f64> {
+    fn value(&self, measure: &Measure, sight: &Sight<'_>, ready: u32) -> Option<f64> {
         let window = last(sight.past, WINDOW);
+        // As proxies tell it: what came to all, for each instance that is there now.
+        let of_each = |of: &dyn Fn(&Second) -> f64| mean(window, of).map(|all| all / f64::from(ready.max(1)));
         match measure {
-            Measure::Own(Metric::Requests) => Gauge::Requests.average(window),
-            Measure::Own(Metric::InFlight) => mean(window, |second| second.in_flight),
+            Measure::Own(Metric::Requests) => of_each(&|second| second.arrived),
+            Measure::Own(Metric::InFlight) => of_each(&|second| second.in_flight * f64::from(second.ready)),
             Measure::Own(Metric::P95) => mean(window, |second| second.latency),
             // The service in there says nothing of how many requests it takes at once.
             Measure::Own(Metric::QueueWait) => None,
@@ -64,8 +66,8 @@ impl Scaler for Own<'_> {
             return None;
         }
         let now = self.begin + Duration::from_secs(sight.now);
-        let values: Vec<_> = self.spec.rules.iter().map(|rule| self.value(&rule.measure, sight)).collect();
         let ready = sight.size() - sight.pending;
+        let values: Vec<_> = self.spec.rules.iter().map(|rule| self.value(&rule.measure, sight, ready)).collect();
         let sizes = Sizes {
             ready,
             warming: sight.younger_than(self.spec.pace.warm_up.as_secs()),
