@@ -132,7 +132,7 @@ async fn sleep_in_the_middle(world: &mut World, rng: &mut StdRng, seconds: u64) 
 async fn live_through(seed: u64) {
     let mut rng = StdRng::seed_from_u64(seed);
     let mut world = World::new(2);
-    let moods = [Mood::Honest, Mood::Honest, Mood::Fails, Mood::FailsLate, Mood::Lies, Mood::StillBorn];
+    let moods = [Mood::Honest, Mood::Honest, Mood::Fails, Mood::FailsLate, Mood::Hangs, Mood::Lies, Mood::StillBorn];
     for _ in 0..25 {
         world.driver.set(moods[rng.random_range(0..moods.len())]);
         world.rate = [0, 5, 20, 60, 500][rng.random_range(0..5)];

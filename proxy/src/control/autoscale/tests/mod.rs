@@ -82,8 +82,8 @@ async fn what_a_dead_leader_began_is_ended_by_the_next_one() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_driver_that_fails_or_lies_is_asked_less_and_less_and_never_for_more() {
-    for mood in [Mood::Fails, Mood::FailsLate, Mood::Lies, Mood::StillBorn] {
+async fn a_driver_that_fails_hangs_or_lies_is_asked_less_and_less_and_never_for_more() {
+    for mood in [Mood::Fails, Mood::FailsLate, Mood::Hangs, Mood::Lies, Mood::StillBorn] {
         let mut world = World::new(1);
         world.pass(20, &[0]).await;
         world.driver.set(mood);
@@ -91,7 +91,7 @@ async fn a_driver_that_fails_or_lies_is_asked_less_and_less_and_never_for_more()
         world.pass(600, &[0]).await;
         let (told, failures) = (world.driver.told().len(), world.scaling().failures);
         // What came although the driver says no is no failure.
-        let fails = failures >= 3 || mood == Mood::FailsLate;
+        let fails = failures >= 3 || matches!(mood, Mood::FailsLate | Mood::Hangs);
         assert!(told < 30 && fails, "{mood:?}: {told} calls, {failures} failures");
         assert!(*world.driver.most.lock().expect("unpoisoned") <= 6, "{mood:?}");
         // when it is honest again, then the pool gets what it needs

@@ -26,6 +26,9 @@ pub(super) const SERVICE: &str = "shop";
 pub(super) const DAWN: u64 = 1_775_000_000_000;
 pub(super) const MAX: u32 = 6;
 
+/// How long a driver may take.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 /// How a driver takes a wish.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Mood {
@@ -35,6 +38,8 @@ pub(super) enum Mood {
     Fails,
     /// Says no, and has done it.
     FailsLate,
+    /// Does it, and says nothing until it is given up.
+    Hangs,
     /// Says done, and has started nothing.
     Lies,
     /// Starts what never registers.
@@ -130,6 +135,10 @@ impl Driver for Fake {
             }
         }
         match mood {
+            Mood::Hangs => {
+                tokio::time::sleep(PATIENCE).await;
+                Err(DriverError::Timeout(PATIENCE))
+            }
             Mood::Fails | Mood::FailsLate => Err(DriverError::Failed("no quota".into())),
             Mood::Honest | Mood::Lies | Mood::StillBorn => Ok(Done::default()),
             Mood::Tells => {
