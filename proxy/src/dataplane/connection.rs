@@ -320,7 +320,7 @@ fn join(first: Bytes, next: Bytes) -> Bytes {
 mod tests {
     use super::*;
 
-    /// What an allocator makes of both is measured by `tests/bench/compare.py --work W5m`; this is how they grow unnoticed.
+    /// What an allocator makes of both is measured by `tests/bench/compare.py --work W5m`: here they can't grow unnoticed.
     #[test]
     fn a_connection_that_waits_has_room_for_little_more_than_its_socket() {
         assert!(size_of::<Serving>() <= 80, "{} bytes in each task", size_of::<Serving>());
