@@ -244,7 +244,7 @@ impl ServiceState {
                 scaling.fence = *fence;
                 scaling.act(act);
                 if let Act::Learn(lesson) = act {
-                    self.week = Some(self.week.as_ref().map_or_else(|| Week::of(*lesson), |week| week.and(*lesson)));
+                    self.week = Some(Week::after(self.week.as_ref(), *lesson));
                 }
             }
             // Overtaken.

@@ -89,6 +89,11 @@ impl Week {
         Self { last: 0, places: vec![0; index(KEPT)].into() }.and(lesson)
     }
 
+    /// What is known once a slot is, beside what was known before.
+    pub fn after(known: Option<&Self>, lesson: Lesson) -> Self {
+        known.map_or_else(|| Self::of(lesson), |week| week.and(lesson))
+    }
+
     /// What is known once one more slot is. Of those between it and the last one nothing is known any more.
     pub fn and(&self, Lesson { slot, load }: Lesson) -> Self {
         let mut places = self.places.to_vec();

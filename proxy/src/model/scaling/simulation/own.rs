@@ -31,7 +31,7 @@ impl<'a> Own<'a> {
 
     /// Takes in what the load was in a slot of the week, as a store keeps it.
     pub fn learn(&mut self, lesson: Lesson) {
-        self.week = Some(self.week.as_ref().map_or_else(|| Week::of(lesson), |week| week.and(lesson)));
+        self.week = Some(Week::after(self.week.as_ref(), lesson));
     }
 
     /// Takes in what the load was in each second from a moment on.

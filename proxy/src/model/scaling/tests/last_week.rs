@@ -14,7 +14,7 @@ fn last_week(before: f64, after: f64) -> Week {
         let load = if now.since(first) >= Duration::from_secs(3_700) { after } else { before };
         diary.note(now, if NOON.since(now) < Duration::from_secs(2_000) { before } else { load });
         if let Some(lesson) = diary.lesson() {
-            known = Some(known.as_ref().map_or_else(|| Week::of(lesson), |week| week.and(lesson)));
+            known = Some(Week::after(known.as_ref(), lesson));
         }
         now = now + slot;
     }
