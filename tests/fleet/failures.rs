@@ -86,7 +86,7 @@ pub(crate) async fn a_host_that_is_cut_off_stops_a_roll_and_comes_back(stage: &S
     Figures::of(&visits)
 }
 
-async fn until_ready_are(stage: &Stage, count: usize) {
+pub(crate) async fn until_ready_are(stage: &Stage, count: usize) {
     eventually(LONG, &format!("{count} instances are ready"), async || {
         for proxy in PROXIES {
             let service = stage.fleet.service(proxy, ITRUST.name).await.ok()?;

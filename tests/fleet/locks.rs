@@ -13,7 +13,7 @@ pub(crate) async fn a_deploy_that_is_killed_leaves_no_canary_behind_and_its_lock
     stage: &Stage,
 ) -> Figures {
     // given users, and a canary deploy that would last for an hour
-    let users = stage.users(CHECKBOX);
+    let users = stage.many_users(CHECKBOX);
     let release = stage.checkbox("");
     let plan = release.deployed(json!({ "steps": ["30%:1h"], "lease": "5s" }));
     // when whoever runs it dies with the canary at work

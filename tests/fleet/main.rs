@@ -19,6 +19,7 @@ mod locks;
 mod monitoring;
 mod pipeline;
 mod refusals;
+mod regulars;
 mod rollback;
 mod rolling;
 mod rotation;
@@ -34,13 +35,14 @@ use stage::Stage;
 use tokio::time::Instant;
 
 /// All stories, in their order. `site` comes first, whatever else is to be told.
-const STORIES: [&str; 17] = [
+const STORIES: [&str; 18] = [
     "site",
     "monitoring",
     "good",
     "bad",
     "rolling",
     "broken",
+    "dies",
     "rollback",
     "refusals",
     "killed",
@@ -84,9 +86,10 @@ async fn tell(story: &str, stage: &Stage) -> Figures {
         "site" => site::it_is_built_and_a_second_run_changes_nothing(stage).await,
         "monitoring" => monitoring::all_is_watched_and_a_dead_endpoint_is_mailed(stage).await,
         "good" => canary::a_good_version_is_promoted(stage).await,
-        "bad" => canary::a_bad_version_is_pulled_and_stable_never_knows(stage).await,
+        "bad" => canary::bad_versions_are_pulled_and_stable_never_knows(stage).await,
         "rolling" => rolling::all_are_updated_and_four_of_five_are_always_ready(stage).await,
         "broken" => rolling::what_does_not_start_is_taken_back_and_stops_the_roll(stage).await,
+        "dies" => rolling::one_that_dies_meanwhile_stops_the_roll(stage).await,
         "rollback" => rollback::the_version_before_comes_back_by_the_same_path(stage).await,
         "refusals" => refusals::what_makes_no_sense_is_refused_before_anything_is_touched(stage).await,
         "killed" => locks::a_deploy_that_is_killed_leaves_no_canary_behind_and_its_lock_is_taken_away(stage).await,

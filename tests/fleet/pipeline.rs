@@ -27,16 +27,16 @@ pub(crate) async fn a_push_to_production_is_canaried_and_promoted_or_pulled(stag
     // given users, and somebody who pushes
     let desk = Desk::set(stage).await;
     // when a good commit comes to production
-    let users = stage.users(CHECKBOX);
+    let users = stage.many_users(CHECKBOX);
     let good = desk.push_and_tell("").await;
     let (status, said) = desk.pipeline("run", &good).await;
     // then it goes to the canary and then to everybody, and no user notices
     assert_eq!(status, 0, "{said}");
     assert_eq!(stage.ready(CHECKBOX, "stable").await, [good.as_str(); 2]);
     let mut figures = all_were_well(users).await;
-    // and when a bad one comes
-    let users = stage.users(CHECKBOX);
-    let bad = desk.push_and_tell("--set seed=16 --set error_users=0.5").await;
+    // and when a bad one comes, which says with status 200 that it failed
+    let users = stage.many_users(CHECKBOX);
+    let bad = desk.push_and_tell("--set seed=16 --set error_body_users=0.5").await;
     let (status, said) = desk.pipeline("run", &bad).await;
     // then it is pulled, the pipeline says so, and stable is as it was
     assert_eq!(status, PULLED, "{said}");

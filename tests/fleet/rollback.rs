@@ -11,7 +11,7 @@ pub(crate) async fn the_version_before_comes_back_by_the_same_path(stage: &Stage
     let app = json!({ "app": "checkbox_stable", "soak": 1 });
     let before = stage.version(CHECKBOX, "stable").await;
     stage.play("update", "rolling", &release.deployed(app.clone())).await.expect_well();
-    let users = stage.users(CHECKBOX);
+    let users = stage.many_users(CHECKBOX);
     // when it is rolled back
     let back = json!({ "app": "checkbox_stable", "soak": 1, "version": before });
     stage.play("rollback", "rollback", &back).await.expect_well();

@@ -8,9 +8,13 @@ use serin_tests::hosts::fleet::{PROXIES, address};
 use serin_tests::hosts::playbook::Played;
 use serin_tests::hosts::watch::{Seen, Watch};
 
+use crate::failures::until_ready_are;
 use crate::figures::Figures;
 use crate::sessions::Patients;
-use crate::stage::{ITRUST, Stage, all_were_well};
+use crate::stage::{ITRUST, Stage, all_were_well, failed};
+
+/// How many users may be with an instance in the moment when it dies.
+const CAUGHT: usize = 40;
 
 pub(crate) async fn all_are_updated_and_four_of_five_are_always_ready(stage: &Stage) -> Figures {
     // given users, and somebody who hears what each proxy says of the endpoints
@@ -55,6 +59,36 @@ pub(crate) async fn what_does_not_start_is_taken_back_and_stops_the_roll(stage: 
     figures.and("one instance restored, four never touched")
 }
 
+pub(crate) async fn one_that_dies_meanwhile_stops_the_roll(stage: &Stage) -> Figures {
+    // given users, and a roll
+    let users = stage.users(ITRUST);
+    let before = stage.version(ITRUST, "stable").await;
+    let release = stage.itrust(true);
+    let variables = release.deployed(json!({ "soak": 1 }));
+    // when another instance dies by itself as soon as the first is drained
+    let dying = async {
+        until_one_drains(stage).await;
+        stage.on("itrust-5", "sudo systemctl kill --signal=KILL tomcat10 && sudo systemctl stop tomcat10").await;
+    };
+    let (played, ()) = tokio::join!(stage.play("rolling-dies", "rolling", &variables), dying);
+    // then the roll stops before it touches a second one, and others may deploy
+    played.expect_refusal(&["not ready: 10.0.0.35:8080", "and the roll stopped there"]);
+    let versions = stage.ready(ITRUST, "stable").await;
+    let updated = versions.iter().filter(|version| **version == release.version).count();
+    assert!(versions.len() == 4 && updated <= 1, "{versions:?}");
+    assert_eq!(stage.lock().await, "");
+    // and when that one is back, all have one version again by the same playbook
+    stage.on("itrust-5", "sudo systemctl start tomcat10").await;
+    until_ready_are(stage, 5).await;
+    let back = json!({ "app": "itrust", "soak": 1, "version": before });
+    stage.play("rolling-back", "rollback", &back).await.expect_well();
+    assert_eq!(stage.ready(ITRUST, "stable").await, [before.as_str(); 5]);
+    let visits = users.leave().await.unwrap();
+    let (bad, kinds) = failed(&visits);
+    assert!(bad <= CAUGHT, "{bad} of {} failed: {kinds:?}", visits.len());
+    Figures::of(&visits).and(format!("{updated} of 5 updated when it stopped"))
+}
+
 async fn watch(stage: &Stage) -> Vec<Watch> {
     let mut watches = Vec::new();
     for proxy in PROXIES {
@@ -74,15 +108,19 @@ async fn all(watches: Vec<Watch>) -> Vec<Seen> {
 
 /// Deploys a canary as soon as the roll has begun to drain.
 async fn deploy_meanwhile(stage: &Stage) -> Played {
+    until_one_drains(stage).await;
+    let release = stage.checkbox("");
+    let refused = stage.play("canary-meanwhile", "canary", &release.deployed(json!({}))).await;
+    let now = stage.on("checkbox-3", "/usr/local/sbin/release current checkbox").await;
+    assert_ne!(now.trim(), release.version, "a deploy that was refused has touched the canary");
+    refused
+}
+
+async fn until_one_drains(stage: &Stage) {
     eventually(Duration::from_secs(120), "the roll has begun", async || {
         let service = stage.fleet.service(PROXIES[0], ITRUST.name).await.ok()?;
         let endpoints = service["pools"]["stable"]["endpoints"].as_array()?;
         endpoints.iter().any(|one| one["state"] == "draining").then_some(())
     })
     .await;
-    let release = stage.checkbox("");
-    let refused = stage.play("canary-meanwhile", "canary", &release.deployed(json!({}))).await;
-    let now = stage.on("checkbox-3", "/usr/local/sbin/release current checkbox").await;
-    assert_ne!(now.trim(), release.version, "a deploy that was refused has touched the canary");
-    refused
 }

@@ -13,8 +13,10 @@ use serin_tests::smtp::{Behaviour, SmtpServer};
 
 use crate::figures::Figures;
 
-/// Users a second: enough for a verdict within seconds.
-const RATE: f64 = 150.0;
+/// Users a second: enough to notice what goes wrong, and few enough that two cores carry a fleet beside them.
+const STEADY: f64 = 30.0;
+/// Users a second who bring a verdict within seconds.
+const MANY: f64 = 150.0;
 
 /// A service of the fleet, as its stories need it.
 #[derive(Clone, Copy, Debug)]
@@ -22,7 +24,7 @@ pub(crate) struct App {
     /// Its name as a service and in variables of its role.
     pub(crate) name: &'static str,
     pub(crate) host: &'static str,
-    path: &'static str,
+    pub(crate) path: &'static str,
 }
 
 pub(crate) const CHECKBOX: App = App { name: "checkbox", host: "checkbox.io", path: "/api/study/listing" };
@@ -108,7 +110,12 @@ impl Stage {
 
     /// Users of an application, through the virtual address, until they are told to leave.
     pub(crate) fn users(&self, app: App) -> Strangers {
-        self.users_at(app, RATE)
+        self.users_at(app, STEADY)
+    }
+
+    /// The same, enough of them for a verdict.
+    pub(crate) fn many_users(&self, app: App) -> Strangers {
+        self.users_at(app, MANY)
     }
 
     /// So many of them a second.

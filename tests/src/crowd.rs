@@ -82,18 +82,27 @@ pub fn address_of(user: usize) -> Ipv4Addr {
 #[derive(Clone, Debug)]
 pub struct Crowd {
     keys: Vec<Option<String>>,
+    /// Where they mean to be; none = at the address that they ask.
+    host: Option<String>,
 }
 
 impl Crowd {
     /// So many users, whom serin doesn't know yet.
     pub fn of(count: usize) -> Self {
-        Self { keys: vec![None; count] }
+        Self { keys: vec![None; count], host: None }
+    }
+
+    /// The same, who ask for this host name.
+    #[must_use]
+    pub fn at(mut self, host: &str) -> Self {
+        self.host = Some(host.to_owned());
+        self
     }
 
     /// The first of them, with their keys.
     #[must_use]
     pub fn first(&self, count: usize) -> Self {
-        Self { keys: self.keys[..count].to_vec() }
+        Self { keys: self.keys[..count].to_vec(), host: self.host.clone() }
     }
 
     /// Each user asks once for one of these paths, as fast as answers come, and tells which version
@@ -104,7 +113,7 @@ impl Crowd {
     pub async fn ask(&mut self, to: SocketAddr, paths: &[&str]) -> anyhow::Result<Vec<String>> {
         let mut met = vec![String::new(); self.keys.len()];
         let keys = std::mem::replace(&mut self.keys, vec![None; met.len()]);
-        for (user, key, visit) in everyone(to, paths, keys).await {
+        for (user, key, visit) in everyone(to, self.host.as_deref(), paths, keys).await {
             let problem = visit.failure.map_or_else(|| format!("{:?}", visit.status), str::to_owned);
             met[user] = visit.version.with_context(|| format!("no stand-in answered user {user}: {problem}"))?;
             self.keys[user] = key;
@@ -117,7 +126,7 @@ impl Crowd {
 /// them by version and status; a request that nobody answered counts as status 0.
 pub async fn rush(to: SocketAddr, path: &str, count: usize) -> BTreeMap<(String, u16), usize> {
     let mut counts = BTreeMap::new();
-    for (_, _, visit) in everyone(to, &[path], vec![None; count]).await {
+    for (_, _, visit) in everyone(to, None, &[path], vec![None; count]).await {
         *counts.entry((visit.version.unwrap_or_default(), visit.status.unwrap_or_default())).or_default() += 1;
     }
     counts
@@ -127,15 +136,16 @@ pub async fn rush(to: SocketAddr, path: &str, count: usize) -> BTreeMap<(String,
 type Met = (usize, Option<String>, Visit);
 
 /// One request of each user, over [`CONNECTIONS`] connections.
-async fn everyone(to: SocketAddr, paths: &[&str], keys: Vec<Option<String>>) -> Vec<Met> {
+async fn everyone(to: SocketAddr, host: Option<&str>, paths: &[&str], keys: Vec<Option<String>>) -> Vec<Met> {
+    let host = host.map_or_else(|| to.to_string(), str::to_owned);
     let keys = Arc::new(keys);
     let paths: Arc<[String]> = paths.iter().map(|path| (*path).to_owned()).collect();
     let next = Arc::new(AtomicUsize::new(0));
     let mut running = JoinSet::new();
     for _ in 0..CONNECTIONS {
         let (keys, paths, next) = (Arc::clone(&keys), Arc::clone(&paths), Arc::clone(&next));
+        let mut client = Client::to(to).header("host", &host);
         running.spawn(async move {
-            let mut client = Client::to(to);
             let mut met = Vec::new();
             loop {
                 let user = next.fetch_add(1, Ordering::Relaxed);

@@ -39,6 +39,8 @@ pub struct Quirks {
     pub error_body_rate: f64,
     /// Fraction of users whose every request is answered 500.
     pub error_users: f64,
+    /// Fraction of users whose every request is answered 200 with `{"error": …}`.
+    pub error_body_users: f64,
     /// Fraction of requests never answered.
     pub hang_rate: f64,
     /// Fraction of requests whose connection is reset instead of an answer.
@@ -64,6 +66,7 @@ impl Default for Quirks {
             error_rate: 0.0,
             error_body_rate: 0.0,
             error_users: 0.0,
+            error_body_users: 0.0,
             hang_rate: 0.0,
             reset_rate: 0.0,
             truncate_rate: 0.0,
@@ -110,6 +113,7 @@ impl Quirks {
             ("error_rate", self.error_rate),
             ("error_body_rate", self.error_body_rate),
             ("error_users", self.error_users),
+            ("error_body_users", self.error_body_users),
             ("hang_rate", self.hang_rate),
             ("reset_rate", self.reset_rate),
             ("truncate_rate", self.truncate_rate),
@@ -122,8 +126,10 @@ impl Quirks {
 
     /// Which fault this request suffers, if any. A failing user fails whatever the dice say.
     pub fn draw(&self, dice: &mut StdRng, user: &str) -> Option<Fault> {
-        if self.error_users > 0.0 && share_of(user, self.seed) < self.error_users {
-            return Some(Fault::Error);
+        for (fault, users) in [(Fault::Error, self.error_users), (Fault::ErrorBody, self.error_body_users)] {
+            if users > 0.0 && share_of(user, self.seed) < users {
+                return Some(fault);
+            }
         }
         let rates = [
             (Fault::Error, self.error_rate),

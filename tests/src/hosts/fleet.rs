@@ -166,7 +166,8 @@ impl Fleet {
     pub fn environment(&self) -> Vec<(&'static str, OsString)> {
         let ssh = self.login.options().join(" ");
         let fixed = [
-            ("ANSIBLE_FORKS", "13"),
+            // More at once would keep hosts, which share the cores with them, from their users.
+            ("ANSIBLE_FORKS", "6"),
             ("ANSIBLE_PIPELINING", "1"),
             ("ANSIBLE_NOCOLOR", "1"),
             // The base has this one: to look for others takes longer than many a task.
@@ -255,7 +256,7 @@ fn inventory(run: &Path, login: &Login, variables: &Value) -> anyhow::Result<Pat
     fs::copy(login.key.with_extension("pub"), inventory.join("secrets/deploy.pub"))?;
     fs::write(inventory.join("variables.json"), variables.to_string())?;
     let strip = &mut std::process::Command::new("strip");
-    run_to_end(strip.arg("-o").arg(inventory.join("serin")).arg(serin_binary(Build::Dev)?))?;
+    run_to_end(strip.arg("-o").arg(inventory.join("serin")).arg(serin_binary(Build::Release)?))?;
     Ok(inventory)
 }
 
