@@ -17,7 +17,7 @@ use super::core::Core;
 use super::introduction::Introduced;
 use super::pace::Pace;
 use super::record::Met;
-use super::splice::{Bypass, WORTH_IT};
+use super::splice::{Bypass, Intake, WORTH_IT, Ways};
 use super::tunnel::Far;
 use crate::live::counters;
 use crate::live::crowd::{Crowd, Member};
@@ -56,7 +56,7 @@ pub(crate) struct Downstream {
     brisk: Cell<bool>,
     /// Whether long bodies may go past serin's memory, and how they do since there was one.
     splices: bool,
-    bypass: OnceCell<Box<Bypass>>,
+    ways: OnceCell<Box<Ways>>,
     /// Where it is to go on in another protocol: set before the answer that says so.
     pub(crate) far: Cell<Option<Box<Far>>>,
     /// Connections to endpoints that were told whose they are.
@@ -97,7 +97,7 @@ impl Downstream {
             brisk: Cell::new(false),
             // TLS has them encrypted.
             splices: listener.tls.is_none(),
-            bypass: OnceCell::new(),
+            ways: OnceCell::new(),
             far: Cell::default(),
             introduced: Cell::default(),
             member: Cell::default(),
@@ -128,7 +128,7 @@ impl Downstream {
             brisk: Cell::new(false),
             // Frames of many bodies share the socket.
             splices: false,
-            bypass: OnceCell::new(),
+            ways: OnceCell::new(),
             far: Cell::default(),
             introduced: Cell::default(),
             member: Cell::default(),
@@ -147,12 +147,21 @@ impl Downstream {
         self.local.into()
     }
 
-    /// The way past serin's memory of a body with so many bytes to come. None before one was long enough for it.
+    /// The way past serin's memory of an answer with so many bytes to come. None before a body was long enough for it.
     pub(crate) fn bypass(&self, left: u64) -> Option<&Bypass> {
-        let makes_one = self.splices && left >= WORTH_IT;
-        let made = || Box::new(Bypass::new(&self.core.pipes));
-        let bypass = if makes_one { Some(self.bypass.get_or_init(made)) } else { self.bypass.get() };
-        bypass.map(|bypass| &**bypass)
+        self.ways(left).map(|ways| &ways.bypass)
+    }
+
+    /// The same, of a request.
+    pub(crate) fn intake(&self, left: u64) -> Option<&Intake> {
+        self.ways(left).map(|ways| &ways.intake)
+    }
+
+    fn ways(&self, left: u64) -> Option<&Ways> {
+        let makes_them = self.splices && left >= WORTH_IT;
+        let made = || Box::new(Ways::new(&self.core.pipes));
+        let ways = if makes_them { Some(self.ways.get_or_init(made)) } else { self.ways.get() };
+        ways.map(|ways| &**ways)
     }
 
     /// Whether an address is one whose word is believed.

@@ -245,7 +245,7 @@ struct Asked<'a> {
 }
 
 fn outgoing(
-    downstream: &Downstream,
+    downstream: &Rc<Downstream>,
     record: &Record,
     parts: &Parts,
     body: Incoming,
@@ -274,6 +274,7 @@ fn outgoing(
             let head = head::write(&downstream.core, parts, framing, &forwarded, offer.as_ref());
             // A call by gRPC may well say a word now and then.
             let body = body.at(downstream.upload_pace(parts.version), &downstream.core.clock);
+            let body = if service.tls.is_none() { body.past_memory(downstream) } else { body };
             Outbound::Http1(Sender::new(head, body, framing))
         }
         Protocol::H2 | Protocol::H2c => {

@@ -190,6 +190,17 @@ impl Socket {
         self.written(context, result)
     }
 
+    /// Reads what has arrived, or what stands for it where it belongs to a body that goes past serin's memory.
+    fn poll_bytes(&mut self, context: &mut Context<'_>, mut buffer: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
+        if let (Transport::Plain(stream), Some(intake)) = (self.stream.inner(), self.downstream.intake(0))
+            && intake.is_worth_it()
+            && ready!(intake.poll_take(stream, &mut buffer, context))?
+        {
+            return Poll::Ready(Ok(()));
+        }
+        Pin::new(&mut self.stream).poll_read(context, buffer)
+    }
+
     /// Takes and drops what the client still sends. A socket that is closed with bytes unread
     /// resets the connection, and the reset may overtake the answer that says why.
     fn poll_linger(&mut self, until: Instant, context: &mut Context<'_>) -> Poll<()> {
@@ -219,7 +230,7 @@ impl Read for Socket {
             self.give_back(left);
             return Poll::Ready(Ok(()));
         }
-        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
+        let read = self.poll_bytes(context, buffer);
         match &read {
             Poll::Ready(_) => self.downstream.bytes_read(),
             Poll::Pending if self.downstream.is_overdue(context) => {

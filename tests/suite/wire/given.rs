@@ -42,6 +42,12 @@ pub(crate) async fn user(serin: &Serin) -> Wire {
     Wire::connect(serin.http()).await.unwrap()
 }
 
+/// So many bytes, each of which says where it belongs.
+pub(crate) fn pattern(length: usize) -> Vec<u8> {
+    // A prime, so that no power of two is a period of it.
+    (0..length).map(|at| u8::try_from(at % 251).unwrap()).collect()
+}
+
 /// A `GET` of this target.
 pub(crate) fn get(target: impl Display) -> String {
     format!("GET {target} HTTP/1.1\r\nHost: a.example\r\n\r\n")

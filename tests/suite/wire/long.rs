@@ -3,13 +3,7 @@
 use serin_tests::origin::{Origin, ok};
 use serin_tests::wire::{End, Wire};
 
-use super::given::{ask, get, is_blamed, nobody_is_blamed, serin, user};
-
-/// So many bytes, each of which says where it belongs.
-fn pattern(length: usize) -> Vec<u8> {
-    // A prime, so that no power of two is a period of it.
-    (0..length).map(|at| u8::try_from(at % 251).unwrap()).collect()
-}
+use super::given::{ask, get, is_blamed, nobody_is_blamed, pattern, serin, user};
 
 /// Answers a request with this body, in pieces of so many bytes.
 async fn answer(wire: &mut Wire, body: &[u8], piece: usize) {

@@ -19,3 +19,4 @@ mod sticky;
 mod timeouts;
 mod trailers;
 mod tunnels;
+mod uploads;

@@ -14,7 +14,9 @@ use tokio::time::Instant;
 use super::head::named_by_connection;
 use crate::dataplane::clock::Clock;
 use crate::dataplane::core::ServiceRef;
+use crate::dataplane::downstream::Downstream;
 use crate::dataplane::pace::Pace;
+use crate::dataplane::splice::{Intake, WORTH_IT};
 use crate::dataplane::trailers::permitted;
 use crate::model::policy::RoutePolicy;
 
@@ -52,6 +54,8 @@ pub(crate) struct ClientBody {
     pace: Option<(Pace, Rc<Clock>)>,
     /// What bars fields behind it, if anything does.
     bars: Option<Box<Bars>>,
+    /// The client's connection, where it may go past serin's memory.
+    long: Option<Rc<Downstream>>,
 }
 
 /// What bars fields behind a body, as it does in front.
@@ -67,12 +71,12 @@ impl ClientBody {
     /// A body of at most so many bytes that comes by this version of HTTP.
     pub(crate) fn new(incoming: Incoming, version: Version, allowed: u64) -> Self {
         let incoming = Some(incoming).filter(|incoming| !incoming.is_end_stream());
-        Self { incoming, allowed, tells_end: version == Version::HTTP_2, pace: None, bars: None }
+        Self { incoming, allowed, tells_end: version == Version::HTTP_2, pace: None, bars: None, long: None }
     }
 
     /// No body at all.
     pub(super) const fn none() -> Self {
-        Self { incoming: None, allowed: 0, tells_end: false, pace: None, bars: None }
+        Self { incoming: None, allowed: 0, tells_end: false, pace: None, bars: None, long: None }
     }
 
     /// The same, which has to come at this pace. One that is there needs none.
@@ -80,6 +84,25 @@ impl ClientBody {
     pub(crate) fn at(mut self, pace: Pace, clock: &Rc<Clock>) -> Self {
         self.pace = self.incoming.is_some().then(|| (pace, Rc::clone(clock)));
         self
+    }
+
+    /// The same, which goes past serin's memory where it is long and its client's connection lets it. For endpoints in the
+    /// clear.
+    #[must_use]
+    pub(crate) fn past_memory(mut self, downstream: &Rc<Downstream>) -> Self {
+        let length = self.size_hint().exact().unwrap_or(0);
+        if length >= WORTH_IT
+            && let Some(intake) = downstream.intake(length)
+        {
+            intake.expects(length);
+            self.long = Some(Rc::clone(downstream));
+        }
+        self
+    }
+
+    /// Its way past serin's memory.
+    pub(super) fn intake(&self) -> Option<&Intake> {
+        self.long.as_ref()?.intake(0)
     }
 
     /// The same, of a request with this header that came by a route of its service, if it did. Only a body of which nobody
@@ -140,6 +163,10 @@ impl ClientBody {
                 return Poll::Ready(None);
             }
         };
+        let left = incoming.size_hint().exact().unwrap_or(0);
+        let Some(frame) = self.exchanged(frame, left) else {
+            return Poll::Ready(Some(Err(SendError::Abandoned(None))));
+        };
         let frame = if frame.is_trailers() { self.end_with(frame) } else { frame };
         Poll::Ready(Some(match self.allowed.checked_sub(length(&frame)) {
             Some(left) => {
@@ -150,6 +177,16 @@ impl ClientBody {
         }))
     }
 
+    /// A frame that came, or what it stands for, with so much to come behind it. None where it isn't what it should be.
+    fn exchanged(&self, frame: Frame<Bytes>, left: u64) -> Option<Frame<Bytes>> {
+        let Some(intake) = self.intake() else { return Some(frame) };
+        intake.expects(left);
+        match frame.into_data() {
+            Ok(piece) => intake.exchange(piece).map(Frame::data),
+            Err(frame) => Some(frame),
+        }
+    }
+
     /// Of the trailers that came, those that go on. Nothing stands behind them.
     fn end_with(&mut self, frame: Frame<Bytes>) -> Frame<Bytes> {
         self.incoming = None;
@@ -158,6 +195,14 @@ impl ClientBody {
         let changes = route.and_then(ServiceRef::policy).map(|policy| &policy.request_headers);
         let named = self.bars.as_ref().map_or(&[][..], |bars| &bars.named_by_connection);
         Frame::trailers(permitted(trailers, changes, named))
+    }
+}
+
+impl Drop for ClientBody {
+    fn drop(&mut self) {
+        if let Some(intake) = self.intake() {
+            intake.ends();
+        }
     }
 }
 

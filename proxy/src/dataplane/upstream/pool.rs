@@ -16,7 +16,7 @@ use tokio::io::{AsyncRead as _, AsyncReadExt as _, AsyncWrite as _, ReadBuf};
 use tokio::time::Instant;
 
 use super::http2::Links;
-use crate::dataplane::splice::Bypass;
+use crate::dataplane::splice::{Bypass, Intake};
 use crate::dataplane::transport::Transport;
 use crate::trust::Client;
 
@@ -92,6 +92,14 @@ impl Connection {
         match buffers {
             [one] => stream.poll_write(context, one),
             several => stream.poll_write_vectored(context, several),
+        }
+    }
+
+    /// Writes up to `most` bytes that never came to serin's memory: see [`Intake::poll_give`].
+    pub(crate) fn poll_give(&self, context: &mut Context<'_>, intake: &Intake, most: usize) -> Poll<io::Result<usize>> {
+        match &self.stream {
+            Transport::Plain(stream) => intake.poll_give(stream, most, context),
+            Transport::Tls(_) => Poll::Ready(Err(io::Error::other("a stand-in where nothing can be spliced"))),
         }
     }
 

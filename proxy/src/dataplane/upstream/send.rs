@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::client_body::{ClientBody, SendError};
 use super::head::RequestFraming;
 use super::pool::Connection;
-use crate::dataplane::trailers;
+use crate::dataplane::{splice, trailers};
 
 /// Pieces up to this size are copied behind the head, so that both leave in one packet.
 const COPIED: usize = 2 * 1024;
@@ -139,9 +139,15 @@ impl Sender {
     }
 
     fn poll_write(&mut self, connection: &mut Connection, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let parts = [&self.output[self.written..], &self.piece[..], &self.tail[..]].map(IoSlice::new);
-        let used = if self.piece.is_empty() && self.tail.is_empty() { 1 } else { parts.len() };
-        let written = ready!(connection.poll_write(context, &parts[..used]))?;
+        let output = &self.output[self.written..];
+        let written = match self.body.intake().filter(|_| splice::stands_in(&self.piece)) {
+            Some(intake) if output.is_empty() => ready!(connection.poll_give(context, intake, self.piece.len()))?,
+            stand_in => {
+                let parts = [output, &self.piece[..], &self.tail[..]].map(IoSlice::new);
+                let alone = stand_in.is_some() || (self.piece.is_empty() && self.tail.is_empty());
+                ready!(connection.poll_write(context, if alone { &parts[..1] } else { &parts }))?
+            }
+        };
         if written == 0 {
             return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
         }
@@ -202,7 +208,7 @@ impl Sender {
             self.tail = Bytes::from_static(b"\r\n");
             copied = COPIED_CHUNK;
         }
-        if data.len() <= copied {
+        if data.len() <= copied && !splice::stands_in(&data) {
             self.output.extend_from_slice(&data);
             self.output.extend_from_slice(&self.tail);
             self.tail = Bytes::new();
