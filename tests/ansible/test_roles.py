@@ -73,7 +73,17 @@ REFUSED = {
     "a store without a login": (
         "exporters",
         {"exporters_redis": True, "exporters_from": ["10.0.0.3"]},
-        "censored|exporters_redis_password",
+        "`exporters_redis` needs `exporters_redis_password`",
+    ),
+    "a webhook without a token": (
+        "git_server",
+        {"git_server_repositories": [], "git_server_people": [], "git_server_token": "short"},
+        "`git_server_token` is 32 letters and digits, or more",
+    ),
+    "a short password of the store": (
+        "redis",
+        {"redis_passwords": {"app": "short"}, "redis_sentinels": ["a", "b", "c"]},
+        "A password in `redis_passwords` is shorter than 32 letters",
     ),
     "an agent without a program": (
         "serin_agent",
@@ -104,6 +114,7 @@ def test_what_a_database_could_take_for_something_else_is_refused(tmp_path, role
     well, said = preflight(tmp_path, role, {**MONGODB, f"{role}_databases": [{**DATABASE, **wrong}]})
     assert not well
     assert SECRET not in said
+    assert f"In `{role}_databases`, entry 1: " in said.replace("\n", " "), said
 
 
 def test_what_is_brought_along_for_jenkins_has_its_checksum_and_plugins_have_versions(tmp_path):
