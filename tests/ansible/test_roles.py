@@ -50,6 +50,7 @@ RELAY = {"mail_relay_from": ["10.0.0.11"], "mail_relay_smarthost": {}}
 MONGODB = {
     "mongodb_repository": {"line": "deb [signed-by=/etc/apt/keyrings/mongodb.asc] https://x y z", "key": "k"},
     "mongodb_admin_password": SECRET,
+    "mongodb_backup_password": SECRET,
     "mongodb_databases": [DATABASE],
 }
 REFUSED = {
@@ -180,13 +181,14 @@ const admin = {
 const db = { getSiblingDB: () => admin };
 function run() {
 """
-    told = "}\nrun(); run(); console.log(JSON.stringify({ calls, roles: made.checkbox.roles }));\n"
+    told = "}\nrun(); run(); console.log(JSON.stringify({ calls, roles: made.checkbox.roles, backup: made.backup.roles }));\n"
     (tmp_path / "users.js").write_text(stub + script + told)
     node = shutil.which("node")
     done = subprocess.run([node, tmp_path / "users.js"], capture_output=True, text=True, check=True)
     assert json.loads(done.stdout) == {
-        "calls": ["create admin", "create checkbox", "update checkbox"],
+        "calls": ["create admin", "create checkbox", "create backup", "update checkbox", "update backup"],
         "roles": [{"role": "readWrite", "db": "site"}],
+        "backup": [{"role": "backup", "db": "admin"}, {"role": "restore", "db": "admin"}],
     }
 
 
