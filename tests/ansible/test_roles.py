@@ -146,8 +146,9 @@ def test_what_is_brought_along_for_jenkins_has_its_checksum_and_plugins_have_ver
 
 def test_jenkins_is_configured_by_yaml_that_names_no_secret(tmp_path):
     agent = {"name": "deploy-1", "host": "10.0.0.2", "user": "deploy", "folder": "/var/lib/pipeline"}
+    other = {**agent, "name": "deploy-2", "user": "builder"}
     variables = {
-        "jenkins_agents": [agent],
+        "jenkins_agents": [agent, other],
         "jenkins_url": "http://10.0.0.3:8090/",
         "jenkins_mail": {"host": "10.0.0.3", "from": "jenkins@example.org"},
         "jenkins_admin_password": SECRET,
@@ -157,10 +158,14 @@ def test_jenkins_is_configured_by_yaml_that_names_no_secret(tmp_path):
     assert SECRET not in text
     read = yaml.safe_load(text)
     assert read["jenkins"]["numExecutors"] == 0
-    assert [node["permanent"]["labelString"] for node in read["jenkins"]["nodes"]] == ["deploy"]
+    assert [node["permanent"]["labelString"] for node in read["jenkins"]["nodes"]] == ["deploy"] * 2
     credentials = read["credentials"]["system"]["domainCredentials"][0]["credentials"]
     names = {traits["id"] for credential in credentials for traits in credential.values()}
-    assert names == {"webhook-token", "ansible-ssh", "ansible-vault", "agent-key"}
+    assert names == {"webhook-token", "ansible-ssh", "ansible-vault", "agent-key-deploy", "agent-key-builder"}
+    logins = {one["id"]: one["username"] for traits in credentials for one in traits.values() if "username" in one}
+    for node in (node["permanent"] for node in read["jenkins"]["nodes"]):
+        user = {"deploy-1": "deploy", "deploy-2": "builder"}[node["name"]]
+        assert logins[node["launcher"]["ssh"]["credentialsId"]] == user
     # Those that pipelines ask for are there.
     for pipeline in (ROOT / "ansible/jenkins").glob("*.Jenkinsfile"):
         assert "credentials('ansible-ssh')" in pipeline.read_text()
@@ -181,7 +186,8 @@ const admin = {
 const db = { getSiblingDB: () => admin };
 function run() {
 """
-    told = "}\nrun(); run(); console.log(JSON.stringify({ calls, roles: made.checkbox.roles, backup: made.backup.roles }));\n"
+    told = "}\nrun(); run();\n"
+    told += "console.log(JSON.stringify({ calls, roles: made.checkbox.roles, backup: made.backup.roles }));\n"
     (tmp_path / "users.js").write_text(stub + script + told)
     node = shutil.which("node")
     done = subprocess.run([node, tmp_path / "users.js"], capture_output=True, text=True, check=True)
