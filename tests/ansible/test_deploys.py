@@ -35,7 +35,7 @@ def playbook(fleet, defaults, tmp_path):
     }
     group = {"hosts": {"one": {}, "two": {"fleet_endpoint": fleet.apps[1].address}}}
     groups = {
-        "shop_canary": group, "fleet_instances": group, "redis": {"hosts": {"store": {}}},
+        "shop_canary": group, "fleet_instances": group, "redis": {"hosts": {"gone": {}, "store": {}}},
         "redis_sentinel": {"hosts": {"store": {}}},
         "lost": {"hosts": {"gone": {"ansible_connection": "ssh", "ansible_host": "127.0.0.1", "ansible_port": 1}}},
     }
@@ -258,3 +258,11 @@ def test_a_lock_that_can_not_be_given_back_makes_nothing_ill_that_went_well(play
     task = [{"ansible.builtin.include_tasks": "tasks/give_back.yml"}]
     well, said = playbook("unlock", plays(task, fleet_redis=["false"]))
     assert well and "The lock can't be given back, and ends by itself" in said, said
+
+
+def test_the_lock_is_given_back_by_a_host_of_the_store_that_is_there(playbook, redis_client):
+    redis_client.set(LOCK, "ours")
+    (play,) = plays([{"ansible.builtin.include_tasks": "tasks/give_back.yml"}])
+    well, said = playbook("give-back", [{**play, "any_errors_fatal": True}])
+    assert well and "[gone]: UNREACHABLE" not in said, said
+    assert redis_client.get(LOCK) is None
