@@ -155,7 +155,7 @@ def changes(call):
     return [f"{entry['what'].removeprefix('endpoint.')} {entry['endpoint'].removeprefix('stable/')}" for entry in moves]
 
 
-DUE = [{"ansible.builtin.set_fact": {"release_due": True, "release_current": "1"}}]
+DUE = [{"ansible.builtin.set_fact": {"shop_due": True, "release_current": "1"}}]
 
 
 def test_a_changed_setting_restarts_one_instance_after_the_other_each_out_of_work(
