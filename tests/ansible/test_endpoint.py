@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
+import socket
+import threading
 
 import pytest
 from processes import eventually, listening
@@ -95,6 +98,54 @@ def test_a_drain_waits_for_requests_through_any_proxy(fleet, call, shop):
         assert request.result() == 200
     ready = [{"service": "shop", "endpoint": address, "state": "ready"} for address in shop]
     assert [result["changed"] for result in call.run(*(task(HERE, **wish) for wish in ready))] == [True] * 3
+
+
+@contextlib.contextmanager
+def tunnels():
+    """A server that agrees to whatever it is asked for, and then keeps the connection; its address, and those."""
+    agreed = (
+        b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+        b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n"
+    )
+    with socket.create_server(("127.0.0.1", 0)) as server, contextlib.ExitStack() as stack:
+        def serve():
+            with contextlib.suppress(OSError):
+                while True:
+                    connection = stack.enter_context(server.accept()[0])
+                    connection.recv(65536)
+                    connection.sendall(agreed)
+
+        threading.Thread(target=serve, daemon=True).start()
+        try:
+            yield f"127.0.0.1:{server.getsockname()[1]}"
+        finally:
+            # Wakes up `accept`, which a mere close would leave asleep.
+            server.shutdown(socket.SHUT_RDWR)
+
+
+def test_a_drain_that_kills_closes_the_tunnels_that_are_left(fleet, call):
+    asks = (
+        b"GET /chat HTTP/1.1\r\nHost: hand\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+        b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    )
+    entrance = ("127.0.0.1", int(fleet.proxies[1].http.rsplit(":", 1)[1]))
+    usual = {"service": "hand", "pool": "stable", "endpoint": fleet.apps[0].address}
+    with tunnels() as address, socket.create_connection(entrance, timeout=10) as client:
+        # Given a tunnel through the proxy that is asked second.
+        one = {"service": "hand", "pool": "stable", "endpoint": "chat"}
+        call.run(task(HERE, **one, address=address), task(HERE, **usual, state="drained"))
+        client.sendall(asks)
+        assert client.recv(4096).startswith(b"HTTP/1.1 101 ")
+        wish = {**one, "state": "drained", "min_ready": 0, "wait_timeout": 1}
+        try:
+            # When it is drained, and what is left is to be closed.
+            failed, killed = call.run(task(HERE, **wish), task(HERE, **wish, on_timeout="kill"))
+        finally:
+            call.run(task(HERE, **usual, state="ready"), task(HERE, **one, state="absent", wait=False))
+        # Then it is, and nothing is in flight.
+        assert failed["failed"] and "1 of them tunnels" in failed["msg"], failed
+        assert (killed["failed"], killed["in_flight"]) == (False, 0), killed
+        assert client.recv(4096) == b""
 
 
 def test_the_floor_holds(call, shop):

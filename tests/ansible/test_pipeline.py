@@ -27,6 +27,8 @@ playbook=$(basename "$playbook" .yml)
 echo "$playbook" >>{folder}/played
 echo "$@" >{folder}/words-$playbook
 env >{folder}/seen-$playbook
+[ ! -e {folder}/fail-before-$playbook ] || exit 2
+[ "$playbook" != canary ] || : >"$(dirname "$(cat {folder}/report)")/canary.begun"
 [ ! -e {folder}/hang-$playbook ] || sleep 60
 [ ! -e {folder}/pull-$playbook ] || {{ echo '{{"phase": "pulled"}}' >"$(cat {folder}/report)"; exit 2; }}
 [ ! -e {folder}/fail-$playbook ] || exit 2
@@ -124,6 +126,30 @@ def test_a_canary_that_is_pulled_is_never_promoted_and_the_end_says_so(tmp_path)
     assert "stable is as it was" in said
 
 
+def test_who_comes_second_does_not_end_the_canary_of_who_came_first(tmp_path):
+    desk = Desk(tmp_path)
+    desk.mark("fail-before-canary")
+    commit = desk.commit("good")
+    status, said = desk.run("run", commit)
+    assert (status, desk.lines("played")) == (1, ["preflight", "canary"]), said
+    status, said = desk.run("decide", commit)
+    assert (status, desk.lines("played")) == (0, ["preflight", "canary"]), said
+    assert "nothing was begun" in said
+
+
+def test_what_is_to_be_analysed_is_or_it_is_said_that_nothing_is(tmp_path):
+    desk = Desk(tmp_path)
+    commit = desk.commit("good")
+    status, said = desk.run("run", commit)
+    assert status == 0 and "shop.sh has no analyse_it" in said, said
+    settings = tmp_path / "inventory/pipelines/shop.sh"
+    settings.write_text(settings.read_text() + "analyse_it() { grep -q flawless page; }\n")
+    commit = desk.commit("good, nearly")
+    assert desk.run("run", commit)[0] == 1
+    assert desk.lines("played").count("canary") == 1
+    assert desk.run("run", desk.commit("good and flawless"))[0] == 0
+
+
 def test_what_the_application_runs_has_no_keys_to_the_fleet(tmp_path):
     desk = Desk(tmp_path, build=f"env >{tmp_path}/seen-build", smoke=f"env >{tmp_path}/seen-smoke")
     names = ["ANSIBLE_PRIVATE_KEY_FILE", "ANSIBLE_VAULT_PASSWORD_FILE", "ANSIBLE_BECOME_PASS", "PIPELINE_OPTIONS"]
@@ -219,7 +245,7 @@ def test_what_makes_no_sense_is_refused(tmp_path, verb, app, commit):
 def test_stages_can_be_called_one_by_one(tmp_path):
     desk = Desk(tmp_path)
     commit = desk.commit("good")
-    for stage in ("checkout", "build", "test", "package", "preflight", "deploy", "smoke", "decide"):
+    for stage in ("checkout", "build", "test", "analysis", "package", "preflight", "deploy", "smoke", "decide"):
         status, said = desk.run(stage, commit)
         assert status == 0, said
     assert desk.lines("played") == ["preflight", "canary", "promote", "smoked", "abort"]

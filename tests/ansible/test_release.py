@@ -1,4 +1,4 @@
-"""What handles releases on a host: which of them stay."""
+"""What handles releases on a host: which of them stay. And what knows whether a configuration is in force."""
 
 from __future__ import annotations
 
@@ -84,3 +84,32 @@ def test_how_many_stay_is_a_number(host, keep):
     well, said = host.run("forget", keep)
     assert not well and "KEEP" in " ".join(said)
     assert len(host.kept()) == 10
+
+
+def test_what_was_written_and_not_noted_is_due_until_it_is(tmp_path):
+    script = tmp_path / "applied"
+    text = (ROOT / "ansible/roles/common/files/applied").read_text()
+    assert "/var/lib/fleet-applied" in text
+    script.write_text(text.replace("/var/lib/fleet-applied", str(tmp_path / "noted")))
+    script.chmod(0o755)
+    folder, file = tmp_path / "conf.d", tmp_path / "conf"
+
+    def run(verb):
+        command = [script, verb, "shop", folder, file]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    def is_due():
+        return {"differs": True, "same": False}[run("differs")]
+
+    # Nothing was noted, then nothing is there, and then something is.
+    assert is_due()
+    run("note")
+    assert not is_due()
+    for change in (folder.mkdir, lambda: (folder / "one").write_text("1"), lambda: file.write_text("2")):
+        change()
+    assert is_due() and is_due(), "looking is no noting"
+    run("note")
+    assert not is_due()
+    # A name counts as what is in it does.
+    (folder / "one").rename(folder / "another")
+    assert is_due()

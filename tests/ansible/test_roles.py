@@ -50,6 +50,7 @@ RELAY = {"mail_relay_from": ["10.0.0.11"], "mail_relay_smarthost": {}}
 MONGODB = {
     "mongodb_repository": {"line": "deb [signed-by=/etc/apt/keyrings/mongodb.asc] https://x y z", "key": "k"},
     "mongodb_admin_password": SECRET,
+    "mongodb_backup_password": SECRET,
     "mongodb_databases": [DATABASE],
 }
 REFUSED = {
@@ -73,7 +74,17 @@ REFUSED = {
     "a store without a login": (
         "exporters",
         {"exporters_redis": True, "exporters_from": ["10.0.0.3"]},
-        "censored|exporters_redis_password",
+        "`exporters_redis` needs `exporters_redis_password`",
+    ),
+    "a webhook without a token": (
+        "git_server",
+        {"git_server_repositories": [], "git_server_people": [], "git_server_token": "short"},
+        "`git_server_token` is 32 letters and digits, or more",
+    ),
+    "a short password of the store": (
+        "redis",
+        {"redis_passwords": {"app": "short"}, "redis_sentinels": ["a", "b", "c"]},
+        "A password in `redis_passwords` is shorter than 32 letters",
     ),
     "an agent without a program": (
         "serin_agent",
@@ -104,6 +115,7 @@ def test_what_a_database_could_take_for_something_else_is_refused(tmp_path, role
     well, said = preflight(tmp_path, role, {**MONGODB, f"{role}_databases": [{**DATABASE, **wrong}]})
     assert not well
     assert SECRET not in said
+    assert f"In `{role}_databases`, entry 1: " in said.replace("\n", " "), said
 
 
 def test_what_is_brought_along_for_jenkins_has_its_checksum_and_plugins_have_versions(tmp_path):
@@ -134,8 +146,9 @@ def test_what_is_brought_along_for_jenkins_has_its_checksum_and_plugins_have_ver
 
 def test_jenkins_is_configured_by_yaml_that_names_no_secret(tmp_path):
     agent = {"name": "deploy-1", "host": "10.0.0.2", "user": "deploy", "folder": "/var/lib/pipeline"}
+    other = {**agent, "name": "deploy-2", "user": "builder"}
     variables = {
-        "jenkins_agents": [agent],
+        "jenkins_agents": [agent, other],
         "jenkins_url": "http://10.0.0.3:8090/",
         "jenkins_mail": {"host": "10.0.0.3", "from": "jenkins@example.org"},
         "jenkins_admin_password": SECRET,
@@ -145,10 +158,14 @@ def test_jenkins_is_configured_by_yaml_that_names_no_secret(tmp_path):
     assert SECRET not in text
     read = yaml.safe_load(text)
     assert read["jenkins"]["numExecutors"] == 0
-    assert [node["permanent"]["labelString"] for node in read["jenkins"]["nodes"]] == ["deploy"]
+    assert [node["permanent"]["labelString"] for node in read["jenkins"]["nodes"]] == ["deploy"] * 2
     credentials = read["credentials"]["system"]["domainCredentials"][0]["credentials"]
     names = {traits["id"] for credential in credentials for traits in credential.values()}
-    assert names == {"webhook-token", "ansible-ssh", "ansible-vault", "agent-key"}
+    assert names == {"webhook-token", "ansible-ssh", "ansible-vault", "agent-key-deploy", "agent-key-builder"}
+    logins = {one["id"]: one["username"] for traits in credentials for one in traits.values() if "username" in one}
+    for node in (node["permanent"] for node in read["jenkins"]["nodes"]):
+        user = {"deploy-1": "deploy", "deploy-2": "builder"}[node["name"]]
+        assert logins[node["launcher"]["ssh"]["credentialsId"]] == user
     # Those that pipelines ask for are there.
     for pipeline in (ROOT / "ansible/jenkins").glob("*.Jenkinsfile"):
         assert "credentials('ansible-ssh')" in pipeline.read_text()
@@ -169,13 +186,15 @@ const admin = {
 const db = { getSiblingDB: () => admin };
 function run() {
 """
-    told = "}\nrun(); run(); console.log(JSON.stringify({ calls, roles: made.checkbox.roles }));\n"
+    told = "}\nrun(); run();\n"
+    told += "console.log(JSON.stringify({ calls, roles: made.checkbox.roles, backup: made.backup.roles }));\n"
     (tmp_path / "users.js").write_text(stub + script + told)
     node = shutil.which("node")
     done = subprocess.run([node, tmp_path / "users.js"], capture_output=True, text=True, check=True)
     assert json.loads(done.stdout) == {
-        "calls": ["create admin", "create checkbox", "update checkbox"],
+        "calls": ["create admin", "create checkbox", "create backup", "update checkbox", "update backup"],
         "roles": [{"role": "readWrite", "db": "site"}],
+        "backup": [{"role": "backup", "db": "admin"}, {"role": "restore", "db": "admin"}],
     }
 
 

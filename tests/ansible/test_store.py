@@ -158,7 +158,7 @@ def test_the_lock_is_taken_once_and_given_back_and_its_password_is_in_nobodys_ar
     well, said = store.play("tasks/lock.yml")
     assert not well and "Another deploy is under way: a test, by " in said
     store.client.delete(store.lock)
-    well, said = store.play("tasks/lock.yml", "tasks/unlock.yml")
+    well, said = store.play("tasks/lock.yml", "tasks/give_back.yml")
     assert well, said
     assert store.client.get(store.lock) is None
     seen = (store.folder / "seen").read_text()
@@ -175,7 +175,7 @@ def test_a_lock_lasts_as_long_as_a_decision_is_waited_for_and_longer(store):
 def test_what_another_has_locked_meanwhile_stays_locked(store):
     assert store.play("tasks/lock.yml")[0]
     store.client.set(store.lock, "another deploy")
-    well, said = store.play("tasks/unlock.yml", fleet_deploy="a test, by nobody")
+    well, said = store.play("tasks/give_back.yml", fleet_deploy="a test, by nobody")
     assert well, said
     assert store.client.get(store.lock) == "another deploy"
 
@@ -184,5 +184,5 @@ def test_a_store_that_refuses_is_told_and_is_no_other_deploy(store):
     wrong = {**store.variables["redis_passwords"], "operator": "x" * 43}
     well, said = store.play("tasks/lock.yml", redis_passwords=wrong)
     assert not well and "The lock can't be taken: " in said and "Another deploy" not in said
-    well, said = store.play("tasks/unlock.yml", redis_passwords=wrong, fleet_deploy="a test")
-    assert not well and "The lock can't be given back, and ends by itself" in said
+    well, said = store.play("tasks/give_back.yml", redis_passwords=wrong, fleet_deploy="a test")
+    assert well and "The lock can't be given back, and ends by itself" in said

@@ -83,10 +83,11 @@ options:
   on_timeout:
     description:
       - What to do when something is still in flight after O(wait_timeout).
-      - V(fail) leaves it draining and fails, V(proceed) goes on.
+      - V(fail) leaves it draining and fails, V(proceed) goes on, and V(kill) does so once the tunnels, such as
+        WebSockets, are closed that are left, through each proxy. Requests have deadlines of their own.
     type: str
     default: fail
-    choices: [fail, proceed]
+    choices: [fail, proceed, kill]
   drain:
     description:
       - Understood for plays that used M(community.general.haproxy). serin drains whatever it disables; V(false)
@@ -218,7 +219,7 @@ OPTIONS = {
     "wait": {"type": "bool", "default": True},
     "wait_timeout": {"type": "int", "default": 120},
     "min_ready": {"type": "int", "aliases": ["floor"]},
-    "on_timeout": {"type": "str", "default": "fail", "choices": ["fail", "proceed"]},
+    "on_timeout": {"type": "str", "default": "fail", "choices": ["fail", "proceed", "kill"]},
     "drain": {"type": "bool", "default": True},
     "reason": module.REASON,
 }
