@@ -118,8 +118,19 @@ impl Socket {
 
     /// Takes back what a reader had read and not used.
     pub(crate) fn give_back(&mut self, unused: Bytes) {
-        // Nothing would still hold the buffer that it is nothing of.
-        self.ahead = if unused.is_empty() { Bytes::new() } else { unused };
+        if self.ahead.is_empty() {
+            self.ahead = unused;
+        } else if !unused.is_empty() {
+            self.ahead = [unused, std::mem::take(&mut self.ahead)].concat().into();
+        }
+        self.let_go_of_ahead();
+    }
+
+    /// Frees the buffer of what was read ahead, once nothing is left of that.
+    fn let_go_of_ahead(&mut self) {
+        if self.ahead.is_empty() {
+            self.ahead = Bytes::new();
+        }
     }
 
     /// What the client's bytes come by, and those that were read ahead.
@@ -215,8 +226,7 @@ impl Read for Socket {
             let n = self.ahead.len().min(buffer.remaining());
             buffer.put_slice(&self.ahead[..n]);
             self.ahead.advance(n);
-            let left = std::mem::take(&mut self.ahead);
-            self.give_back(left);
+            self.let_go_of_ahead();
             return Poll::Ready(Ok(()));
         }
         let read = Pin::new(&mut self.stream).poll_read(context, buffer);
