@@ -47,14 +47,18 @@ impl ServiceLive {
         }
     }
 
-    /// How often the canary was stopped, for good or for a while: what it serves since before the last time has to end.
-    pub fn recalls(&self) -> u64 {
-        self.recalls.load(Ordering::Relaxed)
+    /// Whether the canary was stopped, for good or for a while, since [`crate::live::Live::recalls`] was so many: what
+    /// it serves since before then has to end.
+    pub fn is_recalled_since(&self, recalls: u64) -> bool {
+        self.recalled_at.load(Ordering::SeqCst) > recalls
     }
 
     /// Says that the canary was stopped, here or elsewhere: what it still serves ends soon.
     pub fn recall(&self) {
-        self.recalls.fetch_add(1, Ordering::SeqCst);
+        let next = self.all_recalls.load(Ordering::SeqCst) + 1;
+        self.recalled_at.fetch_max(next, Ordering::SeqCst);
+        // Last: who sees that somebody was recalled sees who. Two at the same moment may share a number: who reads that
+        // one comes after what either had said before.
         self.all_recalls.fetch_add(1, Ordering::SeqCst);
     }
 

@@ -42,8 +42,8 @@ pub struct ServiceLive {
     /// Set by a trip of this process, until somebody takes it to tell people.
     untold: AtomicBool,
     latched: Arc<Notify>,
-    /// How often the canary was stopped.
-    recalls: AtomicU64,
+    /// [`super::Live::recalls`] as of the last time that the canary was stopped.
+    recalled_at: AtomicU64,
     /// Raised when tunnels shall look whether they may go on: see [`super::Live::recalls`].
     all_recalls: Arc<AtomicU64>,
     cores: Box<[Padded<ServiceCore>]>,
@@ -98,7 +98,7 @@ impl ServiceLive {
             circuit: Mutex::default(),
             untold: AtomicBool::new(false),
             latched,
-            recalls: AtomicU64::new(0),
+            recalled_at: AtomicU64::new(0),
             all_recalls,
             cores: (0..cores).map(|_| Padded::default()).collect(),
             endpoints: Mutex::default(),
