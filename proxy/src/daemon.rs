@@ -214,7 +214,11 @@ impl Daemon {
     /// Has the files again, from a process that is gone.
     async fn take_back(&self) {
         match self.store.take_back().await {
-            Ok(()) => self.mailer.go_on(),
+            Ok(()) => {
+                self.mailer.go_on();
+                // What waited is on its way again.
+                self.live.snapshot().services().iter().for_each(|service| service.live.set_unmailed(false));
+            }
             Err(error) => tracing::error!(%error, "The files can't be taken back: nothing is written any more"),
         }
     }

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use self::counting::ServiceCore;
 pub use self::counting::{ArmTotals, CLASS_NAMES, Ending};
-pub use self::latch::Halt;
+pub use self::latch::{Halt, Telling};
 use super::counters::Padded;
 use super::endpoint::{EndpointLive, Health};
 use super::endpoint_tls::EndpointTls;
@@ -41,6 +41,8 @@ pub struct ServiceLive {
     circuit: Mutex<Circuit>,
     /// Set by a trip of this process, until somebody takes it to tell people.
     untold: AtomicBool,
+    /// Set by a trip of this process, until its mail is on its way.
+    unmailed: AtomicBool,
     latched: Arc<Notify>,
     /// [`super::Live::recalls`] as of the last time that the canary was stopped.
     recalled_at: AtomicU64,
@@ -97,6 +99,7 @@ impl ServiceLive {
             halts: Mutex::default(),
             circuit: Mutex::default(),
             untold: AtomicBool::new(false),
+            unmailed: AtomicBool::new(false),
             latched,
             recalled_at: AtomicU64::new(0),
             all_recalls,
