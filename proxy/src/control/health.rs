@@ -7,10 +7,10 @@ use std::sync::Arc;
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
 
-use super::pass_on;
 use crate::live::{EndpointLive, Health, Live, ServiceView};
 use crate::model::split::Arm;
 use crate::probe::{self, Target};
+use crate::telemetry::panics::pass_on;
 
 /// What one task probes, and what it tells. A change of any of it ends the task and starts another.
 struct Watched {
