@@ -219,3 +219,62 @@ async fn what_is_down_goes_before_what_serves() {
     assert_eq!(world.driver.running().len(), 3, "{}", world.doing(0));
     set_clock(None);
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_a_process_that_was_replaced_still_has_in_flight_keeps_its_instances() {
+    let mut world = World::new(2);
+    world.rate = 20;
+    world.pass(120, &[0, 1]).await;
+    // given a process that only ends what it has: a request with each instance
+    let view = world.proxies[1].live.snapshot().service(SERVICE).cloned().expect("the service");
+    assert_eq!((world.driver.running().len(), view.pools.stable.len()), (4, 4), "{}", world.doing(0));
+    view.pools.stable.iter().for_each(|endpoint| endpoint.live.begin(0));
+    world.proxies[1].scaler.stand_down();
+    // when no load comes any more, for as long as those requests take
+    world.rate = 0;
+    world.pass(120, &[0, 1]).await;
+    // then nothing is taken away under them
+    assert_eq!(world.driver.running().len(), 4, "{}", world.doing(0));
+    assert!(drain(&world) > 0, "nothing would go anyway: {}", world.doing(0));
+    view.pools.stable.iter().for_each(|endpoint| endpoint.live.end(0));
+    world.pass(60, &[0, 1]).await;
+    drive(world.proxies[1].scaler.withdraw()).await;
+    world.pass(60, &[0]).await;
+    assert_eq!(world.driver.running().len(), 1, "{}", world.doing(0));
+    set_clock(None);
+}
+
+/// One that has seen nothing.
+fn scaler(world: &World) -> Autoscaler {
+    let (live, store) = (Arc::clone(&world.proxies[0].live), Arc::clone(&world.proxies[0].store));
+    Autoscaler::new(live, store, Mailer::read_by_a_test().0, "p".into(), "p 1".into())
+}
+
+#[tokio::test]
+async fn the_panic_of_who_keeps_the_lease_is_the_scalers() {
+    let world = World::new(1);
+    let [(_stop, stopped), (_drain, drained)] = [watch::channel(false), watch::channel(false)];
+    let mut keeper = JoinSet::new();
+    keeper.spawn(async { panic!("on purpose") });
+    let running = tokio::spawn(scaler(&world).run_beside(keeper, stopped, drained));
+    let ended = tokio::time::timeout(Duration::from_secs(10), running).await.expect("nobody leads, and nobody knows");
+    assert!(ended.is_err_and(|error| error.is_panic()));
+    set_clock(None);
+}
+
+#[tokio::test]
+async fn a_process_that_is_stopped_goes_on_telling_until_it_is_drained() {
+    let world = World::new(1);
+    let scaler = scaler(&world);
+    let [(stop, stopped), (drain, drained)] = [watch::channel(false), watch::channel(false)];
+    let running = tokio::spawn(scaler.run(stopped, drained));
+    stop.send_replace(true);
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    assert!(!running.is_finished(), "it tells nobody of what is in flight");
+    drain.send_replace(true);
+    let ended = tokio::time::timeout(Duration::from_secs(10), running).await.expect("it ends");
+    ended.expect("it doesn't panic");
+    set_clock(None);
+}
