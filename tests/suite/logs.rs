@@ -1,7 +1,6 @@
 //! Whoever reads the log of serin, and whoever doesn't.
 
 #![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
-#![expect(clippy::expect_used, reason = "a test that can't go on has failed")]
 
 use std::time::Duration;
 

@@ -24,6 +24,8 @@ pub(crate) struct Interrupted {
     /// What others do to a service just before flags change here the next time.
     meanwhile: Mutex<Vec<(String, Change)>>,
     flags_hang: AtomicBool,
+    /// What proxies told each other, by teller.
+    words: Mutex<BTreeMap<String, String>>,
     /// Of which service no change comes to an end.
     hangs_for: Mutex<Option<String>>,
     /// What is posted of a service, in pieces, and how long each one takes.
@@ -34,7 +36,8 @@ impl Interrupted {
     /// Before this store.
     pub(crate) fn before(store: Arc<EmbeddedStore>) -> Self {
         let flags_hang = AtomicBool::new(false);
-        Self { store, meanwhile: Mutex::default(), flags_hang, hangs_for: Mutex::default(), posted: Mutex::default() }
+        let (meanwhile, words, hangs_for, posted) = Default::default();
+        Self { store, meanwhile, flags_hang, words, hangs_for, posted }
     }
 
     /// Has others do this just before flags change here the next time.
@@ -47,6 +50,16 @@ impl Interrupted {
     pub(crate) fn give_posts(&self, service: &str, pieces: impl IntoIterator<Item = (Duration, Posted)>) {
         let mut posted = self.posted.lock().unwrap_or_else(PoisonError::into_inner);
         posted.entry(service.to_owned()).or_default().extend(pieces);
+    }
+
+    fn heard(&self, word: &Word<'_>) {
+        let mut words = self.words.lock().unwrap_or_else(PoisonError::into_inner);
+        words.insert(word.teller.to_owned(), word.said.to_owned());
+    }
+
+    /// What proxies told each other, by teller.
+    pub(crate) fn words(&self) -> BTreeMap<String, String> {
+        self.words.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// From now on no change of this service comes to an end.
@@ -106,6 +119,7 @@ impl Store for Interrupted {
     }
 
     async fn share(&self, word: Word<'_>) -> Result<BTreeMap<String, String>, StoreError> {
+        self.heard(&word);
         self.store.share(word).await
     }
 

@@ -1,13 +1,17 @@
 //! How instances go, and how they don't.
 
 use super::super::*;
-use super::world::{Mood, SERVICE, World, drive};
+use super::world::{Mood, SERVICE, World, drive, service};
 use crate::live::Health;
+use crate::live::sample::publish;
+use crate::live::service::Ending;
 use crate::model::rollout::Fence;
-use crate::model::scaling::{Grant, Leaving, Order, Removal, ScalingChange, Stage};
-use crate::model::split::{Episode, EpisodeId, Salt};
-use crate::model::state::Change;
+use crate::model::scaling::{Grant, Leaving, Metric, Order, Removal, ScalingChange, Stage};
+use crate::model::split::{Arm, Episode, EpisodeId, Salt};
+use crate::model::state::{Change, Member, MemberSpec, ServiceState, State};
 use crate::model::weight::Weight;
+use crate::store::embedded::EmbeddedStore;
+use crate::store::interrupted::Interrupted;
 use crate::store::redis::simulated::Faults;
 use crate::telemetry::simulated::set_clock;
 
@@ -220,28 +224,36 @@ async fn what_is_down_goes_before_what_serves() {
     set_clock(None);
 }
 
-#[tokio::test(start_paused = true)]
-async fn what_a_process_that_was_replaced_still_has_in_flight_keeps_its_instances() {
-    let mut world = World::new(2);
-    world.rate = 20;
-    world.pass(120, &[0, 1]).await;
-    // given a process that only ends what it has: a request with each instance
-    let view = world.proxies[1].live.snapshot().service(SERVICE).cloned().expect("the service");
-    assert_eq!((world.driver.running().len(), view.pools.stable.len()), (4, 4), "{}", world.doing(0));
-    view.pools.stable.iter().for_each(|endpoint| endpoint.live.begin(0));
-    world.proxies[1].scaler.stand_down();
-    // when no load comes any more, for as long as those requests take
-    world.rate = 0;
-    world.pass(120, &[0, 1]).await;
-    // then nothing is taken away under them
-    assert_eq!(world.driver.running().len(), 4, "{}", world.doing(0));
-    assert!(drain(&world) > 0, "nothing would go anyway: {}", world.doing(0));
-    view.pools.stable.iter().for_each(|endpoint| endpoint.live.end(0));
-    world.pass(60, &[0, 1]).await;
-    drive(world.proxies[1].scaler.withdraw()).await;
-    world.pass(60, &[0]).await;
-    assert_eq!(world.driver.running().len(), 1, "{}", world.doing(0));
-    set_clock(None);
+#[tokio::test]
+async fn a_process_that_was_replaced_tells_of_what_it_has_in_flight_and_of_no_load() {
+    let store = Arc::new(Interrupted::before(Arc::new(EmbeddedStore::simulated())));
+    let (live, _reports) = Live::new(1);
+    // given an instance that is to go, with a request that this process has
+    let id = "127.0.0.1:5000".to_owned();
+    let drains = Member::Draining(MemberSpec::new(id.parse().expect("an address")));
+    let mut state = ServiceState { revision: 7, ..ServiceState::default() };
+    state.pools.stable.insert(id.clone(), drains);
+    publish(&live, &[Arc::new(service())], &State::from([(SERVICE.to_owned(), state)]));
+    let endpoint = Arc::clone(&live.snapshot().service(SERVICE).expect("it is there").pools.stable[0].live);
+    endpoint.begin(0);
+    live.service(SERVICE).count(0, Arm::Stable, Ending::Status(200), None);
+    let mailer = Mailer::read_by_a_test().0;
+    let mut scaler = Autoscaler::new(live, Arc::clone(&store) as Arc<dyn Store>, mailer, "p".into(), "p 1".into());
+    // when it only ends what it has
+    scaler.stand_down();
+    let mut fleet = Fleet::default();
+    for (left, is_left) in [(1.0, false), (0.0, true)] {
+        scaler.measure();
+        scaler.look().await;
+        // then whoever leads waits for it, and for nothing else
+        fleet.hear(&store.words(), "p 1");
+        assert_eq!(fleet.left(std::slice::from_ref(&id), 7), is_left, "{:?}", store.words());
+        let value = |metric| fleet.value(metric, 1);
+        assert_eq!((value(Metric::Requests), value(Metric::InFlight)), (Some(0.0), Some(left)));
+        if !is_left {
+            endpoint.end(0);
+        }
+    }
 }
 
 /// One that has seen nothing.

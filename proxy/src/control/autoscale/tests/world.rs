@@ -307,9 +307,7 @@ impl World {
                 proxy.live.service(SERVICE).count(0, Arm::Stable, Ending::Status(200), Some(Duration::from_millis(9)));
             }
             proxy.scaler.measure();
-            if !proxy.scaler.leaves {
-                drive(proxy.scaler.lease.renew()).await;
-            }
+            drive(proxy.scaler.lease.renew()).await;
             if look {
                 drive(proxy.scaler.look()).await;
             }
