@@ -1,6 +1,7 @@
 //! Endpoints that speak HTTP/2, frame by frame: what they refuse, leave alone, cut short and get wrong.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use serin_tests::eventually::eventually;
 use serin_tests::frames::{END_HEADERS, END_STREAM, Frame, Frames, LEAST_WINDOW, Outcome, kind, reason};
@@ -11,6 +12,8 @@ use super::given::{get, post, serin, user};
 use crate::wire::given::{PATIENCE, ask, bad, get as get_by_http1, is_blamed, metric, nobody_is_blamed};
 
 const H2C: &str = "protocol = \"h2c\"";
+/// Sooner than a wire gives up to hear anything, which would look like its end.
+const SOON: Duration = Duration::from_secs(10);
 const HEADERS: u8 = kind::HEADERS;
 
 /// The next connection to an endpoint.
@@ -286,7 +289,7 @@ async fn a_connection_on_which_an_answer_failed_to_come_is_not_used_for_others()
 async fn a_request_for_whose_end_the_endpoint_has_no_room_leaves_its_connection_to_nobody() {
     let origin = Origin::bind().await.unwrap();
     let serin = serin(&[origin.address()], "", H2C).await;
-    // given a request that fills the window of its endpoint, and an end of it that comes by itself
+    // given a request that fills the window of its endpoint, and of which one more byte is to come
     let mut user = user(&serin).await;
     user.send(&post(1, "/", &[])).await.unwrap();
     let mut link = accept(&origin).await;
@@ -298,7 +301,7 @@ async fn a_request_for_whose_end_the_endpoint_has_no_room_leaves_its_connection_
     while taken < LEAST_WINDOW {
         taken += link.until(|frame| frame.kind == kind::DATA).await.unwrap().payload.len();
     }
-    user.send(&Frame::data(1, END_STREAM, "")).await.unwrap();
+    user.send(&Frame::data(1, END_STREAM, "x")).await.unwrap();
     user.send(&Frame::new(kind::PING, 0, 0, *b"is there")).await.unwrap();
     user.until(|frame| frame.kind == kind::PING && frame.payload == b"is there").await.unwrap();
     // when the endpoint answers without it
@@ -306,7 +309,7 @@ async fn a_request_for_whose_end_the_endpoint_has_no_room_leaves_its_connection_
     assert_eq!(user.outcome(1).await.unwrap(), Outcome::Status(200));
     // then the connection on which the request never ends is over, once nothing else is under way on it
     let ended = async { while link.next().await.is_ok() {} };
-    tokio::time::timeout(PATIENCE, ended).await.expect("the connection ends");
+    tokio::time::timeout(SOON, ended).await.expect("the connection ends");
 }
 
 #[tokio::test]
@@ -331,7 +334,7 @@ async fn a_request_whose_rest_the_endpoint_never_takes_ends_with_its_user_and_so
     // then others go by another connection, and this one ends, since nothing else is under way on it
     let mut other = Frames::connect(serin.http()).await.unwrap();
     let ended = async { while link.next().await.is_ok() {} };
-    tokio::time::timeout(PATIENCE, ended).await.expect("the connection ends");
+    tokio::time::timeout(SOON, ended).await.expect("the connection ends");
     other.send(&get(1, "/")).await.unwrap();
     let mut next = accept(&origin).await;
     let stream = request(&mut next).await;

@@ -81,7 +81,7 @@ impl Shared {
     pub(super) fn call_off(&self) -> bool {
         let mut state = self.0.borrow_mut();
         state.off = true;
-        // Where it holds it though all of it came, there is no room for the end of it.
+        // Where it holds it though all of it came, it has the last piece in hand, and no room to send it.
         let is_heard = state.waits || !state.begun || state.held == 0;
         let waker = state.waker.take();
         drop(state);
