@@ -286,33 +286,6 @@ async fn a_connection_on_which_an_answer_failed_to_come_is_not_used_for_others()
 }
 
 #[tokio::test]
-async fn a_request_for_whose_end_the_endpoint_has_no_room_leaves_its_connection_to_nobody() {
-    let origin = Origin::bind().await.unwrap();
-    let serin = serin(&[origin.address()], "", H2C).await;
-    // given a request that fills the window of its endpoint, and of which one more byte is to come
-    let mut user = user(&serin).await;
-    user.send(&post(1, "/", &[])).await.unwrap();
-    let mut link = accept(&origin).await;
-    let stream = request(&mut link).await;
-    let mut taken = 0;
-    for piece in vec![b'x'; LEAST_WINDOW].chunks(16_000) {
-        user.send(&Frame::data(1, 0, piece)).await.unwrap();
-    }
-    while taken < LEAST_WINDOW {
-        taken += link.until(|frame| frame.kind == kind::DATA).await.unwrap().payload.len();
-    }
-    user.send(&Frame::data(1, END_STREAM, "x")).await.unwrap();
-    user.send(&Frame::new(kind::PING, 0, 0, *b"is there")).await.unwrap();
-    user.until(|frame| frame.kind == kind::PING && frame.payload == b"is there").await.unwrap();
-    // when the endpoint answers without it
-    answer(&mut link, stream, "hi").await;
-    assert_eq!(user.outcome(1).await.unwrap(), Outcome::Status(200));
-    // then the connection on which the request never ends is over, once nothing else is under way on it
-    let ended = async { while link.next().await.is_ok() {} };
-    tokio::time::timeout(SOON, ended).await.expect("the connection ends");
-}
-
-#[tokio::test]
 async fn a_request_whose_rest_the_endpoint_never_takes_ends_with_its_user_and_so_does_the_connection() {
     let origin = Origin::bind().await.unwrap();
     let serin = serin(&[origin.address()], "", H2C).await;

@@ -29,16 +29,13 @@ struct State {
     /// Whether the client was asked for more and has none.
     waits: bool,
     failure: Option<SendError>,
-    /// How many of it hyper holds: one, or one of each try.
-    held: usize,
     waker: Option<Waker>,
 }
 
 impl Shared {
     /// A body of which nothing was sent.
     pub(super) fn new(body: ClientBody) -> Rc<Self> {
-        let [begun, off, progress, waits] = [false; 4];
-        let state = State { body, begun, off, progress, waits, failure: None, held: 0, waker: None };
+        let state = State { body, begun: false, off: false, progress: false, waits: false, failure: None, waker: None };
         Rc::new(Self(RefCell::new(state)))
     }
 
@@ -81,8 +78,7 @@ impl Shared {
     pub(super) fn call_off(&self) -> bool {
         let mut state = self.0.borrow_mut();
         state.off = true;
-        // Where it holds it though all of it came, it has the last piece in hand, and no room to send it.
-        let is_heard = state.waits || !state.begun || state.held == 0;
+        let is_heard = state.waits || !state.begun || state.body.ends_here();
         let waker = state.waker.take();
         drop(state);
         if let Some(waker) = waker {
@@ -103,14 +99,7 @@ pub(super) struct Upload {
 impl Upload {
     /// The one that is looked at by this, on its way over this connection.
     pub(super) fn of(shared: &Rc<Shared>, lease: &Rc<Lease>) -> Self {
-        shared.0.borrow_mut().held += 1;
         Self { shared: Rc::clone(shared), _lease: Rc::clone(lease) }
-    }
-}
-
-impl Drop for Upload {
-    fn drop(&mut self) {
-        self.shared.0.borrow_mut().held -= 1;
     }
 }
 
