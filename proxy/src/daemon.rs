@@ -32,7 +32,7 @@ use crate::model::spec::Spec;
 use crate::model::split::Arm;
 use crate::store::{self, Store, StoreError};
 use crate::telemetry::metrics::Registry;
-use loops::{Desk, Loops};
+use loops::{Desk, Ends, Loops};
 use reload::restart_needed;
 pub use serve::serve;
 use vital::Vital;
@@ -68,8 +68,10 @@ pub struct Daemon {
     admin_socket: (String, OwnedFd),
     /// What acts for the whole fleet, or tells people: never two processes of one proxy at a time.
     acting: Vec<AbortHandle>,
-    /// Raised last: the admin API answers, and what is measured is told, until the drain is over.
+    /// Raised last, unless another process serves in its place: the admin API answers until the drain is over.
     stop: watch::Sender<bool>,
+    /// Raised once nothing is in flight any more.
+    drained: watch::Sender<bool>,
     admin: JoinHandle<()>,
     scaling: JoinHandle<()>,
     tasks: JoinSet<()>,
@@ -111,7 +113,9 @@ impl Daemon {
             Desk { live: Arc::clone(&live), store: Arc::clone(&store), mailer: mailer.clone(), name: name.clone() };
         let (spec_sender, spec_receiver) = watch::channel(Arc::clone(&spec));
         let (stop, stopped) = watch::channel(false);
-        let loops = Loops::start(&vital, &mut tasks, desk, spec_receiver, reports, stopped.clone()).await;
+        let (drained, is_drained) = watch::channel(false);
+        let ends = Ends { stopped: stopped.clone(), drained: is_drained };
+        let loops = Loops::start(&vital, &mut tasks, desk, spec_receiver, reports, ends).await;
         let Loops { acting, scaling, published } = loops;
         first_checks(&live).await;
         let data_plane = DataPlane::start(&spec, &live, inheritance.listeners)?;
@@ -140,6 +144,7 @@ impl Daemon {
             admin_socket,
             acting,
             stop,
+            drained,
             admin,
             scaling,
             tasks,
@@ -214,7 +219,11 @@ impl Daemon {
     /// Has the files again, from a process that is gone.
     async fn take_back(&self) {
         match self.store.take_back().await {
-            Ok(()) => self.mailer.go_on(),
+            Ok(()) => {
+                self.mailer.go_on();
+                // What waited is on its way again.
+                self.live.snapshot().services().iter().for_each(|service| service.live.set_unmailed(false));
+            }
             Err(error) => tracing::error!(%error, "The files can't be taken back: nothing is written any more"),
         }
     }
@@ -243,6 +252,7 @@ impl Daemon {
         tracing::info!("Draining");
         self.data_plane.drain(farewell).await;
         self.stop.send_replace(true);
+        self.drained.send_replace(true);
         // It lets its requests finish, and cuts what takes too long by itself.
         if self.admin.await.is_err() {
             tracing::error!("The admin API had panicked");

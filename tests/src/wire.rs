@@ -2,20 +2,28 @@
 //! is kept and read strictly. A message that could be read in two ways is an error here.
 
 use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tokio_rustls::rustls::crypto::aws_lc_rs;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
+use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
 /// How long anything on the wire may take before the test fails.
 pub const DEADLINE: Duration = Duration::from_secs(20);
 
 /// One end of a connection.
 #[derive(Debug)]
-pub struct Wire {
-    stream: TcpStream,
+pub struct Wire<S = TcpStream> {
+    stream: S,
     unread: Vec<u8>,
 }
 
@@ -45,6 +53,41 @@ impl Wire {
         Self { stream, unread: Vec::new() }
     }
 
+    /// Ends the connection by a reset.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn reset(self) -> anyhow::Result<()> {
+        Ok(self.stream.set_zero_linger()?)
+    }
+
+    /// The other side's address.
+    ///
+    /// # Errors
+    /// When it is gone.
+    pub fn peer(&self) -> anyhow::Result<SocketAddr> {
+        Ok(self.stream.peer_addr()?)
+    }
+}
+
+impl Wire<TlsStream<TcpStream>> {
+    /// Connects by TLS to who has a certificate of this authority for this name.
+    ///
+    /// # Errors
+    /// When nobody listens, or they don't agree.
+    pub async fn connect_by_tls(address: SocketAddr, authority: &Path, name: &'static str) -> anyhow::Result<Self> {
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_file(authority)?)?;
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+        let connector = TlsConnector::from(Arc::new(config.with_root_certificates(roots).with_no_client_auth()));
+        let Wire { stream, .. } = Wire::connect(address).await?;
+        let agreed = timeout(DEADLINE, connector.connect(ServerName::try_from(name)?, stream)).await;
+        Ok(Self { stream: agreed.context("no handshake")??, unread: Vec::new() })
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     /// Sends these bytes.
     ///
     /// # Errors
@@ -167,22 +210,6 @@ impl Wire {
     /// When it is gone already.
     pub async fn finish(&mut self) -> anyhow::Result<()> {
         Ok(self.stream.shutdown().await?)
-    }
-
-    /// Ends the connection by a reset.
-    ///
-    /// # Errors
-    /// When the system refuses.
-    pub fn reset(self) -> anyhow::Result<()> {
-        Ok(self.stream.set_zero_linger()?)
-    }
-
-    /// The other side's address.
-    ///
-    /// # Errors
-    /// When it is gone.
-    pub fn peer(&self) -> anyhow::Result<SocketAddr> {
-        Ok(self.stream.peer_addr()?)
     }
 
     async fn fill(&mut self) -> anyhow::Result<Result<usize, End>> {

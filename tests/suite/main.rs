@@ -20,6 +20,7 @@ mod flags;
 mod fleet;
 mod grpc;
 mod http2;
+mod logs;
 mod mail;
 mod names;
 mod ofrep;

@@ -22,6 +22,7 @@ use crate::model::state::MemberSpec;
 use crate::probe::{self, Target};
 use crate::store::StoreError;
 use crate::store::registry::{Beat, Registry};
+use crate::telemetry::panics::pass_on;
 
 /// How often the proxies are asked whether a drain is done.
 const LOOK: Duration = Duration::from_millis(100);
@@ -44,9 +45,21 @@ pub trait Host: Send + Sync {
 }
 
 /// Speaks for one member until it is told to stop, then takes it out. A second word to stop cuts the drain short.
-pub async fn run<H: Host>(spec: AgentSpec, registry: Box<dyn Registry>, host: H, mut stop: mpsc::Receiver<()>) {
+pub async fn run<H: Host>(spec: AgentSpec, registry: Box<dyn Registry>, host: H, stop: mpsc::Receiver<()>) {
     let mut checks = JoinSet::new();
-    let mut health = watch_health(&spec, &mut checks);
+    let health = watch_health(&spec, &mut checks);
+    speak(spec, registry, host, stop, (health, checks)).await;
+}
+
+/// As [`run`], by what these checks say. Without them nobody would know any more how the instance is: where they panic,
+/// so does this, and its silence is heard.
+async fn speak<H: Host>(
+    spec: AgentSpec,
+    registry: Box<dyn Registry>,
+    host: H,
+    mut stop: mpsc::Receiver<()>,
+    (mut health, mut checks): (watch::Receiver<Health>, JoinSet<()>),
+) {
     let pace = Pace::new(&spec.member);
     let mut agent = Agent { pace, registry, host, spec, said: Said::Nothing, status: "", beaten: false };
     agent.host.notify("READY=1\nSTATUS=Waiting for the first passing check");
@@ -60,6 +73,7 @@ pub async fn run<H: Host>(spec: AgentSpec, registry: Box<dyn Registry>, host: H,
         tokio::select! {
             _ = stop.recv() => break,
             Ok(()) = health.changed() => next = Instant::now(),
+            Some(ended) = checks.join_next() => pass_on(ended),
             pause = due => next = Instant::now() + pause,
         }
     }

@@ -125,6 +125,25 @@ async fn it_beats_three_times_a_lease_and_tells_of_a_new_version_with_the_next_b
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_agent_whose_checks_panic_is_silent_rather_than_well_for_ever() {
+    let world = World::default();
+    let (tell, health) = watch::channel(Health::Up);
+    let mut checks = JoinSet::new();
+    checks.spawn(async move {
+        sleep(Duration::from_secs(60)).await;
+        drop(tell);
+        panic!("on purpose");
+    });
+    let (_stop, stopped) = mpsc::channel(2);
+    let running = tokio::spawn(speak(spec(), Box::new(world.clone()), world.clone(), stopped, (health, checks)));
+    pass(59).await;
+    assert!(!running.is_finished() && !world.deeds().is_empty());
+    pass(2).await;
+    assert!(running.is_finished(), "it says that all is well, and doesn't know");
+    assert!(running.await.is_err_and(|error| error.is_panic()));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_store_that_is_away_is_tried_for_ever_and_found_soon() {
     let world = World::default();
     world.set(|answers| answers.away = true);

@@ -67,16 +67,20 @@ pub(super) fn agent(options: &Options) -> ExitCode {
         notes.iter().for_each(|note| println!("note: {note}"));
         return ExitCode::SUCCESS;
     }
-    if let Err(error) = log::init(options.log_format.into(), &options.log) {
-        return failed(&error.into(), REFUSED);
-    }
+    let log = match log::init(options.log_format.into(), &options.log) {
+        Ok(log) => log,
+        Err(error) => return failed(&error.into(), REFUSED),
+    };
     for note in notes {
         tracing::warn!("{}: {note}", options.config.display());
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     match runtime.map_err(Into::into).and_then(|runtime| runtime.block_on(run(spec))) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => failed(&error, 1),
+        Err(error) => {
+            log.say(&format!("error: {error:#}"));
+            ExitCode::FAILURE
+        }
     }
 }
 

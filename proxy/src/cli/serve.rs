@@ -11,9 +11,17 @@ const REFUSED: u8 = 2;
 
 /// Runs the daemon until it is told to end.
 pub fn serve(config: &Path, filter: &str, format: LogFormat) -> ExitCode {
-    if let Err(error) = log::init(format, filter) {
-        return failed(&error.into(), REFUSED);
-    }
+    let log = match log::init(format, filter) {
+        Ok(log) => log,
+        Err(error) => {
+            eprintln!("error: {:#}", anyhow::Error::from(error));
+            return ExitCode::from(REFUSED);
+        }
+    };
+    let failed = |error: &anyhow::Error, code| {
+        log.say(&format!("error: {error:#}"));
+        ExitCode::from(code)
+    };
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).thread_name("serin-control").enable_all().build();
     let runtime = match runtime {
@@ -27,9 +35,4 @@ pub fn serve(config: &Path, filter: &str, format: LogFormat) -> ExitCode {
             failed(&error, if refused { REFUSED } else { 1 })
         }
     }
-}
-
-fn failed(error: &anyhow::Error, code: u8) -> ExitCode {
-    eprintln!("error: {error:#}");
-    ExitCode::from(code)
 }

@@ -79,8 +79,10 @@ impl Watched {
                 act(&format!("{}/{arm}/{id}", self.view.spec.name), endpoint, &finding);
             }
         }
-        // One that drains isn't watched, and comes back as any other.
-        pool.iter().filter(|endpoint| endpoint.draining).for_each(|endpoint| endpoint.live.readmit());
+        // One that drains isn't watched, and comes back as any other; so does one that left the pool while it was out,
+        // and was kept for what it had in flight: nobody else would let it in again.
+        let forgotten = |endpoint: &&EndpointView| endpoint.live.is_ejected() && !self.watch.is_out(&endpoint.id);
+        pool.iter().filter(forgotten).for_each(|endpoint| endpoint.live.readmit());
     }
 }
 
@@ -125,8 +127,9 @@ fn look_for_panic(view: &ServiceView, arm: Arm) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::live::sample::{self, publish};
+    use crate::live::sample::{self, publish, publish_standing};
     use crate::live::{EndpointLive, Health};
+    use crate::model::discovery::{Key, Standing};
     use crate::model::spec::{ServiceSpec, StatusSet};
     use crate::model::state::{Member, MemberSpec, ServiceState, State};
 
@@ -237,6 +240,40 @@ mod tests {
         world.endpoint(Arm::Stable, 0).set_health(Health::Up);
         world.look(0);
         assert_eq!(panics(&world), [false; 2]);
+    }
+
+    #[test]
+    fn who_left_the_pool_while_it_was_out_and_comes_back_gets_work() {
+        let service = shop(|_| {});
+        let mut without = service.as_ref().clone();
+        without.seeds.stable.remove(0);
+        let mut world = World::new(&service);
+        assert!(world.fails(Arm::Stable, 0));
+        // given one that leaves with a request in flight, for which it is kept
+        let endpoint = world.endpoint(Arm::Stable, 0);
+        endpoint.begin(0);
+        publish(&world.live, &[Arc::new(without)], &State::default());
+        world.look(1);
+        // when it comes back
+        publish(&world.live, &[service], &State::default());
+        assert!(Arc::ptr_eq(&endpoint, &world.endpoint(Arm::Stable, 0)) && endpoint.is_ejected(), "it is another one");
+        world.look(1);
+        // then nothing that nobody remembers keeps it out
+        assert!(!endpoint.is_ejected() && world.endpoint(Arm::Stable, 0).ejection().is_none());
+    }
+
+    #[test]
+    fn who_is_to_show_that_it_is_back_is_out_for_nothing_else() {
+        let service = shop(|_| {});
+        let mut world = World::new(&service);
+        assert!(world.fails(Arm::Stable, 0));
+        let endpoint = world.endpoint(Arm::Stable, 0);
+        let key = Key { service: "shop".to_owned(), arm: Arm::Stable, id: "127.0.0.1:3001".to_owned() };
+        publish_standing(&world.live, &service, [(key, Standing::Returning)].into_iter().collect());
+        world.look(1);
+        publish(&world.live, &[service], &State::default());
+        world.look(1);
+        assert!(!endpoint.is_ejected());
     }
 
     #[test]

@@ -7,10 +7,10 @@ use std::sync::Arc;
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
 
-use super::pass_on;
 use crate::live::{EndpointLive, Health, Live, ServiceView};
 use crate::model::split::Arm;
 use crate::probe::{self, Target};
+use crate::telemetry::panics::pass_on;
 
 /// What one task probes, and what it tells. A change of any of it ends the task and starts another.
 struct Watched {
@@ -59,13 +59,28 @@ pub async fn run(live: Arc<Live>, mut published: watch::Receiver<u64>) {
         }
         loop {
             tokio::select! {
-                Some(ended) = tasks.join_next() => pass_on(ended),
+                Some(ended) = tasks.join_next() => {
+                    pass_on(ended);
+                    while let Some(ended) = tasks.try_join_next() {
+                        pass_on(ended);
+                    }
+                    take_for_well(&live);
+                }
                 changed = published.changed() => match changed {
                     Ok(()) => break,
                     Err(_) => return,
                 },
             }
         }
+    }
+}
+
+/// Who isn't checked any more is well, whatever its last check concluded while it was called off.
+fn take_for_well(live: &Live) {
+    let snapshot = live.snapshot();
+    for view in snapshot.services().iter().filter(|view| view.spec.health.is_none()) {
+        let endpoints = Arm::BOTH.into_iter().flat_map(|arm| view.pools.get(arm));
+        endpoints.for_each(|endpoint| endpoint.live.set_health(Health::Up));
     }
 }
 
@@ -119,4 +134,37 @@ async fn watch_endpoint(name: String, target: Target, endpoint: Arc<EndpointLive
         }
     })
     .await;
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::live::sample::{self, publish};
+    use crate::model::spec::ServiceSpec;
+    use crate::model::state::State;
+
+    #[tokio::test]
+    async fn who_is_not_checked_any_more_is_well_whatever_its_last_check_concludes() {
+        let (live, _reports) = Live::new(1);
+        let checked = ServiceSpec { health: Some(sample::health()), ..sample::service("shop") };
+        publish(&live, &[Arc::new(checked)], &State::default());
+        let (tell, published) = watch::channel(0);
+        let running = tokio::spawn(run(Arc::clone(&live), published));
+        tokio::task::yield_now().await;
+        // when a reload drops the checks, and one of them concludes in that moment
+        publish(&live, &[Arc::new(sample::service("shop"))], &State::default());
+        let endpoint = Arc::clone(&live.snapshot().service("shop").expect("it is there").pools.stable[0].live);
+        endpoint.set_health(Health::Down);
+        tell.send_replace(1);
+        // then nothing that nobody would ever take back keeps it down
+        let is_up = async {
+            while endpoint.health() != Health::Up {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), is_up).await.expect("it stays down");
+        running.abort();
+    }
 }

@@ -18,30 +18,3 @@ mod simulation;
 pub mod slow;
 pub mod sync;
 pub mod verdict;
-
-use tokio::task::JoinError;
-
-/// Passes the panic of a task on to whoever waits for it: nobody watches over the tasks of a task.
-fn pass_on(ended: Result<(), JoinError>) {
-    if let Err(error) = ended
-        && let Ok(panic) = error.try_into_panic()
-    {
-        std::panic::resume_unwind(panic);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn the_panic_of_a_task_is_one_of_who_waits_for_it_and_its_end_is_not() {
-        let wait_for = async |inner: tokio::task::JoinHandle<()>| {
-            tokio::spawn(async move { pass_on(inner.await) }).await.is_err_and(|error| error.is_panic())
-        };
-        let ended = tokio::spawn(std::future::pending());
-        ended.abort();
-        assert!(!wait_for(ended).await && !wait_for(tokio::spawn(async {})).await);
-        assert!(wait_for(tokio::spawn(async { panic!("on purpose") })).await);
-    }
-}

@@ -145,10 +145,16 @@ impl Sync {
         let Sight { spec, services, scope, mut loaded, reading } = sight;
         let is_fresh = loaded.freshness == Freshness::Fresh;
         let mut state = std::mem::take(&mut loaded.state);
-        // What stops a canary goes before all that may have to wait for the store.
-        for service in &services {
+        // What stops a canary goes before all that may have to wait for the store, and that of all services before the
+        // store hears of any.
+        let settle = |service: &Arc<ServiceSpec>| {
+            let stored = state.entry(service.name.clone()).or_default();
+            self.live.service(&service.name).settle_circuit(&stored.circuit)
+        };
+        let settled: Vec<_> = services.iter().map(settle).collect();
+        for (service, (stands, untold)) in services.iter().zip(settled) {
             let entry = state.entry(service.name.clone()).or_default();
-            self.settle_circuit(&service.name, entry).await;
+            self.agree_on_circuit(&service.name, entry, stands, untold).await;
             self.settle_abort(&service.name, entry, is_fresh).await;
         }
         if let Some(file) = &spec.flag_file {
@@ -189,11 +195,9 @@ impl Sync {
         state.iter().filter(move |(name, service)| service.revision == 0 && was_known(name)).map(|(name, _)| name)
     }
 
-    /// Makes this process and the store agree on a circuit, and tells people of a trip made here.
-    async fn settle_circuit(&self, name: &str, state: &mut ServiceState) {
+    /// Makes the store agree with this process on a circuit, and tells people of a trip made here.
+    async fn agree_on_circuit(&self, name: &str, state: &mut ServiceState, stands: Circuit, untold: bool) {
         let live = self.live.service(name);
-        let stands = live.merge_circuit(&state.circuit);
-        let untold = live.take_untold();
         let mut told_by_another = false;
         if stands != state.circuit {
             match self.apply(name, Change::MergeCircuit { circuit: stands.clone() }).await {
@@ -210,6 +214,10 @@ impl Sync {
         }
         if untold && !told_by_another {
             self.tell(name, state, &stands);
+        }
+        if untold {
+            // Asked after it was sent: a mailer that begins to rest later sends it before.
+            live.set_unmailed(!told_by_another && self.mailer.rests());
         }
     }
 

@@ -30,6 +30,14 @@ pub(super) struct Desk {
     pub(super) name: String,
 }
 
+/// What tells the loops that this process ends.
+pub(super) struct Ends {
+    /// Another process acts in its place, if there is one.
+    pub(super) stopped: watch::Receiver<bool>,
+    /// Nothing is in flight any more.
+    pub(super) drained: watch::Receiver<bool>,
+}
+
 /// The loops, running.
 pub(super) struct Loops {
     /// Those that act for the whole fleet, or tell people.
@@ -47,7 +55,7 @@ impl Loops {
         desk: Desk,
         spec: watch::Receiver<Arc<Spec>>,
         reports: mpsc::Receiver<Report>,
-        stopped: watch::Receiver<bool>,
+        ends: Ends,
     ) -> Self {
         let Desk { live, store, mailer, name } = desk;
         let (mut sync, published) =
@@ -59,7 +67,7 @@ impl Loops {
         let driver = Driver::new(Arc::clone(&live), Arc::clone(&store), mailer.clone(), name.clone());
         let holder = driver.holder().to_owned();
         let scaler = Autoscaler::new(Arc::clone(&live), Arc::clone(&store), mailer.clone(), name.clone(), holder);
-        let scaling = tokio::spawn(vital.guard("autoscaler", scaler.run(stopped)));
+        let scaling = tokio::spawn(vital.guard("autoscaler", scaler.run(ends.stopped, ends.drained)));
         let acting = vec![
             tasks.spawn(vital.guard("rollouts", driver.run(published.clone()))),
             tasks.spawn(vital.guard("alert rules", watch_rules(Arc::clone(&live), mailer))),

@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::header::{CONNECTION, HeaderValue};
 use http::{Response, StatusCode};
 use hyper::server::conn::http1::{self, Parts};
@@ -280,9 +280,10 @@ async fn talk(socket: Socket) -> State {
         }
         Some(Ok(())) => {
             if let Some(far) = downstream.far.take() {
-                let Parts { io: socket, read_buf, .. } = connection.into_parts();
+                let Parts { io: mut socket, read_buf, .. } = connection.into_parts();
+                socket.give_back(read_buf);
                 let (transport, ahead) = socket.into_parts();
-                return State::Tunnel(Box::new(Tunnel::new(*far, transport, join(read_buf, ahead), &downstream.alarm)));
+                return State::Tunnel(Box::new(Tunnel::new(*far, transport, ahead, &downstream.alarm)));
             }
             // Where a request had an `Upgrade`, hyper says so first, and asked again goes on as with any other: what it
             // still has to write is written. Else the end is reached already.
@@ -304,16 +305,6 @@ fn dismiss(core: &Core, response: &mut Response<Body>) {
     if core.leaving.get() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
-}
-
-/// What came first, and what came next.
-fn join(first: Bytes, next: Bytes) -> Bytes {
-    if next.is_empty() {
-        return first;
-    }
-    let mut joined = BytesMut::from(first);
-    joined.extend_from_slice(&next);
-    joined.freeze()
 }
 
 #[cfg(test)]

@@ -95,9 +95,10 @@ impl Core {
         self.pool.sweep(now) | self.secured.sweep(now)
     }
 
-    /// The snapshot in force: one atomic load.
-    pub(crate) fn snapshot(&self) -> Rc<Held> {
-        self.snapshots.borrow_mut().load()
+    /// The snapshot in force, and since when a recall isn't in it: two atomic loads.
+    pub(crate) fn snapshot(&self) -> Sight {
+        let recalls = self.live.recalls();
+        Sight { snapshot: self.snapshots.borrow_mut().load(), recalls }
     }
 
     /// Random bits from a cryptographic generator of this core.
@@ -146,6 +147,22 @@ impl Deref for Held {
     }
 }
 
+/// A snapshot as a request came to see it.
+#[derive(Clone, Debug)]
+pub(crate) struct Sight {
+    snapshot: Rc<Held>,
+    /// [`Live::recalls`] right before it was loaded: what was recalled later may stand otherwise in it.
+    recalls: u64,
+}
+
+impl Deref for Sight {
+    type Target = Snapshot;
+
+    fn deref(&self) -> &Self::Target {
+        &self.snapshot
+    }
+}
+
 /// Gives requests the snapshot in force, without touching a count shared between cores.
 struct SnapshotReader {
     cache: Cache<SnapshotCell, Arc<Snapshot>>,
@@ -186,7 +203,7 @@ impl std::fmt::Debug for SnapshotReader {
 /// A service in the snapshot that a request loaded; keeps that snapshot alive.
 #[derive(Clone, Debug)]
 pub(crate) struct ServiceRef {
-    snapshot: Rc<Held>,
+    sight: Sight,
     index: usize,
     /// The route by which a request came to it.
     route: Option<usize>,
@@ -196,8 +213,13 @@ pub(crate) struct ServiceRef {
 
 impl ServiceRef {
     /// The service at `index` of the snapshot, which has one there.
-    pub(crate) const fn new(snapshot: Rc<Held>, index: usize) -> Self {
-        Self { snapshot, index, route: None, former: None }
+    pub(crate) const fn new(sight: Sight, index: usize) -> Self {
+        Self { sight, index, route: None, former: None }
+    }
+
+    /// [`Live::recalls`] before anything was decided by this snapshot.
+    pub(crate) const fn recalls(&self) -> u64 {
+        self.sight.recalls
     }
 
     /// The same, for a request that came by this of its routes.
@@ -231,21 +253,21 @@ impl ServiceRef {
 
     /// The same service in the snapshot in force now; none where there is none of its name any more.
     pub(crate) fn renewed(&self, core: &Core) -> Option<Self> {
-        let snapshot = core.snapshot();
-        let index = snapshot.place(&self.spec.name)?;
+        let sight = core.snapshot();
+        let index = sight.place(&self.spec.name)?;
         let routed = || self.route.is_some().then(|| Rc::new(self.clone()));
         let former = self.former.clone().or_else(routed);
-        Some(Self { snapshot, index, route: None, former })
+        Some(Self { sight, index, route: None, former })
     }
 
     /// Whether it is one of a snapshot's.
-    pub(crate) fn is_of(&self, snapshot: &Rc<Held>) -> bool {
-        Rc::ptr_eq(&self.snapshot, snapshot)
+    pub(crate) fn is_of(&self, sight: &Sight) -> bool {
+        Rc::ptr_eq(&self.sight.snapshot, &sight.snapshot)
     }
 
     /// The service, to be kept beyond this core.
     pub(crate) fn shared(&self) -> Arc<ServiceView> {
-        Arc::clone(&self.snapshot.services()[self.index])
+        Arc::clone(&self.sight.services()[self.index])
     }
 }
 
@@ -253,6 +275,6 @@ impl Deref for ServiceRef {
     type Target = ServiceView;
 
     fn deref(&self) -> &Self::Target {
-        &self.snapshot.services()[self.index]
+        &self.sight.services()[self.index]
     }
 }

@@ -70,7 +70,7 @@ pub(crate) async fn handle(
             Err(error) => return Ok(refused(&downstream, &request_id, &error)),
         }
     };
-    let Lot { service, arm, drawn, new_key, said, wish, recalls, .. } = lot;
+    let Lot { service, arm, drawn, new_key, said, wish, .. } = lot;
     let mut record = Record::begin(
         &downstream.core,
         service,
@@ -94,7 +94,7 @@ pub(crate) async fn handle(
             let asked = Asked { request_id: &request_id, told: told.as_deref(), target: rewritten.as_ref() };
             let mut outgoing = outgoing(&downstream, &record, &parts, body, wish, &asked);
             let answer = forward(&downstream, &mut record, arm, &mut outgoing).await;
-            pass_on(&downstream, record, &parts, &request_id, recalls, answer)
+            pass_on(&downstream, record, &parts, &request_id, answer)
         }
     };
     if let Some(key) = new_key {
@@ -133,7 +133,6 @@ fn pass_on(
     mut record: Record,
     parts: &Parts,
     request_id: &RequestId,
-    recalls: u64,
     mut answer: Result<Answer, ProxyError>,
 ) -> Response<Body> {
     if websocket::is_asked_for(parts) {
@@ -141,7 +140,7 @@ fn pass_on(
     }
     match answer {
         Ok(answer) if answer.status == StatusCode::SWITCHING_PROTOCOLS => {
-            tunnel::open(downstream, record, parts, answer, recalls)
+            tunnel::open(downstream, record, parts, answer)
         }
         Ok(answer) => relay(downstream, record, parts, answer),
         Err(error) => {

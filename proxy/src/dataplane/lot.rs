@@ -31,8 +31,6 @@ pub(crate) struct Lot {
     pub(crate) said: Said,
     /// To whom of the arm's pool it would rather go.
     pub(crate) wish: Wish,
-    /// How often the canary had been stopped when the arm was drawn.
-    pub(crate) recalls: u64,
     drawn_arm: Arm,
 }
 
@@ -49,7 +47,6 @@ impl Lot {
     /// Draws the arm of a request, and asks its flags.
     pub(crate) fn draw(downstream: &Downstream, service: ServiceRef, asked: &Asker<'_>) -> Self {
         let Asker { parts, client: Client { address: client, .. }, rewritten } = *asked;
-        let recalls = service.live.recalls();
         let Draw { arm: drawn_arm, drawn, new_key } = sticky::draw(&downstream.core, &service, &parts.headers, client);
         let arm = serving_arm(&service, drawn_arm);
         let said = match service.flags_of(arm) {
@@ -68,7 +65,7 @@ impl Lot {
             None => 0..service.serving(arm).len(),
         };
         let wish = Wish::of(&service, arm, members, &parts.headers, client, new_key);
-        Self { service, arm, drawn, new_key, said, wish, recalls, drawn_arm }
+        Self { service, arm, drawn, new_key, said, wish, drawn_arm }
     }
 }
 

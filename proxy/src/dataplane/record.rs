@@ -229,10 +229,10 @@ impl Record {
         &self.service
     }
 
-    /// Ends the record of a request whose connection becomes a tunnel, which is with the endpoint from now on.
-    /// `recalls` is [`ServiceLive::recalls`](crate::live::ServiceLive::recalls) when its arm was drawn. None if no
-    /// endpoint has the request.
-    pub(crate) fn into_tunnel(mut self, recalls: u64) -> Option<OpenTunnel> {
+    /// Ends the record of a request whose connection becomes a tunnel, which is with the endpoint from now on. None if
+    /// no endpoint has the request.
+    pub(crate) fn into_tunnel(mut self) -> Option<OpenTunnel> {
+        let recalls = self.service.recalls();
         let endpoint = &self.service.serving(self.arm)[self.with_endpoint.take()?].live;
         Some(OpenTunnel::begin(&self.core, &self.service.live, endpoint, self.arm, recalls, &self.request_id))
     }

@@ -1,13 +1,11 @@
 //! From the path of a request to its route: one form of the path for all that look at it, one service, and what the
 //! route makes of the path.
 
-use std::rc::Rc;
-
 use http::Method;
 use http::request::Parts;
 use http::uri::{PathAndQuery, Uri};
 
-use super::core::{Held, ServiceRef};
+use super::core::{ServiceRef, Sight};
 use super::respond::ProxyError;
 use crate::live::routes::{Answer, Asked, Found};
 use crate::model::path::{self, Matched};
@@ -25,12 +23,12 @@ impl Routed {
     /// The service of a request whose path is settled, for this core.
     pub(crate) fn find(
         core: usize,
-        snapshot: Rc<Held>,
+        sight: Sight,
         host: &str,
         parts: &Parts,
         settled: SettledPath,
     ) -> Result<Self, ProxyError> {
-        let (service, route, rewritten) = match snapshot.answer(host).ok_or(ProxyError::NoService)? {
+        let (service, route, rewritten) = match sight.answer(host).ok_or(ProxyError::NoService)? {
             Answer::Whole(service) => (*service, None, None),
             Answer::Routed(tree) => {
                 let path = parts.uri.path();
@@ -46,7 +44,7 @@ impl Routed {
                 (found.hit.service, found.hit.route, rewritten(found.route, parts, settled.with_empty_segments)?)
             }
         };
-        let service = ServiceRef::new(snapshot, service).by(route);
+        let service = ServiceRef::new(sight, service).by(route);
         Ok(Self { service, rewritten })
     }
 }

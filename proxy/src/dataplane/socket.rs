@@ -58,7 +58,8 @@ impl Parked {
     pub(crate) fn wake(self, ahead: Bytes) -> Socket {
         let pace = Pace::new(self.downstream.listener().min_rate, 1);
         let stream = TokioIo::new(self.stream);
-        Socket { stream, downstream: self.downstream, ahead, pace, write_until: None, linger_until: None }
+        let (write_until, linger_until, half_closed) = (None, None, false);
+        Socket { stream, downstream: self.downstream, ahead, pace, write_until, linger_until, half_closed }
     }
 }
 
@@ -90,8 +91,10 @@ pub(crate) struct Socket {
     pace: Pace,
     /// Until when the client must have taken some of what is being written.
     write_until: Option<Instant>,
-    /// Until when the client is heard out; none before serin has closed its half.
+    /// Until when the client is heard out; none before serin begins to close its half.
     linger_until: Option<Instant>,
+    /// Whether serin has closed its half.
+    half_closed: bool,
 }
 
 impl Socket {
@@ -116,10 +119,21 @@ impl Socket {
         self.downstream.listener().http2.is_some() && !self.downstream.is_tls()
     }
 
-    /// Takes back what a reader had read and not used.
+    /// Takes back what a reader had read and not used. It may not have had all that was read ahead.
     pub(crate) fn give_back(&mut self, unused: Bytes) {
-        // Nothing would still hold the buffer that it is nothing of.
-        self.ahead = if unused.is_empty() { Bytes::new() } else { unused };
+        if self.ahead.is_empty() {
+            self.ahead = unused;
+        } else if !unused.is_empty() {
+            self.ahead = [unused, std::mem::take(&mut self.ahead)].concat().into();
+        }
+        self.let_go_of_ahead();
+    }
+
+    /// Frees the buffer of what was read ahead, once nothing is left of that.
+    fn let_go_of_ahead(&mut self) {
+        if self.ahead.is_empty() {
+            self.ahead = Bytes::new();
+        }
     }
 
     /// What the client's bytes come by, and those that were read ahead.
@@ -226,8 +240,7 @@ impl Read for Socket {
             let n = self.ahead.len().min(buffer.remaining());
             buffer.put_slice(&self.ahead[..n]);
             self.ahead.advance(n);
-            let left = std::mem::take(&mut self.ahead);
-            self.give_back(left);
+            self.let_go_of_ahead();
             return Poll::Ready(Ok(()));
         }
         let read = self.poll_bytes(context, buffer);
@@ -257,18 +270,29 @@ impl Write for Socket {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if !self.downstream.may_be_sending() && !self.downstream.is_tls() {
-            // Who gets the answer in full sees its end when the socket is closed, in a moment.
-            return Poll::Ready(Ok(()));
-        }
+        let downstream = &self.downstream;
         let until = match self.linger_until {
             Some(until) => until,
+            None if !downstream.may_be_sending() && !downstream.is_tls() => {
+                // Who gets the answer in full sees its end when the socket is closed, in a moment.
+                return Poll::Ready(Ok(()));
+            }
             None => {
-                ready!(Pin::new(&mut self.stream).poll_shutdown(context))?;
-                let until = self.downstream.core.clock.now() + LINGER;
+                // Its last answer is given: it waits for no request any more, and is never parked.
+                downstream.request_came();
+                let until = downstream.core.clock.now() + LINGER;
                 *self.linger_until.insert(until)
             }
         };
+        if !self.half_closed {
+            match Pin::new(&mut self.stream).poll_shutdown(context) {
+                Poll::Ready(closed) => closed?,
+                // The client takes nothing: it may not even see the end.
+                Poll::Pending if self.downstream.alarm.passed(Some(until), context) => return Poll::Ready(Ok(())),
+                Poll::Pending => return Poll::Pending,
+            }
+            self.half_closed = true;
+        }
         self.poll_linger(until, context).map(Ok)
     }
 

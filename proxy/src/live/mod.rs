@@ -62,7 +62,7 @@ pub use limits::{RateLive, ServiceLimits};
 pub use names::NameView;
 pub use pulse::Pulse;
 pub use seen::{EpisodeLive, StepLive};
-pub use service::{Halt, ServiceLive};
+pub use service::{Halt, ServiceLive, Telling};
 pub use service_flags::{AskedFlag, ServiceFlags, ToldFlag};
 pub use snapshot::{EndpointView, EpisodeView, ServiceView, Snapshot};
 pub use trial::TrialView;

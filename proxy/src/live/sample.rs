@@ -179,11 +179,20 @@ pub(crate) fn spec() -> Spec {
 
 /// Publishes the next snapshot: these services in this state.
 pub(crate) fn publish(live: &Live, services: &[Arc<ServiceSpec>], state: &State) {
+    publish_as(live, services, state, &Standings::default());
+}
+
+/// As [`publish`], of a service whose members stand so.
+pub(crate) fn publish_standing(live: &Live, service: &Arc<ServiceSpec>, standings: Standings) {
+    publish_as(live, std::slice::from_ref(service), &State::default(), &standings);
+}
+
+fn publish_as(live: &Live, services: &[Arc<ServiceSpec>], state: &State, standings: &Standings) {
     let none = ServiceState::default();
     let views = services.iter().map(|spec| {
         let state = state.get(&spec.name).unwrap_or(&none);
         live.service(&spec.name).merge_circuit(&state.circuit);
-        compile::service(live, spec, state, &Standings::default(), live.snapshot().flags())
+        compile::service(live, spec, state, standings, live.snapshot().flags())
     });
     let revision = live.snapshot().revision + 1;
     live.snapshot_cell().store(Arc::new(Snapshot::new(

@@ -38,6 +38,8 @@ pub struct EmbeddedStore {
     bell: Notify,
     /// Services that changed since somebody last heard of any. Nothing changes them but this process.
     news: Mutex<BTreeSet<String>>,
+    /// When everything was to be looked at last.
+    looked: Mutex<Instant>,
     /// Above those of any process that had the state file before.
     fence: Fence,
 }
@@ -70,8 +72,8 @@ impl EmbeddedStore {
             leases.count_anew(&saved.services, now);
         });
         let audit = AuditLog::new(File::beside(state_file, kept.claim()));
-        let (leases, bell, news) = (Arc::new(leases), Notify::new(), Mutex::default());
-        Self { kept, journal, audit, leases, bell, news, fence: Fence(fence) }
+        let (leases, bell, news, looked) = (Arc::new(leases), Notify::new(), Mutex::default(), Mutex::new(now));
+        Self { kept, journal, audit, leases, bell, news, looked, fence: Fence(fence) }
     }
 }
 
@@ -174,7 +176,14 @@ impl Store for EmbeddedStore {
         };
         self.forget_the_dead().await;
         let services = std::mem::take(&mut *self.news());
-        if was_rung || !services.is_empty() { Changed::Services(services) } else { Changed::Anything }
+        let is_about_nothing = !was_rung && services.is_empty();
+        let mut looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
+        // However often it rings: what rings no bell is seen all the same.
+        if is_about_nothing || looked.elapsed() >= LOOK {
+            *looked = Instant::now();
+            return Changed::Anything;
+        }
+        Changed::Services(services)
     }
 
     async fn restore(&self, _: &State) -> Result<(), StoreError> {

@@ -24,6 +24,10 @@ pub(crate) struct Interrupted {
     /// What others do to a service just before flags change here the next time.
     meanwhile: Mutex<Vec<(String, Change)>>,
     flags_hang: AtomicBool,
+    /// What proxies told each other, by teller.
+    words: Mutex<BTreeMap<String, String>>,
+    /// Of which service no change comes to an end.
+    hangs_for: Mutex<Option<String>>,
     /// What is posted of a service, in pieces, and how long each one takes.
     posted: Mutex<HashMap<String, VecDeque<(Duration, Posted)>>>,
 }
@@ -31,7 +35,9 @@ pub(crate) struct Interrupted {
 impl Interrupted {
     /// Before this store.
     pub(crate) fn before(store: Arc<EmbeddedStore>) -> Self {
-        Self { store, meanwhile: Mutex::default(), flags_hang: AtomicBool::new(false), posted: Mutex::default() }
+        let flags_hang = AtomicBool::new(false);
+        let (meanwhile, words, hangs_for, posted) = Default::default();
+        Self { store, meanwhile, flags_hang, words, hangs_for, posted }
     }
 
     /// Has others do this just before flags change here the next time.
@@ -44,6 +50,21 @@ impl Interrupted {
     pub(crate) fn give_posts(&self, service: &str, pieces: impl IntoIterator<Item = (Duration, Posted)>) {
         let mut posted = self.posted.lock().unwrap_or_else(PoisonError::into_inner);
         posted.entry(service.to_owned()).or_default().extend(pieces);
+    }
+
+    fn heard(&self, word: &Word<'_>) {
+        let mut words = self.words.lock().unwrap_or_else(PoisonError::into_inner);
+        words.insert(word.teller.to_owned(), word.said.to_owned());
+    }
+
+    /// What proxies told each other, by teller.
+    pub(crate) fn words(&self) -> BTreeMap<String, String> {
+        self.words.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// From now on no change of this service comes to an end.
+    pub(crate) fn hang_for(&self, service: &str) {
+        *self.hangs_for.lock().unwrap_or_else(PoisonError::into_inner) = Some(service.to_owned());
     }
 
     /// From now on no change of flags comes to an end.
@@ -59,6 +80,10 @@ impl Store for Interrupted {
     }
 
     async fn apply(&self, service: &str, change: &Change, expected: Option<u64>) -> Result<ServiceState, StoreError> {
+        let hangs = self.hangs_for.lock().unwrap_or_else(PoisonError::into_inner).as_deref() == Some(service);
+        if hangs {
+            std::future::pending::<()>().await;
+        }
         self.store.apply(service, change, expected).await
     }
 
@@ -94,6 +119,7 @@ impl Store for Interrupted {
     }
 
     async fn share(&self, word: Word<'_>) -> Result<BTreeMap<String, String>, StoreError> {
+        self.heard(&word);
         self.store.share(word).await
     }
 

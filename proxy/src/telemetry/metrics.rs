@@ -1,7 +1,10 @@
 //! The metrics registry: what `/metrics` shows, in Prometheus' text format.
 
-use prometheus::core::Collector;
-use prometheus::{IntGauge, Opts, TextEncoder};
+use prometheus::core::{Collector, Desc};
+use prometheus::proto::MetricFamily;
+use prometheus::{IntCounter, IntGauge, Opts, TextEncoder};
+
+use super::log;
 
 /// All metrics of this process. Clones share them.
 #[derive(Clone, Debug)]
@@ -13,7 +16,7 @@ pub struct Registry(prometheus::Registry);
 pub struct MetricsError(#[from] prometheus::Error);
 
 impl Registry {
-    /// A registry that holds `serin_build_info` and what the system says of this process.
+    /// A registry that holds `serin_build_info`, what the log dropped, and what the system says of this process.
     ///
     /// # Errors
     /// When one of them can't be registered: a mistake in the program.
@@ -23,6 +26,7 @@ impl Registry {
         let build = IntGauge::with_opts(build.const_label("version", version))?;
         build.set(1);
         registry.register(Box::new(build))?;
+        registry.register(Box::new(DroppedLines::new()?))?;
         #[cfg(target_os = "linux")]
         registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
         Ok(Self(registry))
@@ -47,6 +51,29 @@ impl Registry {
     /// When a collector's answer breaks the format's rules: a mistake in the program.
     pub fn encode(&self) -> Result<String, MetricsError> {
         Ok(TextEncoder::new().encode_to_string(&self.0.gather())?)
+    }
+}
+
+/// Counts what the log dropped: asked for at each look.
+struct DroppedLines(IntCounter);
+
+impl DroppedLines {
+    fn new() -> Result<Self, prometheus::Error> {
+        let help = "Log lines that were dropped since whoever reads them was too slow.";
+        Ok(Self(IntCounter::new("serin_log_lines_dropped_total", help)?))
+    }
+}
+
+impl Collector for DroppedLines {
+    fn desc(&self) -> Vec<&Desc> {
+        self.0.desc()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        // Two looks at once may count some of them twice, and the next one mends it.
+        self.0.reset();
+        self.0.inc_by(log::dropped_lines());
+        self.0.collect()
     }
 }
 

@@ -5,6 +5,7 @@
 pub mod child;
 pub mod log;
 pub mod metrics;
+pub mod panics;
 pub mod supervisor;
 
 use crate::model::time::Timestamp;

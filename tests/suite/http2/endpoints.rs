@@ -1,6 +1,7 @@
 //! Endpoints that speak HTTP/2, frame by frame: what they refuse, leave alone, cut short and get wrong.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use serin_tests::eventually::eventually;
 use serin_tests::frames::{END_HEADERS, END_STREAM, Frame, Frames, LEAST_WINDOW, Outcome, kind, reason};
@@ -11,6 +12,8 @@ use super::given::{get, post, serin, user};
 use crate::wire::given::{PATIENCE, ask, bad, get as get_by_http1, is_blamed, metric, nobody_is_blamed};
 
 const H2C: &str = "protocol = \"h2c\"";
+/// Sooner than a wire gives up to hear anything, which would look like its end.
+const SOON: Duration = Duration::from_secs(10);
 const HEADERS: u8 = kind::HEADERS;
 
 /// The next connection to an endpoint.
@@ -304,7 +307,7 @@ async fn a_request_whose_rest_the_endpoint_never_takes_ends_with_its_user_and_so
     // then others go by another connection, and this one ends, since nothing else is under way on it
     let mut other = Frames::connect(serin.http()).await.unwrap();
     let ended = async { while link.next().await.is_ok() {} };
-    tokio::time::timeout(PATIENCE, ended).await.expect("the connection ends");
+    tokio::time::timeout(SOON, ended).await.expect("the connection ends");
     other.send(&get(1, "/")).await.unwrap();
     let mut next = accept(&origin).await;
     let stream = request(&mut next).await;

@@ -5,8 +5,9 @@ use serin_tests::origin::{Origin, ok};
 use serin_tests::process::Signal;
 use serin_tests::serin::Serin;
 use serin_tests::wire::{End, Wire};
+use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::given::{PATIENCE, get, serin_on, user};
+use super::given::{PATIENCE, get, metric, serin_by_tls, serin_on, user, user_by_tls};
 
 async fn is_draining(serin: &Serin) {
     let failing = async || (serin.ask("/readyz").await.ok()?.status == 503).then_some(());
@@ -92,11 +93,38 @@ async fn a_drain_cuts_what_is_not_done_in_its_time() {
 async fn pipelined_requests_behind_the_last_one_are_not_begun() {
     let origin = Origin::bind().await.unwrap();
     let serin = serin_on(1, &[origin.address()], "").await;
-    let mut user = user(&serin).await;
+    let user = user(&serin).await;
+    only_the_first_is_begun(&origin, &serin, user).await;
+}
+
+#[tokio::test]
+async fn nor_are_they_by_tls() {
+    let origin = Origin::bind().await.unwrap();
+    let (serin, authority) = serin_by_tls(&[origin.address()]).await;
+    let user = user_by_tls(&serin, &authority).await;
+    only_the_first_is_begun(&origin, &serin, user).await;
+}
+
+#[tokio::test]
+async fn who_was_told_the_end_by_tls_and_stays_is_not_heard_any_more() {
+    let origin = Origin::bind().await.unwrap().play(|request| ok(request.target()));
+    let (serin, authority) = serin_by_tls(&[origin.address()]).await;
+    let mut user = user_by_tls(&serin, &authority).await;
+    user.send("GET /1 HTTP/1.1\r\nHost: a.example\r\nConnection: close\r\n\r\n").await.unwrap();
+    assert_eq!(user.response().await.unwrap().text(), "/1");
+    assert_eq!(user.ended().await.unwrap(), End::Closed);
+    // when it goes on all the same, and never closes its end
+    user.send(get("/2")).await.unwrap();
+    let gone = async || (metric(&serin, "serin_connections", &[]).await == 0).then_some(());
+    eventually(PATIENCE, "its connection is gone", gone).await;
+    assert_eq!(origin.targets().unwrap(), ["/1"]);
+}
+
+async fn only_the_first_is_begun<S: AsyncRead + AsyncWrite + Unpin>(origin: &Origin, serin: &Serin, mut user: Wire<S>) {
     user.send([get("/1"), get("/2")].concat()).await.unwrap();
     let (mut wire, _) = origin.request().await.unwrap();
     serin.signal(Signal::TERM).unwrap();
-    refuses(&serin).await;
+    refuses(serin).await;
     wire.send(ok("1")).await.unwrap();
     let answer = user.response().await.unwrap();
     assert_eq!((answer.text().as_str(), answer.get("connection")), ("1", Some("close")));

@@ -5,8 +5,11 @@ use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 
 use serin_tests::eventually::eventually;
+use serin_tests::pki::{Pki, Valid};
 use serin_tests::serin::Serin;
 use serin_tests::wire::{Message, Wire};
+use tokio::net::TcpStream;
+use tokio_rustls::client::TlsStream;
 
 /// How long what must come true may take.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -25,6 +28,26 @@ pub(crate) async fn serin_on(cores: usize, stable: &[SocketAddr], rest: &str) ->
     let stable = list(stable);
     let config = format!("[runtime]\nthreads = {cores}\n[service.web]\nhosts = [\"*\"]\nstable = {stable}\n{rest}\n");
     Serin::start(&config).await.unwrap()
+}
+
+/// As [`serin`], by TLS; and who signed its certificate.
+pub(crate) async fn serin_by_tls(stable: &[SocketAddr]) -> (Serin, Pki) {
+    let authority = Pki::new().unwrap();
+    let files = authority.issue("0", &["a.example"], Valid::Now).unwrap();
+    let config = format!(
+        "[runtime]\nthreads = 1\n[[listener]]\nname = \"https\"\naddress = \"@http@\"\n\
+         tls.certificates = [{{ cert_file = {:?}, key_file = {:?} }}]\n\
+         [service.web]\nhosts = [\"*\"]\nstable = {}\n",
+        files.certificate,
+        files.key,
+        list(stable)
+    );
+    (Serin::start(&config).await.unwrap(), authority)
+}
+
+/// A user's connection by TLS.
+pub(crate) async fn user_by_tls(serin: &Serin, authority: &Pki) -> Wire<TlsStream<TcpStream>> {
+    Wire::connect_by_tls(serin.http(), &authority.ca(), "a.example").await.unwrap()
 }
 
 /// Addresses as the configuration has them.

@@ -1,6 +1,7 @@
 //! Connections serve again, on both sides, where that is certain to be right.
 
 use serin_tests::origin::{Origin, ok};
+use serin_tests::serin::Serin;
 use serin_tests::wire::{End, Message};
 
 use super::given::{ask, get, nobody_is_blamed, post, serin, user};
@@ -48,6 +49,35 @@ async fn requests_sent_at_once_are_answered_in_order() {
     }
     assert_eq!(origin.targets().unwrap(), ["/1", "/2", "/3"]);
     assert_eq!(origin.bytes().len(), 1);
+}
+
+/// More than is read at once by far.
+const MANY: usize = 2_000;
+
+#[tokio::test]
+async fn of_very_many_requests_that_are_sent_at_once_none_is_lost() {
+    let serin =
+        Serin::start("[runtime]\nthreads = 1\n[service.web]\nhosts = [\"b.example\"]\nstable = []\n").await.unwrap();
+    let mut user = user(&serin).await;
+    // given answers that take no time: nobody has this name
+    user.send(get("/").repeat(MANY)).await.unwrap();
+    for nth in 0..MANY {
+        assert_eq!(user.response().await.unwrap().status(), 404, "{nth}");
+    }
+}
+
+#[tokio::test]
+async fn very_many_requests_that_are_sent_at_once_are_sent_on_in_order() {
+    let config = "[runtime]\nthreads = 1\n[[listener]]\nname = \"http\"\naddress = \"@http@\"\nredirect_to_https = 443\n\
+                  [service.web]\nhosts = [\"*\"]\nstable = []\n";
+    let serin = Serin::start(config).await.unwrap();
+    let mut user = user(&serin).await;
+    let requests: String = (0..MANY).map(|nth| get(format!("/{nth}"))).collect();
+    user.send(requests).await.unwrap();
+    for nth in 0..MANY {
+        let answer = user.response().await.unwrap();
+        assert_eq!(answer.get("location"), Some(&*format!("https://a.example/{nth}")));
+    }
 }
 
 #[tokio::test]

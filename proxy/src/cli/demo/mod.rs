@@ -71,7 +71,7 @@ pub fn demo(once: bool) -> ExitCode {
 }
 
 fn run(screen: &mut Screen, once: bool) -> anyhow::Result<End> {
-    log::init(LogFormat::Text, LOG)?;
+    let _log = log::init(LogFormat::Text, LOG)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async {
         let mut signals = Signals::new()?;

@@ -245,9 +245,14 @@ impl Mailer {
         self.holder.end();
     }
 
+    /// Whether alerts wait since another process may have the outbox.
+    pub fn rests(&self) -> bool {
+        self.holder.is_on()
+    }
+
     /// Has an alert mailed. Never waits, never fails: what goes wrong is logged and counted.
     pub fn send(&self, alert: Alert) {
-        if self.holder.is_on() {
+        if self.rests() {
             tracing::debug!(subject = alert.subject(), "An alert waits: another process may be the one to tell of it");
         }
         let Some(inbox) = &self.inbox else {

@@ -72,7 +72,17 @@ impl<C: Carry> Post<C> {
 
     /// Works until all mailers are gone, then for a short while on what is due.
     pub(super) async fn run(mut self, mut hold: Hold) {
-        while hold.passes(&mut self.outbox).await && self.turn(&mut hold).await {}
+        loop {
+            if hold.is_on() {
+                // What was to be mailed before the rest is in the outbox for whoever has it then.
+                while let Ok(alert) = self.alerts.try_recv() {
+                    self.take_in(&alert).await;
+                }
+            }
+            if !hold.passes(&mut self.outbox).await || !self.turn(&mut hold).await {
+                break;
+            }
+        }
         if hold.is_on() {
             return;
         }

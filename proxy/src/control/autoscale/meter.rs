@@ -94,6 +94,13 @@ impl Meter {
         }
         load
     }
+
+    /// What there is to tell others where no more requests come: those that are still under way.
+    pub(super) fn rest(&mut self, service: &ServiceView) -> Load {
+        let under_way: u64 = service.pools.stable.iter().map(|endpoint| endpoint.live.in_flight()).sum();
+        let (requests, in_flight) = (Some(0.0), Some(under_way as f64));
+        Load { requests, in_flight, p95: None, queue_wait: None, ..self.load(service) }
+    }
 }
 
 /// What one proxy told.

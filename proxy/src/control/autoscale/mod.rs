@@ -42,6 +42,7 @@ use crate::model::scaling::{Act, Bar, DriverKind, Measure, Memory, ScalingSpec, 
 use crate::model::time::Timestamp;
 use crate::store::{About, Store, Word};
 use crate::telemetry;
+use crate::telemetry::panics::pass_on;
 
 /// How often a pool is measured.
 const MOMENT: Duration = Duration::from_secs(1);
@@ -72,6 +73,8 @@ pub struct Autoscaler {
     watched: HashMap<String, Watched>,
     calls: JoinSet<Called>,
     make: Make,
+    /// Whether this process only ends what it has: it decides nothing any more.
+    leaves: bool,
 }
 
 impl std::fmt::Debug for Autoscaler {
@@ -118,18 +121,48 @@ impl Autoscaler {
     pub fn new(live: Arc<Live>, store: Arc<dyn Store>, mailer: Mailer, proxy_name: String, holder: String) -> Self {
         let lease = Arc::new(Lease::new(Arc::clone(&live), Arc::clone(&store), holder));
         let (watched, calls) = (HashMap::new(), JoinSet::new());
-        Self { live, store, mailer, proxy_name, lease, watched, calls, make: Box::new(make_driver) }
+        let make: Make = Box::new(make_driver);
+        Self { live, store, mailer, proxy_name, lease, watched, calls, make, leaves: false }
     }
 
-    /// Goes on until it is stopped; then it takes back what it told the others.
-    pub async fn run(mut self, mut stopped: watch::Receiver<bool>) {
+    /// Goes on until it is stopped. From then on it tells the others what is still in flight here, so that nobody takes
+    /// an instance away under it, until this process is drained; then it takes back what it told.
+    pub async fn run(self, stopped: watch::Receiver<bool>, drained: watch::Receiver<bool>) {
         let mut keeper = JoinSet::new();
         keeper.spawn(Arc::clone(&self.lease).keep());
+        self.run_beside(keeper, stopped, drained).await;
+    }
+
+    /// As [`Self::run`], beside who keeps its lease.
+    async fn run_beside(
+        mut self,
+        mut keeper: JoinSet<()>,
+        mut stopped: watch::Receiver<bool>,
+        mut drained: watch::Receiver<bool>,
+    ) {
         tokio::select! {
             () = self.go_on_for_ever() => {}
+            Some(ended) = keeper.join_next() => pass_on(ended),
             _either_way_it_is_over = stopped.wait_for(|stop| *stop) => {}
         }
+        // Another process leads from here on.
+        drop(keeper);
+        self.stand_down();
+        let telling = async {
+            self.look().await;
+            self.go_on_for_ever().await;
+        };
+        tokio::select! {
+            () = telling => {}
+            _either_way_it_is_over = drained.wait_for(|drained| *drained) => {}
+        }
         self.withdraw().await;
+    }
+
+    /// From now on it decides nothing, and hears of nothing that the driver does.
+    fn stand_down(&mut self) {
+        self.leaves = true;
+        self.calls.abort_all();
     }
 
     async fn go_on_for_ever(&mut self) {
@@ -168,6 +201,13 @@ impl Autoscaler {
 
     /// Tells and hears what was measured, and decides what is to be done.
     async fn look(&mut self) {
+        if self.leaves {
+            let snapshot = self.live.snapshot();
+            for service in snapshot.services().iter().filter(|service| service.spec.autoscale.is_some()) {
+                self.exchange(service).await;
+            }
+            return;
+        }
         // First all of them: what is to be heard again comes again at the next look.
         let ended: Vec<_> = std::iter::from_fn(|| self.calls.try_join_next()).collect();
         for called in ended {
@@ -245,7 +285,8 @@ impl Autoscaler {
     /// Tells the others what was measured here, and hears what they did.
     async fn exchange(&mut self, service: &ServiceView) {
         let Some(watched) = self.watched.get_mut(name(service)) else { return };
-        let said = serde_json::to_string(&watched.meter.load(service)).unwrap_or_default();
+        let load = if self.leaves { watched.meter.rest(service) } else { watched.meter.load(service) };
+        let said = serde_json::to_string(&load).unwrap_or_default();
         let own = self.lease.holder();
         let word = Word { about: About::Load(name(service)), teller: own, said: &said, gone: &[] };
         let told = self.store.share(word).await;

@@ -190,15 +190,15 @@ async fn whoever_changes_the_flag_past_its_trial_wins_at_once_and_ends_it() {
     other["variants"]["old"] = "v3".into();
     world.put(&other).await;
     assert_eq!((world.told(Arm::Stable), world.told(Arm::Canary)), (says("v3"), says("v3")));
-    let recalls = world.view().live.recalls();
+    let recalls = world.live.recalls();
     world.until("aborted", |rollout| rollout.phase == Phase::Aborted).await;
     let why = world.view().rollout.clone().expect("a rollout").why;
     assert!(why.contains("changed meanwhile"), "{why}");
     assert_eq!(world.told(Arm::Stable), says("v3"));
     // what the canary still serves is ended once, also by a proxy that only hears of the abort
-    assert_eq!(world.view().live.recalls(), recalls + 1);
+    assert_eq!(world.live.recalls(), recalls + 1);
     world.sync.step().await;
-    assert_eq!(world.view().live.recalls(), recalls + 1);
+    assert_eq!(world.live.recalls(), recalls + 1);
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use crate::live::names::{self, Names};
 use crate::live::{ServiceView, Snapshot, Standings, compile};
 use crate::model::flag::FlagSet;
 use crate::model::spec::{ServiceSpec, Spec};
-use crate::model::state::State;
+use crate::model::state::{ServiceState, State};
 
 /// What the snapshot in force was compiled from.
 #[derive(Debug)]
@@ -60,7 +60,7 @@ impl Sync {
     pub(super) fn publish(&mut self, spec: Arc<Spec>, seen: State, standings: Standings, is_fresh: bool) {
         let flags = Arc::clone(&self.flags.set);
         let names = self.live.names().known();
-        self.recall_aborted(&seen);
+        let aborted = self.newly_aborted(&seen);
         let looked_at: Vec<String> = seen.keys().cloned().collect();
         let before = self.in_force.take().filter(|before| Arc::ptr_eq(&before.spec, &spec));
         let (next, snapshot) = match before {
@@ -85,6 +85,8 @@ impl Sync {
             tracing::debug!(revision, "Snapshot published");
             self.published.send_replace(revision);
         }
+        // Only now: a request that still goes by the snapshot before came before this.
+        aborted.iter().for_each(|name| self.live.service(name).recall());
         self.release_halts(&looked_at);
     }
 
@@ -95,15 +97,15 @@ impl Sync {
         self.publish(spec, State::new(), standings, is_fresh);
     }
 
-    /// Ends what canaries still serve of rollouts that were aborted, here or by another proxy, since they were last seen.
-    fn recall_aborted(&self, seen: &State) {
-        let Some(InForce { state: known, .. }) = &self.in_force else { return };
-        for (name, state) in seen {
+    /// The services whose rollouts were aborted, here or by another proxy, since they were last seen: what their
+    /// canaries still serve is to end.
+    fn newly_aborted(&self, seen: &State) -> Vec<String> {
+        let Some(InForce { state: known, .. }) = &self.in_force else { return Vec::new() };
+        let is_news = |(name, state): &(&String, &ServiceState)| {
             let aborted = state.aborted_rollout();
-            if aborted.is_some() && known.get(name).is_some_and(|known| known.aborted_rollout() != aborted) {
-                self.live.service(name).recall();
-            }
-        }
+            aborted.is_some() && known.get(*name).is_some_and(|known| known.aborted_rollout() != aborted)
+        };
+        seen.iter().filter(is_news).map(|(name, _)| name.clone()).collect()
     }
 
     fn compile_all(&self, next: &InForce) -> Snapshot {

@@ -2,6 +2,7 @@
 //! didn't change.
 
 use std::fmt::Write as _;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rand::rngs::StdRng;
@@ -12,10 +13,13 @@ use crate::control::alert::Metrics;
 use crate::live::{Health, sample};
 use crate::model::circuit::{Reset, Trip};
 use crate::model::flag::FlagChange;
+use crate::model::rollout::change::Deed;
+use crate::model::rollout::plan::Plan;
 use crate::model::state::MemberSpec;
 use crate::model::time::Timestamp;
 use crate::model::weight::Weight;
 use crate::store::embedded::EmbeddedStore;
+use crate::store::interrupted::Interrupted;
 
 const SEEDS: u64 = 40;
 const EVENTS: usize = 80;
@@ -205,4 +209,66 @@ async fn a_change_of_one_service_loads_and_compiles_that_one() {
         (after.revision, after.service("s7").expect("it is there").pools.stable.len()),
         (before.revision + 1, 3)
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_takes_hold_while_the_store_hangs_for_another_service() {
+    let mut world = World::new(2, 1).await;
+    // given a circuit that opened here, of which the store never hears
+    let store = Arc::new(Interrupted::before(Arc::clone(&world.store)));
+    store.hang_for("s0");
+    world.by_part.set_store(store);
+    world.by_part.live.service("s0").trip(None, Trip::sample());
+    // and one of another service that somebody else opened
+    world.apply("s1", Change::Trip { episode: None, trip: Trip::sample() }).await;
+    // when this proxy looks, and waits
+    let looked = tokio::time::timeout(Duration::from_secs(1), world.by_part.sync.step()).await;
+    // then the other one is open here as well
+    assert!(looked.is_err(), "the store answers");
+    assert!(world.by_part.live.service("s1").is_open());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_trip_is_unmailed_until_people_are_told() {
+    let mut world = World::new(1, 1).await;
+    let service = world.by_part.live.service("s0");
+    service.trip(None, Trip::sample());
+    assert!(service.is_unmailed());
+    world.by_part.sync.step().await;
+    assert!(!service.is_unmailed() && service.is_open());
+}
+
+#[tokio::test]
+async fn who_comes_after_a_recall_sees_the_abort_that_it_is_for() {
+    for round in 0..20 {
+        let mut world = World::new(1, 1).await;
+        world.apply("s0", Change::Rollout(RolloutChange::Start { plan: Plan::sample() })).await;
+        world.by_part.sync.step().await;
+        let [by, reason] = ["ann", "smells"].map(str::to_owned);
+        let deed = Deed { by, reason: Some(reason), at: Timestamp::from_millis(1) };
+        world.apply("s0", Change::Rollout(RolloutChange::Abort { id: Plan::sample().id, deed })).await;
+        // given requests that come all the time, each of which notes the recalls before it loads the snapshot
+        let (live, begun) = (Arc::clone(&world.by_part.live), Arc::new(AtomicBool::new(false)));
+        let came = Arc::clone(&begun);
+        let requests = std::thread::spawn(move || {
+            let mut last = live.recalls();
+            loop {
+                let recalls = live.recalls();
+                if live.snapshot().service("s0").expect("it is there").rollout.as_ref().is_none_or(|one| !one.is_live())
+                {
+                    return last;
+                }
+                last = recalls;
+                came.store(true, Ordering::SeqCst);
+            }
+        });
+        while !begun.load(Ordering::SeqCst) {
+            std::thread::yield_now();
+        }
+        // when the abort is taken in
+        world.by_part.sync.step().await;
+        // then the last one that went by the snapshot before is known by what it noted
+        let last = requests.join().expect("it doesn't panic");
+        assert!(world.by_part.live.service("s0").is_recalled_since(last), "round {round}");
+    }
 }

@@ -19,7 +19,6 @@ use self::case::{Case, Found};
 use self::exchange::{Exchange, News};
 use self::pending::Pending;
 use super::alert::{Alert, Mailer, RatioAlert};
-use super::pass_on;
 use crate::live::{EpisodeView, Live, Report, ServiceView, VerdictStatus};
 use crate::model::circuit::{Cause, Trip};
 use crate::model::outcome::BadOutcome;
@@ -28,6 +27,7 @@ use crate::model::verdict::Ruling;
 use crate::model::verdict::pace::LOOK;
 use crate::store::Store;
 use crate::telemetry;
+use crate::telemetry::panics::pass_on;
 
 /// Outcomes taken in before the status is brought up to date.
 const BATCH: usize = 256;

@@ -7,9 +7,8 @@ use std::time::Duration;
 
 use tokio::time::MissedTickBehavior;
 
-use super::wire::{Ear, Message, Mouth, Wire};
-use crate::live::Live;
-use crate::model::circuit::Circuit;
+use super::wire::{Ear, Message, Mouth, Open, Wire};
+use crate::live::{Live, Telling};
 
 /// How often a process looks whether a circuit has opened.
 const LOOK: Duration = Duration::from_millis(10);
@@ -59,18 +58,26 @@ async fn tell(mouth: Mouth, live: &Live) {
 }
 
 /// The circuits that are open and weren't told of as they are.
-fn news(live: &Live, told: &BTreeMap<String, Circuit>) -> BTreeMap<String, Circuit> {
+fn news(live: &Live, told: &BTreeMap<String, Open>) -> BTreeMap<String, Open> {
     let snapshot = live.snapshot();
     let open = snapshot.services().iter().filter(|service| service.live.is_open());
-    let circuits = open.map(|service| (service.spec.name.clone(), service.live.circuit()));
-    circuits.filter(|(name, circuit)| told.get(name) != Some(circuit)).collect()
+    let circuits = open.map(|service| {
+        let (unmailed, circuit) = (service.live.is_unmailed(), service.live.circuit());
+        (service.spec.name.clone(), Open { circuit, unmailed })
+    });
+    circuits.filter(|(name, open)| told.get(name) != Some(open)).collect()
 }
 
-fn take_in(live: &Live, circuits: &BTreeMap<String, Circuit>, side: Side) {
+fn take_in(live: &Live, circuits: &BTreeMap<String, Open>, side: Side) {
     let snapshot = live.snapshot();
-    for (name, circuit) in circuits {
+    for (name, open) in circuits {
+        let telling = match side {
+            Side::Old => Telling::Nobody,
+            Side::New if open.unmailed => Telling::OfTrip,
+            Side::New => Telling::OfNews,
+        };
         if let Some(service) = snapshot.service(name) {
-            service.live.adopt_circuit(circuit, side == Side::New);
+            service.live.adopt_circuit(&open.circuit, telling);
         }
     }
 }
@@ -81,7 +88,7 @@ mod tests {
 
     use super::*;
     use crate::live::sample::{self, publish};
-    use crate::model::circuit::Trip;
+    use crate::model::circuit::{Circuit, Trip};
     use crate::model::state::State;
 
     fn process_with(services: &[String]) -> Arc<Live> {
@@ -105,22 +112,63 @@ mod tests {
         tokio::time::timeout(Duration::from_secs(10), open).await.expect("nobody told it");
     }
 
+    /// Whether people are to hear of a trip from this process.
+    fn tells(live: &Live, service: &str) -> bool {
+        live.service(service).settle_circuit(&Circuit::default()).1
+    }
+
+    /// Both exchange what they know, on a task of each.
+    fn exchange_between(old: &Arc<Live>, new: &Arc<Live>) -> [tokio::task::JoinHandle<()>; 2] {
+        let (ours, theirs) = UnixStream::pair().expect("a pair");
+        [(ours, old, Side::Old), (theirs, new, Side::New)]
+            .map(|(end, live, side)| tokio::spawn(exchange(Wire::new(end).expect("a wire"), Arc::clone(live), side)))
+    }
+
+    #[tokio::test]
+    async fn a_trip_of_the_old_one_that_the_store_told_the_new_one_first_is_told_to_people_as_well() {
+        let (old, new) = (process(), process());
+        // given a trip whose mail waits in the old one, while the new one has the circuit from the store
+        old.service("shop").trip(None, Trip::sample());
+        assert!(tells(&old, "shop") && old.service("shop").is_unmailed());
+        new.service("shop").merge_circuit(&old.service("shop").circuit());
+        // and one that was mailed before
+        old.service("blog").trip(None, Trip::sample());
+        old.service("blog").set_unmailed(false);
+        new.service("blog").merge_circuit(&old.service("blog").circuit());
+        // when they meet
+        let _ends = exchange_between(&old, &new);
+        // then people hear of the one from the new one
+        let told = async {
+            while !tells(&new, "shop") {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), told).await.expect("nobody would tell people");
+        assert!(!tells(&new, "blog"), "people would hear of it twice");
+    }
+
+    #[test]
+    fn versions_that_say_nothing_of_mail_understand_each_other() {
+        let live = process();
+        live.service("shop").trip(None, Trip::sample());
+        let circuit = live.service("shop").circuit();
+        let older = serde_json::to_string(&circuit).expect("JSON");
+        let open: Open = serde_json::from_str(&older).expect("of an older version");
+        assert_eq!(open, Open { circuit: circuit.clone(), unmailed: false });
+        let newer = serde_json::to_string(&Open { circuit: circuit.clone(), unmailed: true }).expect("JSON");
+        assert_eq!(serde_json::from_str::<Circuit>(&newer).expect("of a newer version"), circuit);
+    }
+
     #[tokio::test]
     async fn a_trip_in_either_process_is_one_in_both_and_the_new_one_tells_people() {
         let (old, new) = (process(), process());
-        let (ours, theirs) = UnixStream::pair().expect("a pair");
-        let wires = [ours, theirs].map(|end| Wire::new(end).expect("a wire"));
-        let [one, other] = wires;
-        let ends = [
-            tokio::spawn(exchange(one, Arc::clone(&old), Side::Old)),
-            tokio::spawn(exchange(other, Arc::clone(&new), Side::New)),
-        ];
+        let ends = exchange_between(&old, &new);
         old.service("shop").trip(None, Trip::sample());
         opens(&new, "shop").await;
-        assert!(new.service("shop").take_untold(), "nobody would tell people");
+        assert!(tells(&new, "shop"), "nobody would tell people");
         new.service("blog").trip(None, Trip::sample());
         opens(&old, "blog").await;
-        assert!(!old.service("blog").take_untold(), "both would");
+        assert!(!tells(&old, "blog"), "both would");
         assert_eq!(new.service("blog").circuit(), old.service("blog").circuit());
         ends[0].abort();
         let [_, left] = ends;
@@ -153,11 +201,8 @@ mod tests {
             }
             live
         };
-        let (one, other) = UnixStream::pair().expect("a pair");
         let (old, new) = (has_much_to_tell("old"), has_much_to_tell("new"));
-        let exchanges = [(one, &old, Side::Old), (other, &new, Side::New)].map(|(stream, live, side)| {
-            tokio::spawn(exchange(Wire::new(stream).expect("a wire"), Arc::clone(live), side))
-        });
+        let exchanges = exchange_between(&old, &new);
         // then what is open in one is open in the other
         for nth in 0..EACH {
             opens(&old, &name("new", nth)).await;

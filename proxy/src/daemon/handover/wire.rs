@@ -61,7 +61,18 @@ pub(super) enum Message {
     /// Old: the supervisor knows of you. From here on the old process only ends what it has.
     Go,
     /// Either: these circuits are open here, by service.
-    Circuits(BTreeMap<String, Circuit>),
+    Circuits(BTreeMap<String, Open>),
+}
+
+/// A circuit that is open in one of the two.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Open {
+    /// As that one knows it.
+    #[serde(flatten)]
+    pub(super) circuit: Circuit,
+    /// Whether that one tripped it, and can't mail it any more. Older versions don't say.
+    #[serde(default)]
+    pub(super) unmailed: bool,
 }
 
 impl Message {

@@ -80,14 +80,12 @@ pub(crate) fn offered(parts: &Parts, has_body: bool) -> Option<Offer> {
 }
 
 /// Makes the client's response of an answer by which the endpoint's connection has switched protocols. The
-/// client's follows as soon as that is written. `recalls` says how often the canary had been stopped when the arm was
-/// drawn: what was stopped meanwhile ends this one too.
+/// client's follows as soon as that is written.
 pub(crate) fn open(
     downstream: &Rc<Downstream>,
     mut record: Record,
     request: &Parts,
     mut answer: Answer,
-    recalls: u64,
 ) -> Response<Body> {
     let core = &downstream.core;
     core.return_head_buffer(std::mem::take(&mut answer.spare));
@@ -95,7 +93,7 @@ pub(crate) fn open(
     let service = record.service().clone();
     forward::judge(&mut record, &service.spec.verdict.errors, request, answer.status, &answer.headers);
     let limits = Limits::of(service.timeouts());
-    if let (Some(open), Some(connection)) = (record.into_tunnel(recalls), answer.body.into_switched()) {
+    if let (Some(open), Some(connection)) = (record.into_tunnel(), answer.body.into_switched()) {
         downstream.far.replace(Some(Box::new(Far::new(connection, open, limits))));
     }
     let mut response = Response::new(Body::whole(downstream, Bytes::new()));

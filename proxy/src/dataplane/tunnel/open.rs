@@ -23,7 +23,7 @@ pub(crate) struct OpenTunnel {
     request_id: RequestId,
     /// [`EndpointLive::cuts`] when it opened.
     cuts: u64,
-    /// [`ServiceLive::recalls`] when its arm was drawn.
+    /// [`Live::recalls`](crate::live::Live::recalls) before its arm was drawn.
     recalls: u64,
 }
 
@@ -64,7 +64,7 @@ impl OpenTunnel {
     pub(super) fn must_end_in(&self) -> Option<Duration> {
         if self.endpoint.cuts() != self.cuts {
             Some(Duration::ZERO)
-        } else if self.arm == Arm::Canary && self.service.recalls() != self.recalls {
+        } else if self.arm == Arm::Canary && self.service.is_recalled_since(self.recalls) {
             let millis = u32::try_from(SPREAD.as_millis()).unwrap_or(u32::MAX);
             Some(Duration::from_millis(self.core.random_below(millis).into()))
         } else {

@@ -59,7 +59,7 @@ impl World {
             &self.service,
             &self.endpoint,
             arm,
-            self.service.recalls(),
+            self.live.recalls(),
             &RequestId::Given("id".into()),
         );
         let ((client, near), (endpoint, far)) = (duplex(CAPACITY), duplex(CAPACITY));
@@ -108,7 +108,7 @@ async fn a_tunnel_that_always_has_something_to_carry_ends_as_well() {
     let test = async {
         let world = World::new();
         world.endpoint.begin(0);
-        let recalls = world.service.recalls();
+        let recalls = world.live.recalls();
         let open = OpenTunnel::begin(
             &world.core,
             &world.service,

@@ -19,6 +19,17 @@ pub struct Halt {
     pub deed: Deed,
 }
 
+/// Whether people hear of a circuit that another process of this proxy opened from this one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Telling {
+    /// They don't.
+    Nobody,
+    /// They do where it opens here by that: else the one from whom this process had it before tells them.
+    OfNews,
+    /// They do in any case: nobody else tells them.
+    OfTrip,
+}
+
 /// Aborts of rollouts that are remembered.
 const ABORTS: usize = 16;
 
@@ -47,14 +58,19 @@ impl ServiceLive {
         }
     }
 
-    /// How often the canary was stopped, for good or for a while: what it serves since before the last time has to end.
-    pub fn recalls(&self) -> u64 {
-        self.recalls.load(Ordering::Relaxed)
+    /// Whether the canary was stopped, for good or for a while, since [`crate::live::Live::recalls`] was so many: what
+    /// it serves since before then has to end.
+    pub fn is_recalled_since(&self, recalls: u64) -> bool {
+        self.recalled_at.load(Ordering::SeqCst) > recalls
     }
 
-    /// Says that the canary was stopped, here or elsewhere: what it still serves ends soon.
+    /// Says that the canary was stopped, here or elsewhere: what it still serves ends soon. To be said once requests see
+    /// that it is stopped: who comes later than this is taken for one that saw it.
     pub fn recall(&self) {
-        self.recalls.fetch_add(1, Ordering::SeqCst);
+        let next = self.all_recalls.load(Ordering::SeqCst) + 1;
+        self.recalled_at.fetch_max(next, Ordering::SeqCst);
+        // Last: who sees that somebody was recalled sees who. Two at the same moment may share a number: who reads that
+        // one comes after what either had said before.
         self.all_recalls.fetch_add(1, Ordering::SeqCst);
     }
 
@@ -72,14 +88,32 @@ impl ServiceLive {
         self.stop(OPEN, true);
         if was_closed {
             self.untold.store(true, Ordering::SeqCst);
+            self.unmailed.store(true, Ordering::SeqCst);
         }
         self.latched.notify_one();
         was_closed
     }
 
-    /// Whether this process tripped the circuit and people don't know yet. Asked once per trip.
-    pub fn take_untold(&self) -> bool {
+    /// Takes in a circuit from the store, as [`Self::merge_circuit`]. Returns what stands, and whether this process
+    /// tripped it and people don't know yet: asked once per trip, and never of a trip that isn't in what stands.
+    pub fn settle_circuit(&self, stored: &Circuit) -> (Circuit, bool) {
+        // In this order: a trip between the two is one for the next time.
+        let untold = self.take_untold();
+        (self.merge_circuit(stored), untold)
+    }
+
+    fn take_untold(&self) -> bool {
         self.untold.swap(false, Ordering::SeqCst)
+    }
+
+    /// Whether this process tripped the circuit, and no mail of it is on its way as far as is known.
+    pub fn is_unmailed(&self) -> bool {
+        self.unmailed.load(Ordering::SeqCst)
+    }
+
+    /// Says whether the mail of a trip of this process still waits, for a mailer that may never go on.
+    pub fn set_unmailed(&self, unmailed: bool) {
+        self.unmailed.store(unmailed, Ordering::SeqCst);
     }
 
     /// Takes in a circuit from the store: see [`Circuit::merge`]. Returns what stands.
@@ -90,14 +124,23 @@ impl ServiceLive {
         circuit.clone()
     }
 
-    /// Takes in a circuit from another process of this very proxy, and rings for the store to hear of it. Where it
-    /// opens here by that and `tells`, people hear of the trip from this process.
-    pub fn adopt_circuit(&self, other: &Circuit, tells: bool) {
+    /// Takes in a circuit from another process of this very proxy, and rings for the store to hear of it.
+    pub fn adopt_circuit(&self, other: &Circuit, telling: Telling) {
         let was_closed = !self.is_open();
-        if self.merge_circuit(other).is_open() && was_closed {
-            if tells {
-                self.untold.store(true, Ordering::SeqCst);
-            }
+        let stands = self.merge_circuit(other);
+        let is_news = was_closed && stands.is_open();
+        // The store may have been told of it before this process was.
+        let who = |circuit: &Circuit| circuit.trip.as_ref().map(|trip| (trip.at, trip.by.clone()));
+        let is_theirs = stands.is_open() && who(&stands) == who(other);
+        let tells = match telling {
+            Telling::Nobody => false,
+            Telling::OfNews => is_news,
+            Telling::OfTrip => is_theirs,
+        };
+        if tells {
+            self.untold.store(true, Ordering::SeqCst);
+        }
+        if tells || is_news {
             self.latched.notify_one();
         }
     }
@@ -138,7 +181,8 @@ impl ServiceLive {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
+    use std::sync::atomic::AtomicU64;
+    use std::sync::{Arc, Barrier};
 
     use super::*;
 
@@ -147,8 +191,69 @@ mod tests {
         let service = ServiceLive::new("test", 1, Arc::default(), Arc::default());
         assert!(service.trip(None, Trip::sample()) && service.is_open());
         assert!(!service.trip(None, Trip::sample()), "it was open already");
-        assert_eq!((service.take_untold(), service.take_untold()), (true, false));
-        service.merge_circuit(&Circuit::default());
+        assert!(service.settle_circuit(&Circuit::default()).1 && !service.settle_circuit(&Circuit::default()).1);
         assert!(service.is_open(), "an empty store closed it");
+    }
+
+    #[test]
+    fn a_trip_that_comes_while_the_store_is_looked_at_is_told_once_and_with_its_circuit() {
+        for round in 0..2_000 {
+            let service = ServiceLive::new("test", 1, Arc::default(), Arc::default());
+            let start = Barrier::new(2);
+            let told = std::thread::scope(|threads| {
+                threads.spawn(|| {
+                    start.wait();
+                    service.trip(None, Trip::sample());
+                });
+                start.wait();
+                // The last look comes after the trip.
+                let looks = || service.settle_circuit(&Circuit::default());
+                let mut looked: Vec<_> = (0..100).map(|_| looks()).collect();
+                while !service.is_open() {
+                    std::hint::spin_loop();
+                }
+                looked.extend([looks(), looks()]);
+                looked
+            });
+            let told: Vec<_> = told.into_iter().filter(|(_, untold)| *untold).map(|(stands, _)| stands).collect();
+            assert!(matches!(&told[..], [only] if only.trip.is_some()), "round {round}: {told:?}");
+        }
+    }
+
+    #[test]
+    fn what_was_drawn_before_a_recall_has_to_end_and_nothing_else() {
+        let (latched, recalls) = (Arc::default(), Arc::new(AtomicU64::new(0)));
+        let [shop, blog] =
+            ["shop", "blog"].map(|name| ServiceLive::new(name, 1, Arc::clone(&latched), Arc::clone(&recalls)));
+        let now = || recalls.load(Ordering::SeqCst);
+        let before = now();
+        shop.recall();
+        assert!(shop.is_recalled_since(before) && !blog.is_recalled_since(before));
+        let between = now();
+        blog.recall();
+        assert!(!shop.is_recalled_since(between) && blog.is_recalled_since(between) && !blog.is_recalled_since(now()));
+    }
+
+    #[test]
+    fn people_hear_of_anothers_trip_from_the_one_that_it_leaves_that_to() {
+        let tripped = || {
+            let service = ServiceLive::new("test", 1, Arc::default(), Arc::default());
+            service.trip(None, Trip::sample());
+            service.circuit()
+        };
+        for (telling, is_known, is_told) in [
+            (Telling::Nobody, false, false),
+            (Telling::OfNews, false, true),
+            (Telling::OfNews, true, false),
+            (Telling::OfTrip, false, true),
+            (Telling::OfTrip, true, true),
+        ] {
+            let service = ServiceLive::new("test", 1, Arc::default(), Arc::default());
+            if is_known {
+                service.merge_circuit(&tripped());
+            }
+            service.adopt_circuit(&tripped(), telling);
+            assert_eq!(service.settle_circuit(&Circuit::default()).1, is_told, "{telling:?}, known: {is_known}");
+        }
     }
 }

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use self::counting::ServiceCore;
 pub use self::counting::{ArmTotals, CLASS_NAMES, Ending};
-pub use self::latch::Halt;
+pub use self::latch::{Halt, Telling};
 use super::counters::Padded;
 use super::endpoint::{EndpointLive, Health};
 use super::endpoint_tls::EndpointTls;
@@ -41,9 +41,11 @@ pub struct ServiceLive {
     circuit: Mutex<Circuit>,
     /// Set by a trip of this process, until somebody takes it to tell people.
     untold: AtomicBool,
+    /// Set by a trip of this process, until its mail is on its way.
+    unmailed: AtomicBool,
     latched: Arc<Notify>,
-    /// How often the canary was stopped.
-    recalls: AtomicU64,
+    /// [`super::Live::recalls`] as of the last time that the canary was stopped.
+    recalled_at: AtomicU64,
     /// Raised when tunnels shall look whether they may go on: see [`super::Live::recalls`].
     all_recalls: Arc<AtomicU64>,
     cores: Box<[Padded<ServiceCore>]>,
@@ -97,8 +99,9 @@ impl ServiceLive {
             halts: Mutex::default(),
             circuit: Mutex::default(),
             untold: AtomicBool::new(false),
+            unmailed: AtomicBool::new(false),
             latched,
-            recalls: AtomicU64::new(0),
+            recalled_at: AtomicU64::new(0),
             all_recalls,
             cores: (0..cores).map(|_| Padded::default()).collect(),
             endpoints: Mutex::default(),

@@ -45,6 +45,18 @@ async fn a_lease_runs_out_at_its_time_and_rings() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn everything_is_looked_at_twice_a_second_however_often_it_rings() {
+    let store = EmbeddedStore::simulated();
+    let mut looks = 0;
+    for nth in 0..100 {
+        tokio::time::advance(Duration::from_millis(100)).await;
+        store.apply("checkbox", &beat(&format!("m{nth}"), 60_000), None).await.expect("applies");
+        looks += usize::from(store.changed().await == Changed::Anything);
+    }
+    assert!((19..=20).contains(&looks), "{looks} in ten seconds");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_heartbeat_keeps_a_member_and_its_revision() {
     let folder = tempfile::tempdir().expect("a folder");
     let store = EmbeddedStore::open(&folder.path().join("state.json")).expect("opens");

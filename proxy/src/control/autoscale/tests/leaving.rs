@@ -1,13 +1,17 @@
 //! How instances go, and how they don't.
 
 use super::super::*;
-use super::world::{Mood, SERVICE, World, drive};
+use super::world::{Mood, SERVICE, World, drive, service};
 use crate::live::Health;
+use crate::live::sample::publish;
+use crate::live::service::Ending;
 use crate::model::rollout::Fence;
-use crate::model::scaling::{Grant, Leaving, Order, Removal, ScalingChange, Stage};
-use crate::model::split::{Episode, EpisodeId, Salt};
-use crate::model::state::Change;
+use crate::model::scaling::{Grant, Leaving, Metric, Order, Removal, ScalingChange, Stage};
+use crate::model::split::{Arm, Episode, EpisodeId, Salt};
+use crate::model::state::{Change, Member, MemberSpec, ServiceState, State};
 use crate::model::weight::Weight;
+use crate::store::embedded::EmbeddedStore;
+use crate::store::interrupted::Interrupted;
 use crate::store::redis::simulated::Faults;
 use crate::telemetry::simulated::set_clock;
 
@@ -217,5 +221,72 @@ async fn what_is_down_goes_before_what_serves() {
     world.pass(200, &[0]).await;
     assert!(world.members().iter().all(|(known, _)| *known != id), "{}", world.doing(0));
     assert_eq!(world.driver.running().len(), 3, "{}", world.doing(0));
+    set_clock(None);
+}
+
+#[tokio::test]
+async fn a_process_that_was_replaced_tells_of_what_it_has_in_flight_and_of_no_load() {
+    let store = Arc::new(Interrupted::before(Arc::new(EmbeddedStore::simulated())));
+    let (live, _reports) = Live::new(1);
+    // given an instance that is to go, with a request that this process has
+    let id = "127.0.0.1:5000".to_owned();
+    let drains = Member::Draining(MemberSpec::new(id.parse().expect("an address")));
+    let mut state = ServiceState { revision: 7, ..ServiceState::default() };
+    state.pools.stable.insert(id.clone(), drains);
+    publish(&live, &[Arc::new(service())], &State::from([(SERVICE.to_owned(), state)]));
+    let endpoint = Arc::clone(&live.snapshot().service(SERVICE).expect("it is there").pools.stable[0].live);
+    endpoint.begin(0);
+    live.service(SERVICE).count(0, Arm::Stable, Ending::Status(200), None);
+    let mailer = Mailer::read_by_a_test().0;
+    let mut scaler = Autoscaler::new(live, Arc::clone(&store) as Arc<dyn Store>, mailer, "p".into(), "p 1".into());
+    // when it only ends what it has
+    scaler.stand_down();
+    let mut fleet = Fleet::default();
+    for (left, is_left) in [(1.0, false), (0.0, true)] {
+        scaler.measure();
+        scaler.look().await;
+        // then whoever leads waits for it, and for nothing else
+        fleet.hear(&store.words(), "p 1");
+        assert_eq!(fleet.left(std::slice::from_ref(&id), 7), is_left, "{:?}", store.words());
+        let value = |metric| fleet.value(metric, 1);
+        assert_eq!((value(Metric::Requests), value(Metric::InFlight)), (Some(0.0), Some(left)));
+        if !is_left {
+            endpoint.end(0);
+        }
+    }
+}
+
+/// One that has seen nothing.
+fn scaler(world: &World) -> Autoscaler {
+    let (live, store) = (Arc::clone(&world.proxies[0].live), Arc::clone(&world.proxies[0].store));
+    Autoscaler::new(live, store, Mailer::read_by_a_test().0, "p".into(), "p 1".into())
+}
+
+#[tokio::test]
+async fn the_panic_of_who_keeps_the_lease_is_the_scalers() {
+    let world = World::new(1);
+    let [(_stop, stopped), (_drain, drained)] = [watch::channel(false), watch::channel(false)];
+    let mut keeper = JoinSet::new();
+    keeper.spawn(async { panic!("on purpose") });
+    let running = tokio::spawn(scaler(&world).run_beside(keeper, stopped, drained));
+    let ended = tokio::time::timeout(Duration::from_secs(10), running).await.expect("nobody leads, and nobody knows");
+    assert!(ended.is_err_and(|error| error.is_panic()));
+    set_clock(None);
+}
+
+#[tokio::test]
+async fn a_process_that_is_stopped_goes_on_telling_until_it_is_drained() {
+    let world = World::new(1);
+    let scaler = scaler(&world);
+    let [(stop, stopped), (drain, drained)] = [watch::channel(false), watch::channel(false)];
+    let running = tokio::spawn(scaler.run(stopped, drained));
+    stop.send_replace(true);
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    assert!(!running.is_finished(), "it tells nobody of what is in flight");
+    drain.send_replace(true);
+    let ended = tokio::time::timeout(Duration::from_secs(10), running).await.expect("it ends");
+    ended.expect("it doesn't panic");
     set_clock(None);
 }

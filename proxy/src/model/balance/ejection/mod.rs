@@ -185,7 +185,8 @@ impl Watch {
         out < most && ready > spec.min_ready.max(1)
     }
 
-    fn is_out(&self, id: &str) -> bool {
+    /// Whether an endpoint of the pool is out, as far as this watch knows.
+    pub fn is_out(&self, id: &str) -> bool {
         self.known.get(id).is_some_and(|known| known.out_until.is_some())
     }
 
