@@ -54,7 +54,7 @@ import socket, sys
 
 host, port, text, again = sys.argv[1:]
 try:
-    with socket.create_connection((host, int(port)), timeout=10) as peer:
+    with socket.create_connection((host, int(port)), timeout=30) as peer:
         said = peer.recv(512).decode(errors="replace") if text else ""
     if not said.startswith(text):
         print(f"{host}:{port} begins with {said[:80]!r}, and not with {text!r}: see what listens there.")
