@@ -266,6 +266,9 @@ def test_what_does_not_run_or_answer_is_told_with_the_next_step(tmp_path):
         well, said = verified(tmp_path, "checkbox", dict(variables), dead="nginx")
         assert not well and "nginx doesn't run: `journalctl -u nginx -n 50` says why" in said, said
         assert "checkbox doesn't run" not in said and "gives no answer" not in said, said
+        jenkins = {"jenkins_address": "127.0.0.1", "jenkins_port": server.server_port}
+        well, said = verified(tmp_path, "jenkins", jenkins)
+        assert not well and "/login answers 404, and not 200" in said, said
         server.shutdown()
     well, said = verified(tmp_path, "checkbox", dict(variables))
     assert not well and f"http://127.0.0.1:{variables['checkbox_port']}/api gives no answer" in said, said
