@@ -4,10 +4,13 @@ programs Debian has; of MongoDB and Jenkins this is all that is tested."""
 from __future__ import annotations
 
 import hashlib
+import http.server
 import json
+import os
 import shutil
 import subprocess
 import sys
+import threading
 
 import pytest
 import yaml
@@ -33,6 +36,17 @@ def preflight(folder, role, variables):
     """Whether a role would begin with these variables, and what it says."""
     task = {"ansible.builtin.include_role": {"name": f"serin.fleet.{role}", "tasks_from": "preflight"}}
     return play(folder, [task], variables)
+
+
+def verified(folder, role, variables, dead="none"):
+    """Whether a role is content with this machine, where all units run but `dead`, and what it says."""
+    systemctl = folder / "bin/systemctl"
+    systemctl.parent.mkdir(exist_ok=True)
+    systemctl.write_text(f'#!/bin/sh\n[ "$*" != "is-active --quiet {dead}" ]\n')
+    systemctl.chmod(0o755)
+    task = {"ansible.builtin.include_role": {"name": f"serin.fleet.{role}", "tasks_from": "verify"}}
+    path = f"{systemctl.parent}:{os.environ['PATH']}"
+    return play(folder, [{"block": [task], "environment": {"PATH": path}}], variables)
 
 
 def rendered(folder, role, template, variables):
@@ -227,3 +241,48 @@ def test_while_a_secret_is_rotated_both_are_taken_and_nobody_else_gets_another(t
     password = SECRET if role == "serin" else variables["redis_passwords"][user]
     assert any(hashlib.sha256(password.encode()).hexdigest() in line for line in both)
     assert more[0].startswith("agent:viewer:" if role == "serin" else f"user {user} on #")
+
+
+class NoApplication(http.server.BaseHTTPRequestHandler):
+    """Answers as Express does where there is no such route."""
+
+    def do_GET(self):
+        body = f"Cannot GET {self.path}".encode()
+        self.send_response(404)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        """Says nothing."""
+
+
+def test_what_does_not_run_or_answer_is_told_with_the_next_step(tmp_path):
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), NoApplication) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        variables = {"checkbox_address": "127.0.0.1", "checkbox_port": server.server_port}
+        well, said = verified(tmp_path, "checkbox", dict(variables))
+        assert well and "changed=0" in said, said
+        well, said = verified(tmp_path, "checkbox", dict(variables), dead="nginx")
+        assert not well and "nginx doesn't run: `journalctl -u nginx -n 50` says why" in said, said
+        assert "checkbox doesn't run" not in said and "gives no answer" not in said, said
+        jenkins = {"jenkins_address": "127.0.0.1", "jenkins_port": server.server_port}
+        well, said = verified(tmp_path, "jenkins", jenkins)
+        assert not well and "/login answers 404, and not 200" in said, said
+        server.shutdown()
+    well, said = verified(tmp_path, "checkbox", dict(variables))
+    assert not well and f"http://127.0.0.1:{variables['checkbox_port']}/api gives no answer" in said, said
+    assert "playbooks/site.yml --tags checkbox --limit localhost sees to both" in said, said
+
+
+def test_the_same_hosts_are_asked_about_the_same_roles_as_are_made():
+    def plays(name):
+        read = yaml.safe_load((ROOT / f"ansible/playbooks/{name}.yml").read_text())
+        return [(play["name"], play["hosts"], play["tags"]) for play in read]
+
+    *asked, last = plays("verify")
+    assert asked == plays("site") and last[1:] == ("all", "always")
+    roles = {tags for *_, tags in asked} - {"register"}
+    assert roles == {path.parts[-3] for path in ROLES.glob("*/tasks/verify.yml")}
+    # What `release` makes is asked about with the applications.
+    assert roles | {"release"} == {path.name for path in ROLES.iterdir()}

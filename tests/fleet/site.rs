@@ -22,6 +22,11 @@ pub(crate) async fn it_is_built_and_a_second_run_changes_nothing(stage: &Stage) 
         assert_eq!(stage.ready(CHECKBOX, "canary").await, ["1.0"]);
         assert_eq!(stage.ready(ITRUST, "stable").await, ["1.0"; 5]);
     }
+    // and each host finds that what its roles make works, which changes nothing
+    let verified = stage.play("verify", "verify", &json!({})).await;
+    verified.expect_well();
+    assert_eq!(verified.sum("changed"), 0, "{:?}", verified.changes());
+    what_does_not_run_is_named(stage).await;
     let users = [stage.users(CHECKBOX), stage.users(ITRUST)];
     // and a second run finds nothing to change, which no user notices
     let again = stage.play("site-again", "site", &first).await;
@@ -44,6 +49,19 @@ pub(crate) async fn it_is_built_and_a_second_run_changes_nothing(stage: &Stage) 
     itrust_has_its_database_and_nobody_else_does(stage).await;
     nobody_reads_secrets_but_their_owner(stage).await;
     figures
+}
+
+/// Stops something on one host, and has that said.
+async fn what_does_not_run_is_named(stage: &Stage) {
+    stage.on("db-1", "sudo systemctl stop prometheus-node-exporter").await;
+    let options = ["--limit", "db-1"];
+    let refused = stage.fleet.play_so("verify-stopped", "verify", &json!({}), &options).await.unwrap();
+    stage.on("db-1", "sudo systemctl start prometheus-node-exporter").await;
+    refused.expect_refusal(&[
+        "exporters: prometheus-node-exporter doesn't run: `journalctl -u prometheus-node-exporter -n 50` says why",
+        "http://10.0.0.41:9100/metrics gives no answer",
+    ]);
+    assert_eq!((refused.sum("failed"), refused.sum("changed")), (1, 0), "{:?}", refused.recap);
 }
 
 /// What another number of the virtual router would change.
