@@ -7,6 +7,9 @@ use tokio::time::{Instant, sleep, timeout_at};
 /// How long to wait between two looks.
 const PAUSE: Duration = Duration::from_millis(10);
 
+/// How long a line of a log may take, on a machine with other work.
+const LOGGED: Duration = Duration::from_secs(20);
+
 /// Asks `probe` until it has an answer, and returns that.
 ///
 /// # Panics
@@ -25,6 +28,19 @@ pub async fn eventually<T>(deadline: Duration, what: &str, mut probe: impl Async
         Ok(answer) => answer,
         Err(_) => panic!("not within {deadline:?}: {what}"),
     }
+}
+
+/// Waits until a log holds this: its lines come out a moment after what they tell of.
+///
+/// # Panics
+/// With the log, when it doesn't within twenty seconds.
+pub async fn logged(what: &str, log: impl Fn() -> String) {
+    let wanted = async {
+        while !log().contains(what) {
+            sleep(PAUSE).await;
+        }
+    };
+    assert!(timeout_at(Instant::now() + LOGGED, wanted).await.is_ok(), "no {what:?} in\n{}", log());
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use serin_tests::client::Client;
-use serin_tests::eventually::eventually;
+use serin_tests::eventually::{eventually, logged};
 use serin_tests::scene;
 use serin_tests::serin::Serin;
 use serin_tests::standin::{Checkbox, Setup};
@@ -273,7 +273,7 @@ async fn issue_traefik_181_an_endpoint_that_fails_is_left_out_for_a_time_and_com
     let labels = format!("{{service=\"web\",arm=\"stable\",endpoint=\"{}\"}}", world.stable[1].address());
     let metric = async |name: &str| world.serin.metric(&format!("{name}{labels}")).await.unwrap();
     assert_eq!((metric("serin_endpoint_ejected").await, metric("serin_endpoint_ready").await), (1.0, 0.0));
-    assert!(world.serin.logs().contains("Endpoint is ejected"));
+    logged("Endpoint is ejected", || world.serin.logs()).await;
     let shown = world.serin.command(&["endpoint", "list", "web"]).await.unwrap();
     assert!(String::from_utf8_lossy(&shown.stdout).contains("ejected"), "{shown:?}");
     // and when it is well again it comes back by itself

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::Value;
 use serin_tests::agent::Agent;
 use serin_tests::crowd::{Strangers, Visit, all_were_served};
-use serin_tests::eventually::eventually;
+use serin_tests::eventually::{eventually, logged};
 use serin_tests::process::Signal;
 use serin_tests::redis::Redis;
 use serin_tests::scene::{self, PROBED, SERVICE, STABLE};
@@ -133,7 +133,7 @@ async fn an_agent_is_silent_while_its_instance_is_not_well() {
     // when the instance dies, then its lease ends at once: no proxy checks it here
     instance.kill().await.unwrap();
     world.until_gone(&instance).await;
-    assert!(agent.logs().contains("Silent: the instance is not well"), "{}", agent.logs());
+    logged("Silent: the instance is not well", || agent.logs()).await;
     // when it is back, its agent beats again, and it must be steady; alone as it is, it gets work all the same
     let _again = Checkbox::start(Setup::version(STABLE).behind_nginx().on(instance.address())).await.unwrap();
     world.until(&instance, "/state", "ready").await;
@@ -234,7 +234,7 @@ async fn when_all_agents_fall_silent_everybody_serves_on_and_people_are_told() {
         assert_eq!(world.endpoint(instance).await["state"], "ready");
         until_asked(instance, 5).await;
     }
-    assert!(world.serin.logs().contains("Too many leases ran out together"), "{}", world.serin.logs());
+    logged("Too many leases ran out together", || world.serin.logs()).await;
     // until they beat again
     for (_, agent) in &fleet {
         agent.signal(Signal::CONT).unwrap();

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use serin_tests::client::{Client, Reply};
-use serin_tests::eventually::eventually;
+use serin_tests::eventually::{eventually, logged};
 use serin_tests::origin::{Origin, Played, ok};
 use serin_tests::process::{Build, Signal};
 use serin_tests::redis::Redis;
@@ -142,8 +142,13 @@ async fn a_closed_gate_is_counted_and_logged_once_and_is_no_evidence_for_either_
         units += serin.metric(&format!("serin_verdict_units{{service=\"web\",arm=\"{arm}\"}}")).await.unwrap();
     }
     assert_eq!((counted.round(), units.round()), (20.0, 0.0));
-    let logs = serin.logs();
-    let lines: Vec<_> = logs.lines().filter(|line| line.contains("\"target\":\"access\"")).collect();
+    let access = |line: &&str| line.contains("\"target\":\"access\"");
+    let told = eventually(SOON, "each request is in the log", async || {
+        let logs = serin.logs();
+        (logs.lines().filter(access).count() >= 20).then_some(logs)
+    });
+    let logs = told.await;
+    let lines: Vec<_> = logs.lines().filter(access).collect();
     assert_eq!(lines.len(), 20, "{logs}");
     assert!(lines.iter().all(|line| line.contains("\"endpoint\":\"-\"") && line.contains("\"unit\":\"-\"")), "{logs}");
     assert_eq!(application.bytes().len(), 0, "the application heard of it");
@@ -201,7 +206,7 @@ async fn a_poisoned_definition_leaves_the_switch_where_it_was_and_is_named() {
     })
     .await;
     assert_eq!(world.post(0, CREATE).await.status, 503);
-    assert!(world.proxies[0].logs().contains("is not among the variants"), "the log doesn't say so");
+    logged("is not among the variants", || world.proxies[0].logs()).await;
 }
 
 #[tokio::test]

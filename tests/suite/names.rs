@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use serin_tests::dns::Dns;
-use serin_tests::eventually::eventually;
+use serin_tests::eventually::{eventually, logged};
 use serin_tests::nginx::Nginx;
 use serin_tests::origin::{Origin, Played, ok};
 use serin_tests::pki::{Pki, Valid};
@@ -173,9 +173,8 @@ async fn addresses_move_and_dns_fails_and_no_request_does() {
             world.until("/names/0/state", &json!("resolved")).await;
         }
         users.lost_nothing().await;
-        let log = world.serin.logs();
         for event in ["The addresses of a name changed", "A name fails", "no such name", "A name answers again"] {
-            assert!(log.contains(event), "no {event:?} in\n{log}");
+            logged(event, || world.serin.logs()).await;
         }
     }
 }

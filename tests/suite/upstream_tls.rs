@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 
-use serin_tests::eventually::eventually;
+use serin_tests::eventually::{eventually, logged};
 use serin_tests::nginx::Nginx;
 use serin_tests::origin::{Origin, ok};
 use serin_tests::pki::{Identity, Pki, Valid};
@@ -42,11 +42,6 @@ async fn ask(serin: &Serin, service: &str, request: impl AsRef<str>) -> Message 
     let mut user = Wire::connect(serin.http()).await.unwrap();
     user.send(request.as_ref().replace("a.example", &format!("{service}.example"))).await.unwrap();
     user.response().await.unwrap()
-}
-
-/// Waits until the log holds this.
-async fn logged(serin: &Serin, what: &str) {
-    eventually(PATIENCE, &format!("{what:?} in the log"), async || serin.logs().contains(what).then_some(())).await;
 }
 
 fn own(authority: &Pki) -> Identity {
@@ -124,7 +119,7 @@ async fn an_endpoint_that_cannot_prove_who_it_is_gets_no_request() {
         let answer = ask(&serin, "web", post("/", "secret")).await;
         assert_eq!((answer.status(), answer.get("x-serin-error")), (502, Some("tls")), "{why}: {}", answer.text());
         assert!(!answer.text().contains("certificate"), "that is not for users: {}", answer.text());
-        logged(&serin, why).await;
+        logged(why, || serin.logs()).await;
         assert!(serin.logs().contains(&endpoint.to_string()), "which endpoint? {}", serin.logs());
         assert_eq!(bad(&serin, "tls").await, 1, "{why}");
     }
@@ -153,7 +148,7 @@ async fn an_endpoint_may_want_to_know_who_serin_is() {
     // The other service has no part in that, though it has the same endpoint.
     let refused = ask(&serin, "unknown", get("/")).await;
     assert_eq!((refused.status(), refused.get("x-serin-error")), (502, Some("tls")), "{}", refused.text());
-    logged(&serin, "it asks for a client certificate").await;
+    logged("it asks for a client certificate", || serin.logs()).await;
 }
 
 /// OpenSSL's server, which demands a client's certificate in the handshake.
@@ -243,7 +238,7 @@ async fn health_checks_are_made_by_tls() {
     };
     eventually(PATIENCE, "the good one is up", async || (state("good").await == "ready").then_some(())).await;
     eventually(PATIENCE, "the bad one is down", async || (state("bad").await == "down").then_some(())).await;
-    logged(&serin, "no known CA signed its certificate").await;
+    logged("no known CA signed its certificate", || serin.logs()).await;
     assert_eq!(ask(&serin, "bad", get("/")).await.status(), 503);
     assert_eq!(ask(&serin, "good", get("/")).await.status(), 200);
 }
@@ -282,9 +277,9 @@ async fn renewed_files_count_while_requests_are_served_and_broken_ones_do_not() 
     eventually(PATIENCE, "the certificate of the signal", async || named("again").await).await;
     // then what is broken replaces nothing, whoever looks
     std::fs::write(&key, "half a key").unwrap();
-    logged(&serin, "The new files for TLS with endpoints are refused: the old ones stay").await;
+    logged("The new files for TLS with endpoints are refused: the old ones stay", || serin.logs()).await;
     serin.signal(Signal::HUP).unwrap();
-    logged(&serin, "The new configuration is refused").await;
+    logged("The new configuration is refused", || serin.logs()).await;
     named("again").await.unwrap();
     assert!(!serin.logs().contains("half a key") && serin.logs().contains("`key_file`"), "{}", serin.logs());
     assert_eq!(bad(&serin, "tls").await, 0);
@@ -297,7 +292,7 @@ async fn who_is_not_to_be_verified_is_believed_and_that_is_said_loudly() {
     let serin = serin(&[service("web", nginx.addresses()[0], "tls.verify = false")]).await;
     assert_eq!(ask(&serin, "web", get("/")).await.status(), 200);
     for loud in ["service `web` does NOT verify its endpoints", "Endpoints are NOT verified"] {
-        assert!(serin.logs().contains(loud), "{}", serin.logs());
+        logged(loud, || serin.logs()).await;
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use serde_json::Value;
-use serin_tests::eventually::eventually;
+use serin_tests::eventually::{eventually, logged};
 use serin_tests::origin::{Origin, Played, ok};
 use serin_tests::redis::Redis;
 use serin_tests::scene;
@@ -92,7 +92,7 @@ async fn a_rate_of_the_fleet_is_one_for_all_proxies_also_when_redis_is_emptied_o
     fleet.redis.command::<u64>(&["HSET", "serin:{test}:rates", "nobody", "{{{"]).await.unwrap();
     fleet.keeps_the_rate("with a word that can't be read").await;
     for serin in &fleet.proxies {
-        assert!(serin.logs().contains("can't be read"), "nobody hears of it");
+        logged("can't be read", || serin.logs()).await;
     }
     let flush = async {
         sleep(SPELL / 2).await;
