@@ -1,5 +1,8 @@
 //! What the codec makes of good, odd and poisoned values.
 
+use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng as _};
+
 use super::super::keys::Keys;
 use super::*;
 use crate::model::rollout::Fence;
@@ -254,4 +257,16 @@ fn a_scaling_that_nobody_can_have_asked_for_is_passed_over() {
     let decoded = decode(&keys(), &service(&[(REVISION, "4"), (SCALING, &huge)]), Some(&last_good));
     assert_eq!((decoded.state.scaling, decoded.sound.scaling), (last_good.scaling, None));
     assert_eq!(decoded.poisoned, [poison("serin:{test}:service:checkbox", SCALING, BAD_SCALING)]);
+}
+
+#[test]
+fn numbers_are_read_as_they_were_written() {
+    // given evidence as it is computed: any number
+    let mut dice = StdRng::seed_from_u64(11);
+    let mut numbers = std::iter::repeat_with(|| f64::from_bits(dice.random())).filter(|number| number.is_finite());
+    for number in numbers.by_ref().take(10_000).chain([783_997.612_066_76, 979_997.015_083_449_9]) {
+        // then it is the same from the store: one that isn't would have its circuit written again for ever
+        let read: f64 = serde_json::from_str(&json(&number)).expect("a number");
+        assert_eq!(read.to_bits(), number.to_bits(), "{number} comes back as {read}");
+    }
 }
