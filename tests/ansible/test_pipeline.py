@@ -29,7 +29,7 @@ echo "$@" >{folder}/words-$playbook
 env >{folder}/seen-$playbook
 [ ! -e {folder}/fail-before-$playbook ] || exit 2
 [ "$playbook" != canary ] || : >"$(dirname "$(cat {folder}/report)")/canary.begun"
-[ ! -e {folder}/hang-$playbook ] || sleep 60
+[ ! -e {folder}/hang-$playbook ] || {{ : >{folder}/hangs-$playbook; sleep 60; }}
 [ ! -e {folder}/pull-$playbook ] || {{ echo '{{"phase": "pulled"}}' >"$(cat {folder}/report)"; exit 2; }}
 [ ! -e {folder}/fail-$playbook ] || exit 2
 """
@@ -172,7 +172,7 @@ def test_a_pipeline_that_is_stopped_decides_its_canary(tmp_path):
     desk = Desk(tmp_path)
     desk.mark("hang-canary")
     child = desk.start("run", desk.commit("good"))
-    eventually("the canary is at work", lambda: "canary" in desk.lines("played"))
+    eventually("the canary is at work", (tmp_path / "hangs-canary").exists)
     os.killpg(child.pid, signal.SIGTERM)
     assert child.wait(timeout=30) == 143
     assert desk.lines("played") == ["preflight", "canary", "abort"]
