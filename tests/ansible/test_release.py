@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import pathlib
 import subprocess
 
 import pytest
+import yaml
 from processes import ROOT
 
 SCRIPT = ROOT / "ansible/roles/release/files/release"
@@ -26,13 +29,15 @@ class Host:
         done = subprocess.run([self.script, verb, "shop", *words], capture_output=True, text=True, check=False)
         return done.returncode == 0, (done.stdout + done.stderr).split()
 
+    def bring(self, text):
+        """What the role brings before it is staged, and its checksum."""
+        artifact = self.srv / "shop/artifacts/.brought.war"
+        artifact.write_text(text)
+        return str(artifact), hashlib.sha256(text.encode()).hexdigest()
+
     def stage(self, version):
         """Stages a version, a day after the one before."""
-        artifact = self.srv / f"shop/artifacts/{version}.war"
-        artifact.write_text(version)
-        known = subprocess.run(["sha256sum", artifact], capture_output=True, text=True, check=True).stdout.split()[0]
-        well, said = self.run("stage", version, str(artifact), known)
-        assert well, said
+        assert self.run("stage", version, *self.bring(version)) == (True, ["staged"])
         self.time += 86400
         os.utime(self.srv / "shop/releases" / version, (self.time, self.time))
 
@@ -65,11 +70,37 @@ def test_the_last_ones_stay_and_those_that_run_or_ran_before(host):
 
 
 def test_what_is_staged_again_is_one_of_the_last(host):
-    artifact = host.srv / "shop/artifacts/1.2.war"
-    known = (host.srv / "shop/releases/1.2/.sha256").read_text().strip()
-    assert host.run("stage", "1.2", str(artifact), known) == (True, ["there"])
+    assert host.run("stage", "1.2", *host.bring("1.2")) == (True, ["there"])
     assert host.run("forget", "1")[0]
     assert host.kept() == {"1.0", "1.1", "1.2"}
+
+
+@pytest.mark.parametrize(("text", "known", "why"), [
+    ("another", None, "a version is given once"),
+    ("1.2", "0" * 64, "has not the checksum"),
+])
+def test_what_is_refused_is_gone_and_what_was_staged_is_lent_on(host, text, known, why):
+    # Given a version that is staged, when it comes again and isn't what it was
+    artifact, right = host.bring(text)
+    well, said = host.run("stage", "1.2", artifact, known or right)
+    assert not well and why in " ".join(said), said
+    # Then another host gets what runs here
+    well, (lent, where) = host.run("lend", "1.2")
+    assert well and pathlib.Path(where).read_text() == "1.2"
+    assert lent == hashlib.sha256(b"1.2").hexdigest()
+    assert len(host.kept()) == 10
+
+
+def test_an_artifact_that_was_lost_comes_back_by_staging_it_again(host):
+    (host.srv / "shop/artifacts/1.2.war").unlink()
+    assert host.run("stage", "1.2", *host.bring("1.2")) == (True, ["there"])
+    assert host.run("lend", "1.2")[0]
+
+
+def test_the_role_stages_nothing_from_where_it_is_kept():
+    bring, stage, _ = yaml.safe_load((ROOT / "ansible/roles/release/tasks/stage.yml").read_text())
+    name = bring["ansible.builtin.copy"]["dest"].rpartition("/")[2]
+    assert name == ".brought{{ release_suffix }}" and "{{ release_brought.dest }}" in str(stage)
 
 
 def test_what_was_never_pointed_to_has_no_current_one_and_is_forgotten_all_the_same(tmp_path):
