@@ -121,6 +121,32 @@ def test_a_promotion_of_what_was_never_rolled_out_leaves_no_lock_behind(playbook
     assert redis_client.get(LOCK) is None
 
 
+def test_a_canary_that_an_agent_registers_gets_its_work_back(playbook, call, fleet, beat, redis_client):
+    # Given a canary whose agent hasn't told of the new version yet
+    beat("hand", "canary", "beating", fleet.apps[3].address, version="1")
+    known = {"fleet_what": "canary of hand 2", "fleet_service": "hand", "fleet_pool": "canary", "fleet_agent": True}
+    (play,) = yaml.safe_load((PLAYBOOKS / "canary.yml").read_text())
+    deploy = next(task["block"] for task in play["tasks"] if "block" in task)
+    wanted = ("Give the canary no work", "Hear of it from its agent", "Let it have work")
+    # When it is put out of work and back
+    tasks = [task for task in deploy if task["name"] in wanted]
+    well, said = playbook("canary", plays(tasks, hosts="one", fleet_endpoint="beating", **known))
+    # Then it says itself what it runs
+    assert well and len(tasks) == len(wanted), said
+    members = call.one("serin_info", service="hand", gather=["endpoints"])["endpoints"]
+    assert [(one["state"], one["version"]) for one in members if one["id"] == "beating"] == [("ready", "1")]
+    redis_client.delete("serin:{production}:lease:hand:canary:beating")
+    redis_client.hdel("serin:{production}:service:hand:pool:canary", "beating")
+
+
+@pytest.mark.parametrize("scale", ["out", "in"])
+def test_what_an_agent_registers_is_not_scaled(playbook, scale):
+    (play,) = yaml.safe_load((PLAYBOOKS / "scale.yml").read_text())
+    told = {"scale": scale, "wish": "more", "fleet_agent": "yes"}
+    well, said = playbook("scale", [{**play, "hosts": "fleet_instances"}], told)
+    assert not well and "An agent registers one, two, and agents know of no wishes" in said, said
+
+
 ROLL = [{"ansible.builtin.include_tasks": "tasks/roll_one.yml"}]
 RESTART = [{"ansible.builtin.include_tasks": "tasks/restart.yml"}]
 
