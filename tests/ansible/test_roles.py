@@ -219,6 +219,37 @@ def test_mongodb_is_configured_by_yaml_that_lets_nobody_in_without_a_login(tmp_p
     assert read["net"]["bindIp"] == "127.0.0.1,10.0.0.41"
 
 
+@pytest.mark.parametrize(("source", "networks", "told"), [
+    ("192.0.2.7", ["198.51.100.0/24", "192.0.2.0/24"], None),
+    ("2001:db8::7", ["192.0.2.0/24", "2001:db8::/32"], None),
+    ("10.0.0.2", ["192.0.2.0/24"], "this came from 10.0.0.2"),
+    ("2001:db8::7", ["0.0.0.0/0"], "this came from 2001:db8::7"),
+    ("192.0.2.7", ["192.0.2.0/24", "nowhere"], None),
+    ("192.0.2.7", ["nowhere"], "'nowhere' does not appear to be an IPv4 or IPv6 network"),
+    ("192.0.2.7", [], "this came from 192.0.2.7"),
+])
+def test_whoever_comes_by_ssh_from_where_it_is_not_let_in_is_told_before_anything_is_changed(
+    tmp_path, source, networks, told,
+):
+    read = yaml.safe_load((ROLES / "common/tasks/preflight.yml").read_text())
+    tasks = [task for task in read if "comes from" in task["name"]]
+    assert len(tasks) == 2
+    by_ssh = {"SSH_CONNECTION": f"{source} 50022 10.0.0.11 22"}
+    variables = {"common_local": False, "common_ssh_from": networks}
+    well, said = play(tmp_path, [{"block": tasks, "environment": by_ssh}], variables)
+    assert well == (told is None), said
+    assert well or told in " ".join(said.split()) and "`common_ssh_from`" in said
+
+
+def test_the_firewall_lets_ssh_in_over_both_protocols(tmp_path):
+    networks = ["192.0.2.0/24", "2001:db8::/32", "198.51.100.7"]
+    text = rendered(tmp_path, "common", "nftables.conf", {"common_ssh_from": networks})
+    assert [line.strip() for line in text.splitlines() if "saddr" in line] == [
+        "ip saddr { 192.0.2.0/24, 198.51.100.7 } tcp dport 22 accept",
+        "ip6 saddr { 2001:db8::/32 } tcp dport 22 accept",
+    ]
+
+
 @pytest.mark.parametrize(("role", "template"), [
     ("redis", "users.acl"), ("redis", "sentinel.conf"), ("redis_mirror", "users.acl"), ("serin", "tokens"),
 ])
