@@ -132,6 +132,48 @@ def test_what_a_database_could_take_for_something_else_is_refused(tmp_path, role
     assert f"In `{role}_databases`, entry 1: " in said.replace("\n", " "), said
 
 
+def test_tables_that_mariadb_could_not_find_any_more_are_refused_before_it_has_the_setting(tmp_path):
+    text = (ROLES / "mariadb/tasks/preflight.yml").read_text()
+    assert "/var/lib/mysql" in text
+    tasks = yaml.safe_load(text.replace("/var/lib/mysql", str(tmp_path / "mysql")))
+
+    def begins(setting):
+        return play(tmp_path, tasks, {"mariadb_databases": [DATABASE], "mariadb_lower_case_table_names": setting})
+
+    # Given none, as on a bare host, and then what MariaDB has of itself and of an application
+    assert begins(1)[0]
+    (tmp_path / "mysql/shop").mkdir(parents=True)
+    for name in ("aria_log.00000001", "shop/db.opt", "shop/users.frm", "shop/users.MYD", "shop/users.MYI"):
+        (tmp_path / "mysql" / name).touch()
+    well, said = begins(1)
+    assert well, said
+    # When a name has a capital letter, of a table or of a database
+    for name in ("shop/loginFailures.frm", "Shop"):
+        (tmp_path / "mysql" / name).mkdir() if name == "Shop" else (tmp_path / "mysql" / name).touch()
+        well, said = begins(1)
+        assert not well and f"mysql/{name}" in said and "rename or dump that first" in " ".join(said.split()), said
+    # Then it is none of this role's business without the setting
+    assert begins(0)[0]
+
+
+@pytest.mark.parametrize(("tables", "how"), [
+    ("echo 0", "--single-transaction"), ("echo 45", "--lock-all-tables"), ("exit 1", "--lock-all-tables"),
+])
+def test_a_backup_of_mariadb_is_of_one_moment_whatever_its_tables_are(tmp_path, tables, how):
+    plays = yaml.safe_load((ROOT / "ansible/playbooks/backup.yml").read_text())
+    words = next(play for play in plays if play["name"] == "MariaDB")["tasks"][0]["vars"]
+    command = words["fleet_dumps"].replace("{{ fleet_others }}", words["fleet_others"])
+    assert "{{" not in command
+    for name, does in (("mariadb", tables), ("mariadb-dump", 'echo "$@"')):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{does}\n")
+        (tmp_path / name).chmod(0o755)
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    done = subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {command}"], env={"PATH": path}, capture_output=True, text=True, check=True,
+    )
+    assert done.stdout.split()[:2] == [how, "--all-databases"]
+
+
 def test_what_is_brought_along_for_jenkins_has_its_checksum_and_plugins_have_versions(tmp_path):
     war = tmp_path / "jenkins.war"
     war.write_text("a")
