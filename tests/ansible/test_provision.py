@@ -1,12 +1,15 @@
-"""Machines at a provider: made once, and ended when the fleet is. Amazon's EC2 is emulated by moto, on loopback."""
+"""Machines at a provider: made once, and ended when the fleet is. Amazon's EC2 is emulated by moto, on loopback;
+DigitalOcean by what its modules ask for."""
 
 from __future__ import annotations
 
 import contextlib
+import http.server
 import json
 import re
 import subprocess
 import sys
+import threading
 import urllib.request
 
 import boto3
@@ -19,7 +22,10 @@ HOSTS = {"all": {"hosts": {"proxy-1": {}, "proxy-2": {}, "checkbox-1": {}}}}
 PROVISION = {"fleet": "shop", "sizes": {"proxy-1": "t3.medium"}, "ec2": {
     "region": REGION, "image": "ami-12c6146b", "size": "t3.small", "operators": "192.0.2.0/24",
 }}
-LOGIN = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing", "AWS_EC2_METADATA_DISABLED": "true"}
+LOGIN = {
+    "AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing", "AWS_EC2_METADATA_DISABLED": "true",
+    "DO_API_TOKEN": "testing",
+}
 
 
 @pytest.fixture(scope="module")
@@ -123,3 +129,109 @@ def test_what_is_missing_is_named_before_anything_is_made(desk, variables, login
     plain = " ".join(said.replace("\\n", " ").split())
     assert status != 0 and changed == 0 and why in plain, said
     assert list(desk.machines()) == ["other-1"]
+
+
+class DigitalOcean(http.server.BaseHTTPRequestHandler):
+    """An account; the server has its `droplets` and `keys`, each by what it is asked for."""
+
+    def answer(self, status, body=None):
+        text = b"" if body is None else json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text)
+
+    def wish(self):
+        length = int(self.headers.get("Content-Length") or 0)
+        return json.loads(self.rfile.read(length) or "null") if length else None
+
+    def do_GET(self):
+        self.wish()
+        what, *more = self.path.partition("?")[0].strip("/").split("/")
+        droplets, keys = self.server.droplets, self.server.keys
+        match (what, *more):
+            case ("account",) | ("firewalls",):
+                self.answer(200, {"account": {}, "firewalls": [], "links": {}})
+            case ("account", "keys", mark) if mark in keys:
+                self.answer(200, {"ssh_key": keys[mark]})
+            case ("droplets",):
+                self.answer(200, {"droplets": list(droplets.values()), "links": {}})
+            case ("droplets", number) if number in droplets:
+                self.answer(200, {"droplet": droplets[number]})
+            case ("droplets", _, "actions", number):
+                self.answer(200, {"action": {"id": number, "status": "completed"}})
+            case _:
+                self.answer(404, {"message": "not found"})
+
+    def do_POST(self):
+        wish = self.wish()
+        droplets, keys = self.server.droplets, self.server.keys
+        if self.path.endswith("/actions"):
+            self.answer(201, {"action": {"id": 1, "status": "completed"}})
+        elif self.path == "/account/keys":
+            # Only one is ever asked for, by its mark.
+            keys[self.server.mark] = {"fingerprint": self.server.mark, **wish}
+            self.answer(201, {"ssh_key": keys[self.server.mark]})
+        else:
+            self.answer(202, {"droplet": self.server.make(wish["name"], wish["size"], wish["tags"])})
+
+    def do_DELETE(self):
+        self.wish()
+        known = self.server.droplets if self.path.startswith("/droplets/") else self.server.keys
+        self.answer(204 if known.pop(self.path.rpartition("/")[2], None) else 404)
+
+    def log_message(self, *_):
+        """Says nothing."""
+
+
+class Ocean(http.server.ThreadingHTTPServer):
+    """DigitalOcean, with a droplet of another fleet that has a name of this one's."""
+
+    def __init__(self, mark):
+        super().__init__(("127.0.0.1", 0), DigitalOcean)
+        self.mark, self.keys, self.droplets = mark, {}, {}
+        self.make("proxy-1", "s-4vcpu-8gb", ["fleet-other"])
+
+    def make(self, name, size, tags):
+        number = len(self.droplets) + 1
+        networks = [{"type": kind, "ip_address": f"{net}.{number}"} for kind, net in (
+            ("public", "203.0.113"), ("private", "10.1.0"),
+        )]
+        self.droplets[str(number)] = {
+            "id": number, "name": name, "size_slug": size, "status": "active", "tags": tags,
+            "networks": {"v4": networks},
+        }
+        return self.droplets[str(number)]
+
+    def seen(self):
+        """Of each droplet its name, size and fleet."""
+        return [(one["name"], one["size_slug"], one["tags"]) for one in self.droplets.values()]
+
+
+def test_a_droplet_of_another_fleet_with_the_same_name_is_left_alone(tmp_path):
+    desk = Desk(tmp_path, "http://127.0.0.1:1")
+    command = ["ssh-keygen", "-l", "-E", "md5", "-f", tmp_path / "secrets/deploy.pub"]
+    told = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    with Ocean(told.split()[1].removeprefix("MD5:")) as ocean:
+        threading.Thread(target=ocean.serve_forever, daemon=True).start()
+        api = f"http://127.0.0.1:{ocean.server_port}"
+        known = {"region": "fra1", "image": "debian-12-x64", "size": "s-1vcpu-2gb", "api": api}
+        told = {"provider": "digitalocean", "provision": {"fleet": "shop", "digitalocean": known}}
+        # Given another fleet's
+        others = ocean.seen()
+        # When the machines are made, and made again
+        status, _, said = desk.play("provision", **told)
+        assert status == 0, said
+        made = ocean.seen()
+        # Then there is one more of that name, and what is known is its address
+        assert made[:1] == others and sorted(made[1:]) == [
+            (name, "s-1vcpu-2gb", ["fleet-shop"]) for name in sorted(HOSTS["all"]["hosts"])
+        ]
+        place = next(one for one in ocean.droplets.values() if (one["name"], one["id"] > 1) == ("proxy-1", True))
+        assert f"ansible_host: 10.1.0.{place['id']}\n" in desk.known("proxy-1")
+        status, changed, said = desk.play("provision", **told)
+        assert (status, changed, ocean.seen()) == (0, 0, made), said
+        # And it is there still when they are gone
+        status, _, said = desk.play("teardown", backup=False, confirm="shop", **told)
+        assert (status, ocean.seen(), ocean.keys) == (0, others, {}), said
+        ocean.shutdown()
