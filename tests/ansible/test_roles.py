@@ -359,3 +359,37 @@ def test_the_same_hosts_are_asked_about_the_same_roles_as_are_made():
     assert roles == {path.parts[-3] for path in ROLES.glob("*/tasks/verify.yml")}
     # What `release` makes is asked about with the applications.
     assert roles | {"release"} == {path.name for path in ROLES.iterdir()}
+
+
+# Units that bring a sandbox, or can have none, and why.
+APART = {
+    "redis-server": "Debian's is strict",
+    "redis-sentinel": "Debian's is strict",
+    "tomcat10": "Debian's is strict",
+    "prometheus": "Debian's has one",
+    "chrony": "Debian's is strict",
+    "nftables": "runs for a moment, with what Debian gives it",
+    "ssh": "whoever logs in may do what they may",
+    "grafana-server": "its maker's has one",
+}
+
+
+def units(tasks):
+    """The units that tasks run, start anew or stop, each by its name or by a loop over names."""
+    for task in tasks or []:
+        yield from units(task.get("block"))
+        name = task.get("ansible.builtin.systemd_service", {}).get("name")
+        loop = task.get("loop")
+        yield from loop if name == "{{ item }}" and isinstance(loop, list) else [name] if name else []
+
+
+@pytest.mark.parametrize("role", sorted(path.name for path in ROLES.iterdir()))
+def test_what_a_role_runs_is_in_a_sandbox(role):
+    files = [path for part in ("tasks", "handlers") for path in (ROLES / role / part).glob("*.yml")]
+    written = "".join(path.read_text() for path in files)
+    for unit in {unit for path in files for unit in units(yaml.safe_load(path.read_text()))} - APART.keys():
+        own = ROLES / role / f"templates/{unit.removesuffix('.timer')}.service.j2"
+        sandbox = own if own.exists() else ROLES / role / "templates/sandbox.conf.j2"
+        places = [f"/etc/systemd/system/{name}.service.d/fleet.conf" for name in (unit, "{{ item }}")]
+        assert own.exists() or any(place in written for place in places), unit
+        assert "NoNewPrivileges=yes" in sandbox.read_text(), sandbox
