@@ -164,8 +164,7 @@ class DigitalOcean(http.server.BaseHTTPRequestHandler):
                 self.answer(404, {"message": "not found"})
 
     def do_POST(self):
-        wish = self.wish()
-        droplets, keys = self.server.droplets, self.server.keys
+        wish, keys = self.wish(), self.server.keys
         if self.path.endswith("/actions"):
             self.answer(201, {"action": {"id": 1, "status": "completed"}})
         elif self.path == "/account/keys":

@@ -280,7 +280,7 @@ def test_whoever_comes_by_ssh_from_where_it_is_not_let_in_is_told_before_anythin
     variables = {"common_local": False, "common_ssh_from": networks}
     well, said = play(tmp_path, [{"block": tasks, "environment": by_ssh}], variables)
     assert well == (told is None), said
-    assert well or told in " ".join(said.split()) and "`common_ssh_from`" in said
+    assert well or (told in " ".join(said.split()) and "`common_ssh_from`" in said)
 
 
 def test_the_firewall_lets_ssh_in_over_both_protocols(tmp_path):
