@@ -139,7 +139,7 @@ pub(crate) async fn a_proxy_loses_power_and_the_address_moves(stage: &Stage) -> 
 }
 
 /// Takes an instance out of work, or gives it work again.
-async fn drained(stage: &Stage, drained: bool) {
+pub(crate) async fn drained(stage: &Stage, drained: bool) {
     let (verb, body) = if drained { ("drain", json!({ "min_ready": 4 })) } else { ("ready", json!({})) };
     let path = format!("/v1/services/itrust/pools/stable/endpoints/10.0.0.32:8080/{verb}");
     eventually(LONG, "the endpoint is as it shall be", async || {

@@ -8,6 +8,7 @@ use serin_tests::client::Client;
 use serin_tests::hosts::artifact::sha256;
 use serin_tests::hosts::fleet::{VIRTUAL, address};
 
+use crate::failures::{drained, until_ready_are};
 use crate::figures::Figures;
 use crate::stage::{CHECKBOX, ITRUST, Stage, all_were_well, merged};
 
@@ -32,16 +33,6 @@ pub(crate) async fn it_is_built_and_a_second_run_changes_nothing(stage: &Stage) 
     let again = stage.play("site-again", "site", &first).await;
     again.expect_well();
     assert_eq!(again.sum("changed"), 0, "{:?}", again.changes());
-    // and check mode tells of what would be another, and changes nothing
-    let before = files(stage).await;
-    let other = merged(first, json!({ "serin_virtual_router": 52 }));
-    let options = ["--check", "--diff", "--limit", &LOOKED_AT.join(",")];
-    let checked = stage.fleet.play_so("site-check", "site", &other, &options).await.unwrap();
-    checked.expect_well();
-    let would: BTreeSet<String> =
-        checked.changes().iter().map(|change| change.split(" changed:").next().unwrap().to_owned()).collect();
-    assert_eq!(would, WOULD.map(|task| format!("serin.fleet.serin : {task}")).into(), "{:?}", checked.changes());
-    assert_eq!(files(stage).await, before, "check mode has changed a file");
     let mut figures = Figures::default();
     for users in users {
         figures += all_were_well(users).await;
@@ -49,6 +40,31 @@ pub(crate) async fn it_is_built_and_a_second_run_changes_nothing(stage: &Stage) 
     itrust_has_its_database_and_nobody_else_does(stage).await;
     nobody_reads_secrets_but_their_owner(stage).await;
     figures
+}
+
+pub(crate) async fn check_mode_on_a_fleet_that_lives_changes_nothing(stage: &Stage) -> Figures {
+    // given a fleet to which much has happened, users, and an instance that a person drained
+    let users = [stage.users(CHECKBOX), stage.users(ITRUST)];
+    drained(stage, true).await;
+    let (primary, before) = (stage.primary().await, files(stage).await);
+    // when somebody asks what another configuration would change
+    let other = merged(first_releases(stage), json!({ "serin_virtual_router": 52 }));
+    let checked = stage.fleet.play_so("site-check", "site", &other, &["--check", "--diff"]).await.unwrap();
+    // then that is told and nothing else, and nothing is changed: the drain and the store's primary neither
+    checked.expect_well();
+    let would: BTreeSet<String> =
+        checked.changes().iter().map(|change| change.split(" changed:").next().unwrap().to_owned()).collect();
+    assert_eq!(would, WOULD.map(|task| format!("serin.fleet.serin : {task}")).into(), "{:?}", checked.changes());
+    assert_eq!(files(stage).await, before, "check mode has changed a file");
+    assert_eq!(stage.primary().await, primary);
+    until_ready_are(stage, 4).await;
+    drained(stage, false).await;
+    until_ready_are(stage, 5).await;
+    let mut figures = Figures::default();
+    for users in users {
+        figures += all_were_well(users).await;
+    }
+    figures.and("no file was changed")
 }
 
 /// Stops something on one host, and has that said.
@@ -96,7 +112,7 @@ fn of_role(role: &str, artifact: &Path) -> Value {
     })
 }
 
-async fn itrust_has_its_database_and_nobody_else_does(stage: &Stage) {
+pub(crate) async fn itrust_has_its_database_and_nobody_else_does(stage: &Stage) {
     // each instance, by whichever proxy
     for _ in 0..10 {
         let mut user = Client::to(address(VIRTUAL).unwrap()).header("host", ITRUST.host);

@@ -9,7 +9,7 @@ use serin_tests::crowd::{Strangers, Visit, all_were_served};
 use serin_tests::hosts::artifact;
 use serin_tests::hosts::fleet::{Fleet, OPERATOR, PROXIES, VIRTUAL, address};
 use serin_tests::hosts::playbook::Played;
-use serin_tests::smtp::{Behaviour, SmtpServer};
+use serin_tests::smtp::{Behaviour, Received, SmtpServer};
 
 use crate::figures::Figures;
 
@@ -142,6 +142,12 @@ impl Stage {
         versions.dedup();
         assert_eq!(versions.len(), 1, "{versions:?}");
         versions.remove(0)
+    }
+
+    /// The mails that tell of a pull, the latest last.
+    pub(crate) fn pulls(&self) -> Vec<Received> {
+        let mails = self.mail.mails().unwrap().into_iter();
+        mails.filter(|mail| mail.header("subject").is_some_and(|subject| subject.contains("pulled"))).collect()
     }
 
     /// Runs a command on a host of the fleet.
