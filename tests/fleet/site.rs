@@ -122,7 +122,7 @@ async fn without_its_database_itrust_says_so_and_comes_back(stage: &Stage) {
     until_an_instance_says(stage, "/iTrust/login.jsp", "iTrust is Down 503").await;
     // what asks no database is there all the while, and so is the instance for whoever checks its health by that
     until_an_instance_says(stage, "/iTrust/", " 302").await;
-    assert_eq!(stage.ready(ITRUST, "stable").await, ["1.0"; 5]);
+    assert_eq!(stage.ready(ITRUST, "stable").await.len(), 5);
     stage.on("db-1", "sudo systemctl start mariadb").await;
     until_an_instance_says(stage, "/iTrust/login.jsp", " 200").await;
 }
