@@ -2,9 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use serin_tests::client::Client;
+use serin_tests::eventually::eventually;
 use serin_tests::hosts::artifact::sha256;
 use serin_tests::hosts::fleet::{VIRTUAL, address};
 
@@ -38,6 +40,7 @@ pub(crate) async fn it_is_built_and_a_second_run_changes_nothing(stage: &Stage) 
         figures += all_were_well(users).await;
     }
     itrust_has_its_database_and_nobody_else_does(stage).await;
+    without_its_database_itrust_says_so_and_comes_back(stage).await;
     nobody_reads_secrets_but_their_owner(stage).await;
     figures
 }
@@ -79,6 +82,9 @@ async fn what_does_not_run_is_named(stage: &Stage) {
     ]);
     assert_eq!((refused.sum("failed"), refused.sum("changed")), (1, 0), "{:?}", refused.recap);
 }
+
+/// How long an instance may take to notice that its database is gone, or back.
+const ANSWERED: Duration = Duration::from_secs(60);
 
 /// What another number of the virtual router would change.
 const WOULD: [&str; 2] = ["Configure the virtual address", "Reload keepalived"];
@@ -124,6 +130,25 @@ pub(crate) async fn itrust_has_its_database_and_nobody_else_does(stage: &Stage) 
     let login = format!("mariadb --host=10.0.0.41 --user=itrust --password={password} --execute='SELECT 1' 2>&1; true");
     let said = stage.on("db-1", &login).await;
     assert!(said.contains("is not allowed to connect") || said.contains("Access denied"), "{said}");
+}
+
+/// An instance is asked directly, while nobody is at work: users would be told the same by all five.
+async fn without_its_database_itrust_says_so_and_comes_back(stage: &Stage) {
+    stage.on("db-1", "sudo systemctl stop mariadb").await;
+    until_an_instance_says(stage, "/iTrust/login.jsp", "iTrust is Down 503").await;
+    // what asks no database is there all the while, and so is the instance for whoever checks its health by that
+    until_an_instance_says(stage, "/iTrust/", " 302").await;
+    assert_eq!(stage.ready(ITRUST, "stable").await.len(), 5);
+    stage.on("db-1", "sudo systemctl start mariadb").await;
+    until_an_instance_says(stage, "/iTrust/login.jsp", " 200").await;
+}
+
+/// Waits until the first instance answers a proxy with this end of a page, and this status.
+async fn until_an_instance_says(stage: &Stage, path: &str, end: &str) {
+    let ask = format!("curl --silent --max-time 30 --write-out ' %{{http_code}}' http://10.0.0.31:8080{path}");
+    let proxy = stage.fleet.machine("proxy-1").unwrap();
+    let what = format!("{path} says {end:?}");
+    eventually(ANSWERED, &what, async || proxy.run(&ask).await.ok()?.ends_with(end).then_some(())).await;
 }
 
 async fn nobody_reads_secrets_but_their_owner(stage: &Stage) {

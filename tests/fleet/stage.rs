@@ -70,7 +70,7 @@ impl Stage {
             "monitoring_interval": "2s",
             "monitoring_group_wait": "1s",
             "monitoring_group_interval": "2s",
-            "itrust_java_opts": "-Xmx96m -XX:+UseSerialGC -XX:TieredStopAtLevel=1",
+            "tomcat_java_opts": "-Xmx96m -XX:+UseSerialGC -XX:TieredStopAtLevel=1",
         });
         Self { fleet: Fleet::boot(&variables).await.unwrap(), mail }
     }
