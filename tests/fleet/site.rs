@@ -9,7 +9,7 @@ use serin_tests::hosts::artifact::sha256;
 use serin_tests::hosts::fleet::{VIRTUAL, address};
 
 use crate::figures::Figures;
-use crate::stage::{CHECKBOX, ITRUST, Stage, all_were_well, merged};
+use crate::stage::{CHECKBOX, ITRUST, REDIS_CLI, Stage, all_were_well, merged};
 
 pub(crate) async fn it_is_built_and_a_second_run_changes_nothing(stage: &Stage) -> Figures {
     // given bare hosts, and the first releases
@@ -47,6 +47,7 @@ pub(crate) async fn it_is_built_and_a_second_run_changes_nothing(stage: &Stage) 
         figures += all_were_well(users).await;
     }
     itrust_has_its_database_and_nobody_else_does(stage).await;
+    the_store_answers_by_tls_alone(stage).await;
     nobody_reads_secrets_but_their_owner(stage).await;
     figures
 }
@@ -108,6 +109,22 @@ async fn itrust_has_its_database_and_nobody_else_does(stage: &Stage) {
     let login = format!("mariadb --host=10.0.0.41 --user=itrust --password={password} --execute='SELECT 1' 2>&1; true");
     let said = stage.on("db-1", &login).await;
     assert!(said.contains("is not allowed to connect") || said.contains("Access denied"), "{said}");
+}
+
+/// Whoever is heard without a password is told that one is needed.
+async fn the_store_answers_by_tls_alone(stage: &Stage) {
+    // a server, a sentinel, and a mirror at the port of sentinels; the one of its application is nobody else's
+    for (place, answers) in [
+        ("10.0.0.11 -p 6379", true),
+        ("10.0.0.21 -p 26379", true),
+        ("10.0.0.22 -p 6380", true),
+        ("10.0.0.22 -p 6379", false),
+    ] {
+        for (cli, trusts) in [(REDIS_CLI, true), ("redis-cli --tls", false), ("redis-cli", false)] {
+            let said = stage.on("checkbox-1", &format!("timeout 2 {cli} -h {place} ping 2>&1; true")).await;
+            assert_eq!(said.contains("NOAUTH"), answers && trusts, "{cli} -h {place}: {said}");
+        }
+    }
 }
 
 async fn nobody_reads_secrets_but_their_owner(stage: &Stage) {
