@@ -100,6 +100,11 @@ REFUSED = {
         {"redis_passwords": {"app": "short"}, "redis_sentinels": ["a", "b", "c"]},
         "A password in `redis_passwords` is shorter than 32 letters",
     ),
+    "TLS without certificates": (
+        "redis",
+        {"redis_passwords": {"app": SECRET}, "redis_sentinels": ["a", "b", "c"], "redis_tls": True},
+        "`redis_tls` needs `redis_certificates`",
+    ),
     "an agent without a program": (
         "serin_agent",
         {"serin_agent_binary": "/nowhere/serin", "serin_agent_admin": []},

@@ -12,7 +12,7 @@ use serin_tests::hosts::fleet::{VIRTUAL, address};
 
 use crate::failures::{drained, until_ready_are};
 use crate::figures::Figures;
-use crate::stage::{CHECKBOX, ITRUST, Stage, all_were_well, merged};
+use crate::stage::{CHECKBOX, ITRUST, REDIS_CLI, Stage, all_were_well, merged};
 
 pub(crate) async fn it_is_built_and_a_second_run_changes_nothing(stage: &Stage) -> Figures {
     // given bare hosts, and the first releases
@@ -41,6 +41,7 @@ pub(crate) async fn it_is_built_and_a_second_run_changes_nothing(stage: &Stage) 
     }
     itrust_has_its_database_and_nobody_else_does(stage).await;
     without_its_database_itrust_says_so_and_comes_back(stage).await;
+    the_store_answers_by_tls_alone(stage).await;
     nobody_reads_secrets_but_their_owner(stage).await;
     figures
 }
@@ -149,6 +150,22 @@ async fn until_an_instance_says(stage: &Stage, path: &str, end: &str) {
     let proxy = stage.fleet.machine("proxy-1").unwrap();
     let what = format!("{path} says {end:?}");
     eventually(ANSWERED, &what, async || proxy.run(&ask).await.ok()?.ends_with(end).then_some(())).await;
+}
+
+/// Whoever is heard without a password is told that one is needed.
+async fn the_store_answers_by_tls_alone(stage: &Stage) {
+    // a server, a sentinel, and a mirror at the port of sentinels; the one of its application is nobody else's
+    for (place, answers) in [
+        ("10.0.0.11 -p 6379", true),
+        ("10.0.0.21 -p 26379", true),
+        ("10.0.0.22 -p 6380", true),
+        ("10.0.0.22 -p 6379", false),
+    ] {
+        for (cli, trusts) in [(REDIS_CLI, true), ("redis-cli --tls", false), ("redis-cli", false)] {
+            let said = stage.on("checkbox-1", &format!("timeout 2 {cli} -h {place} ping 2>&1; true")).await;
+            assert_eq!(said.contains("NOAUTH"), answers && trusts, "{cli} -h {place}: {said}");
+        }
+    }
 }
 
 async fn nobody_reads_secrets_but_their_owner(stage: &Stage) {

@@ -18,6 +18,9 @@ const STEADY: f64 = 30.0;
 /// Users a second who bring a verdict within seconds.
 const MANY: f64 = 150.0;
 
+/// How people ask the store, on any host that has to do with it.
+pub(crate) const REDIS_CLI: &str = "redis-cli --tls --cacert /etc/fleet-redis-ca.pem --no-auth-warning";
+
 /// A service of the fleet, as its stories need it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct App {
@@ -158,8 +161,7 @@ impl Stage {
     /// Where the store's primary is, by its sentinels.
     pub(crate) async fn primary(&self) -> String {
         let password = self.fleet.secret("redis-sentinel").unwrap();
-        let ask =
-            "redis-cli -h 10.0.0.21 -p 26379 --user sentinel --no-auth-warning sentinel get-master-addr-by-name fleet";
+        let ask = format!("{REDIS_CLI} -h 10.0.0.21 -p 26379 --user sentinel sentinel get-master-addr-by-name fleet");
         let said = self.on("checkbox-1", &format!("REDISCLI_AUTH={password} {ask}")).await;
         said.lines().next().unwrap().to_owned()
     }
@@ -205,7 +207,7 @@ impl Stage {
     /// What the store's primary answers to a person.
     pub(crate) async fn redis(&self, command: &str) -> String {
         let (primary, password) = (self.primary().await, self.fleet.secret("redis-operator").unwrap());
-        let ask = format!("redis-cli -h {primary} --user operator --no-auth-warning {command}");
+        let ask = format!("{REDIS_CLI} -h {primary} --user operator {command}");
         self.on("checkbox-1", &format!("REDISCLI_AUTH={password} {ask}")).await
     }
 
