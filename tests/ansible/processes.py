@@ -80,9 +80,9 @@ def running(name, command, log, is_there):
         child.wait()
 
 
-def accepts(port):
+def accepts(port, address="127.0.0.1"):
     """Whether somebody listens there."""
-    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+    with contextlib.suppress(OSError), socket.create_connection((address, port), timeout=1):
         return True
     return False
 

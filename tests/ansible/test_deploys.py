@@ -124,7 +124,8 @@ def test_a_promotion_of_what_was_never_rolled_out_leaves_no_lock_behind(playbook
 def test_a_canary_that_an_agent_registers_gets_its_work_back(playbook, call, fleet, beat, redis_client):
     # Given a canary whose agent hasn't told of the new version yet
     beat("hand", "canary", "beating", fleet.apps[3].address, version="1")
-    known = {"fleet_what": "canary of hand 2", "fleet_service": "hand", "fleet_pool": "canary", "fleet_agent": True}
+    known = {"fleet_what": "canary of hand 2", "fleet_service": "hand", "fleet_pool": "canary", "fleet_agent": True,
+             "fleet_approved": False}
     (play,) = yaml.safe_load((PLAYBOOKS / "canary.yml").read_text())
     deploy = next(task["block"] for task in play["tasks"] if "block" in task)
     wanted = ("Give the canary no work", "Hear of it from its agent", "Let it have work")
@@ -145,6 +146,37 @@ def test_what_an_agent_registers_is_not_scaled(playbook, scale):
     told = {"scale": scale, "wish": "more", "fleet_agent": "yes"}
     well, said = playbook("scale", [{**play, "hosts": "fleet_instances"}], told)
     assert not well and "An agent registers one, two, and agents know of no wishes" in said, said
+
+
+def test_what_is_approved_and_not_on_all_of_stable_is_gone_on_with_and_nothing_else(playbook, call, rollout):
+    tasks = [{"ansible.builtin.import_tasks": f"tasks/{name}.yml"} for name in ("look", "free_canary")]
+    went_on = [{"ansible.builtin.debug": {"msg": "goes on: {{ fleet_approved }}"}}]
+    free = plays([*tasks, *went_on], fleet_canary=True)
+    well, said = playbook("free", free)
+    assert not well and "10.0 % of the users are on the canary" in said, said
+    call.one("serin_canary", service=SERVICE, state="promoted", version="2")
+    well, said = playbook("free", free)
+    assert well and "goes on: True" in said, said
+    well, said = playbook("free", free, {"version": "3"})
+    assert not well and "10.0 % of the users are on the canary" in said, said
+    call.one("serin_canary", service=SERVICE, state="aborted")
+    well, said = playbook("free", free)
+    assert well and "goes on: False" in said, said
+
+
+def test_nobody_deploys_or_scales_while_another_deploys(playbook, redis_client):
+    tasks = plays([{"ansible.builtin.import_tasks": "tasks/nobody_deploys.yml"}])
+    redis_client.set(LOCK, "rolling, by Ada")
+    well, said = playbook("nobody", tasks)
+    assert not well and "Another deploy is under way: rolling, by Ada" in said, said
+    redis_client.delete(LOCK)
+    well, said = playbook("nobody", tasks)
+    assert well, said
+
+
+def test_an_artifact_is_named_by_its_whole_path(playbook):
+    well, said = playbook("look", plays([{"ansible.builtin.import_tasks": "tasks/look.yml"}]), {"artifact": "shop-2.tar.gz"})
+    assert not well and "Write the whole path, from / on: artifact=shop-2.tar.gz" in said, said
 
 
 ROLL = [{"ansible.builtin.include_tasks": "tasks/roll_one.yml"}]

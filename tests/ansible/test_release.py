@@ -1,4 +1,5 @@
-"""What handles releases on a host: which of them stay. And what knows whether a configuration is in force."""
+"""What handles releases on a host: which of them stay, and what is done to one before it is used. And what knows
+whether a configuration is in force."""
 
 from __future__ import annotations
 
@@ -115,6 +116,63 @@ def test_how_many_stay_is_a_number(host, keep):
     well, said = host.run("forget", keep)
     assert not well and "KEEP" in " ".join(said)
     assert len(host.kept()) == 10
+
+
+@pytest.fixture
+def converting(tmp_path, monkeypatch):
+    """A host that has WARs converted, by a converter that can't convert one with `torn` in it, and notes each call."""
+    host = Host(tmp_path)
+    prepare = host.srv / "shop/prepare"
+    prepare.write_text((ROOT / "ansible/roles/itrust/files/prepare").read_text())
+    converter = tmp_path / "bin/javax2jakarta"
+    converter.parent.mkdir()
+    converter.write_text(
+        f'#!/bin/sh\necho "$*" >>{tmp_path}/calls\n: >"$3"\n'
+        'if grep -q torn "$2"; then echo "no archive" >&2; exit 1; fi\nsed s/javax/jakarta/ "$2" >"$3"\n'
+    )
+    for program in (prepare, converter):
+        program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{converter.parent}:{os.environ['PATH']}")
+    host.calls = tmp_path / "calls"
+    return host
+
+
+def test_a_release_is_converted_once_and_its_artifact_and_checksum_are_those_that_came(converting):
+    artifact, known = converting.bring("1.0-javax")
+    assert converting.run("stage", "1.0-javax", artifact, known) == (True, ["staged"])
+    release = converting.srv / "shop/releases/1.0-javax"
+    assert (release / "app.war").read_text() == "1.0-jakarta"
+    assert {path.name for path in release.iterdir()} == {"app.war", ".sha256", ".version"}
+    assert (release / "app.war").stat().st_mode & 0o777 == 0o644
+    # Another host that borrows it verifies and converts what was built.
+    kept = converting.srv / "shop/artifacts/1.0-javax.war"
+    assert converting.run("lend", "1.0-javax") == (True, [known, str(kept)]) and kept.read_text() == "1.0-javax"
+    assert converting.run("stage", "1.0-javax", *converting.bring("1.0-javax")) == (True, ["there"])
+    assert converting.calls.read_text().splitlines() == ["-zipInMemory app.war .jakarta.war"]
+
+
+def test_what_has_another_checksum_is_not_even_converted(converting):
+    artifact, _ = converting.bring("1.0-javax")
+    well, said = converting.run("stage", "1.0-javax", artifact, "0" * 64)
+    assert not well and "checksum" in said
+    assert not converting.calls.exists()
+
+
+def test_what_cannot_be_converted_is_not_staged_until_another_artifact_can(converting):
+    converting.stage("1.0-javax")
+    assert converting.run("point", "1.0-javax") == (True, ["moved"])
+    artifact, _ = converting.bring("1.2")
+    for content, wanted in (("torn", False), ("javax", True)):
+        with open(artifact, "w", encoding="utf-8") as file:
+            file.write(content)
+        well, said = converting.run("stage", "1.2", artifact, hashlib.sha256(content.encode()).hexdigest())
+        assert well == wanted, said
+        assert wanted or "can't be converted to jakarta.*: no archive" in " ".join(said), said
+        releases = {path.name for path in (converting.srv / "shop/releases").iterdir()}
+        assert releases == {"1.0-javax"} | ({"1.2"} if wanted else set())
+        assert converting.run("point", "1.2")[0] == wanted
+        used = (converting.srv / "shop/current/app.war").read_text()
+        assert used == ("jakarta" if wanted else "1.0-jakarta")
 
 
 def test_what_was_written_and_not_noted_is_due_until_it_is(tmp_path):

@@ -100,11 +100,17 @@ REFUSED = {
         {"redis_passwords": {"app": "short"}, "redis_sentinels": ["a", "b", "c"]},
         "A password in `redis_passwords` is shorter than 32 letters",
     ),
+    "TLS without certificates": (
+        "redis",
+        {"redis_passwords": {"app": SECRET}, "redis_sentinels": ["a", "b", "c"], "redis_tls": True},
+        "`redis_tls` needs `redis_certificates`",
+    ),
     "an agent without a program": (
         "serin_agent",
         {"serin_agent_binary": "/nowhere/serin", "serin_agent_admin": []},
         "is no program",
     ),
+    "options that end their line": ("tomcat", {"tomcat_java_opts": '-Xmx1g"; id "'}, "stands between quotes"),
     "a repository without a key": (
         "mongodb",
         {**MONGODB, "mongodb_repository": {"line": "deb https://x y z", "key": "k"}},
@@ -355,7 +361,7 @@ def test_the_same_hosts_are_asked_about_the_same_roles_as_are_made():
 
     *asked, last = plays("verify")
     assert asked == plays("site") and last[1:] == ("all", "always")
-    roles = {tags for *_, tags in asked} - {"register"}
+    roles = {tag for *_, tags in asked for tag in ([tags] if isinstance(tags, str) else tags)} - {"register"}
     assert roles == {path.parts[-3] for path in ROLES.glob("*/tasks/verify.yml")}
     # What `release` makes is asked about with the applications.
     assert roles | {"release"} == {path.name for path in ROLES.iterdir()}

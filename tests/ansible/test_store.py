@@ -64,16 +64,18 @@ def log(folder):
     return (folder / "sentinel.log").read_text()
 
 
-def ask(folder, hosts, password=NEW):
+def ask(folder, hosts, password=NEW, **more):
     """Who is the primary, as the role redis finds out; each host has its `conf`."""
     text = (ANSIBLE / "roles/redis/tasks/primary.yml").read_text()
     assert text.count("/etc/redis/sentinel.conf") == 2
     tasks = folder / "primary.yml"
+    assert text.count("-h 127.0.0.1") == 1
+    text = text.replace("-h 127.0.0.1", f"-h {ADDRESS}")
     tasks.write_text(text.replace("/etc/redis/sentinel.conf", '{{ conf }}').replace(
         'redis_master_name }} ", {{ conf }}', 'redis_master_name }} ", "{{ conf }}"'))
     variables = {
         "redis_sentinels": [ADDRESS], "redis_master_name": "fleet", "redis_first_primary": FIRST,
-        "redis_passwords": {"sentinel": password},
+        "redis_passwords": {"sentinel": password}, "redis_tls": False, "redis_by_tls": "", **more,
     }
     hosts = {name: {"conf": str(conf)} for name, conf in hosts.items()}
     return play(folder, [{"ansible.builtin.include_tasks": str(tasks)}], variables, hosts)
@@ -86,6 +88,12 @@ def test_while_its_password_changes_the_sentinels_still_say_who_is_the_primary(t
     assert well, said
     assert primaries == {"one": PRIMARY, "two": PRIMARY}
     assert OLD not in said and NEW not in said
+
+
+def test_on_a_fleet_that_goes_over_to_tls_a_host_asks_its_own_sentinel_as_before(tmp_path):
+    by_tls = {"redis_tls": True, "redis_by_tls": "--tls"}
+    with sentinel(tmp_path, NEW) as conf:
+        assert ask(tmp_path, {"one": conf}, **by_tls)[2] == {"one": PRIMARY}
 
 
 def test_where_no_sentinel_answers_nobody_is_taken_for_the_primary(tmp_path):

@@ -1,4 +1,4 @@
-//! The store, backed up and restored: `backup.yml` and `restore.yml`.
+//! The store and a database, backed up and restored: `backup.yml` and `restore.yml`.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -8,14 +8,16 @@ use serin_tests::hosts::fleet::ENTRANCES;
 
 use crate::figures::Figures;
 use crate::flags;
+use crate::site;
 use crate::stage::{CHECKBOX, Stage, all_were_well};
 
-pub(crate) async fn the_store_comes_back_as_it_was_backed_up(stage: &Stage) -> Figures {
+pub(crate) async fn what_was_backed_up_comes_back(stage: &Stage) -> Figures {
     // given users, a route that is switched off, and a backup
     let users = stage.users(CHECKBOX);
     flags::set(stage, "off").await;
     let folder = stage.fleet.folder().join("backups");
     let registered = stage.registered(CHECKBOX, "stable").await;
+    sql(stage, "CREATE TABLE visits (who TEXT); INSERT INTO visits VALUES ('Ada')").await;
     stage.play("backup", "backup", &json!({ "backups": folder })).await.expect_well();
     let made: Vec<_> = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     let [backup] = made.as_slice() else { panic!("{made:?}") };
@@ -39,6 +41,17 @@ pub(crate) async fn the_store_comes_back_as_it_was_backed_up(stage: &Stage) -> F
     for proxy in ENTRANCES {
         flags::until_its_gate_is(proxy, false).await;
     }
+    // and when a database has lost what it had, that comes back as well, and its application finds it
+    sql(stage, "DROP TABLE visits").await;
+    let wanted = json!({ "backup": backup, "confirm": "mariadb" });
+    stage.play("restore-mariadb", "restore", &wanted).await.expect_well();
+    assert_eq!(sql(stage, "SELECT who FROM visits; DROP TABLE visits").await, "Ada\n");
+    site::itrust_has_its_database_and_nobody_else_does(stage).await;
     fs::remove_dir_all(folder).unwrap();
     all_were_well(users).await
+}
+
+/// What the database of iTrust answers.
+async fn sql(stage: &Stage, statements: &str) -> String {
+    stage.on("db-1", &format!("sudo mariadb --skip-column-names itrust --execute=\"{statements}\"")).await
 }

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use crate::figures::Figures;
 use crate::flags;
-use crate::stage::{CHECKBOX, ITRUST, Stage, all_were_well, failed};
+use crate::stage::{CHECKBOX, ITRUST, REDIS_CLI, Stage, all_were_well, failed};
 
 /// How long the virtual address may be with nobody.
 const MOVED: Duration = Duration::from_secs(3);
@@ -45,7 +45,7 @@ pub(crate) async fn the_primary_of_the_store_is_killed_and_nobody_notices(stage:
     let back = format!("sudo rm -r {STAYS_DEAD} && sudo systemctl daemon-reload && sudo systemctl start redis-server");
     host.run(&back).await.unwrap();
     let password = stage.fleet.secret("redis-sentinel").unwrap();
-    let role = format!("REDISCLI_AUTH={password} redis-cli -h {primary} --user sentinel --no-auth-warning role");
+    let role = format!("REDISCLI_AUTH={password} {REDIS_CLI} -h {primary} --user sentinel role");
     eventually(LONG, "the old primary follows the new one", async || {
         let role = host.run(&role).await.ok()?;
         (role.starts_with("slave") && role.contains("connected")).then_some(())
@@ -139,7 +139,7 @@ pub(crate) async fn a_proxy_loses_power_and_the_address_moves(stage: &Stage) -> 
 }
 
 /// Takes an instance out of work, or gives it work again.
-async fn drained(stage: &Stage, drained: bool) {
+pub(crate) async fn drained(stage: &Stage, drained: bool) {
     let (verb, body) = if drained { ("drain", json!({ "min_ready": 4 })) } else { ("ready", json!({})) };
     let path = format!("/v1/services/itrust/pools/stable/endpoints/10.0.0.32:8080/{verb}");
     eventually(LONG, "the endpoint is as it shall be", async || {

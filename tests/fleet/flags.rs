@@ -9,7 +9,7 @@ use serin_tests::eventually::eventually;
 use serin_tests::hosts::fleet::{ENTRANCES, address};
 
 use crate::figures::Figures;
-use crate::stage::{CHECKBOX, Stage, all_were_well};
+use crate::stage::{CHECKBOX, REDIS_CLI, Stage, all_were_well};
 
 /// By when every proxy does as the store says.
 const SOON: Duration = Duration::from_secs(1);
@@ -62,7 +62,7 @@ pub(crate) async fn set(stage: &Stage, variant: &str) -> Timestamp {
     let flag = format!(r#"{{"state":"ENABLED","variants":{{"on":true,"off":false}},"defaultVariant":"{variant}"}}"#);
     let (primary, password) = (stage.primary().await, stage.fleet.secret("redis-operator").unwrap());
     let script = format!(
-        "date +%s%N; REDISCLI_AUTH={password} redis-cli -h {primary} --user operator --no-auth-warning <<'END'\n\
+        "date +%s%N; REDISCLI_AUTH={password} {REDIS_CLI} -h {primary} --user operator <<'END'\n\
          HSET {KEYS}:flags {FLAG} '{flag}'\nHINCRBY {KEYS}:flagset revision 1\nPUBLISH {KEYS}:changes :flags\nEND"
     );
     let said = stage.on("checkbox-1", &script).await;

@@ -10,8 +10,8 @@
 #![expect(clippy::print_stdout, reason = "a run of minutes shows where it is, and its figures")]
 
 mod backups;
-mod canary;
 mod controller;
+mod desk;
 mod failures;
 mod figures;
 mod flags;
@@ -53,7 +53,7 @@ const STORIES: [&str; 18] = [
     "rotation",
     "cut-off",
     "proxy",
-    "pipeline",
+    "check",
 ];
 
 #[tokio::main]
@@ -64,20 +64,21 @@ async fn main() -> ExitCode {
         return ExitCode::from(2);
     }
     let stage = Stage::set().await;
+    let begun = Instant::now();
     let mut table = "| story | seconds | requests | failed | measured |\n|---|---|---|---|---|\n".to_owned();
     for story in STORIES {
         let wanted = told.is_empty() || told.iter().any(|name| name == story);
         let needed = story == "site" && !stage.fleet.is_provisioned();
         if wanted || needed {
-            let begun = Instant::now();
+            let story_begun = Instant::now();
             println!("== {story}");
             let figures = tell(story, &stage).await;
-            let row = format!("| {story} | {:.0} | {figures} |\n", begun.elapsed().as_secs_f64());
+            let row = format!("| {story} | {:.0} | {figures} |\n", story_begun.elapsed().as_secs_f64());
             print!("== well: {row}");
             table += &row;
         }
     }
-    print!("{table}");
+    println!("{table}{:.0} s in all", begun.elapsed().as_secs_f64());
     ExitCode::SUCCESS
 }
 
@@ -85,8 +86,8 @@ async fn tell(story: &str, stage: &Stage) -> Figures {
     match story {
         "site" => site::it_is_built_and_a_second_run_changes_nothing(stage).await,
         "monitoring" => monitoring::all_is_watched_and_a_dead_endpoint_is_mailed(stage).await,
-        "good" => canary::a_good_version_is_promoted(stage).await,
-        "bad" => canary::bad_versions_are_pulled_and_stable_never_knows(stage).await,
+        "good" => pipeline::a_good_push_is_canaried_and_promoted(stage).await,
+        "bad" => pipeline::bad_pushes_are_pulled_and_stable_never_knows(stage).await,
         "rolling" => rolling::all_are_updated_and_four_of_five_are_always_ready(stage).await,
         "broken" => rolling::what_does_not_start_is_taken_back_and_stops_the_roll(stage).await,
         "dies" => rolling::one_that_dies_meanwhile_stops_the_roll(stage).await,
@@ -95,11 +96,11 @@ async fn tell(story: &str, stage: &Stage) -> Figures {
         "killed" => locks::a_deploy_that_is_killed_leaves_no_canary_behind_and_its_lock_is_taken_away(stage).await,
         "flag" => flags::a_flag_is_mirrored_on_each_instance_and_gates_both_proxies(stage).await,
         "scaling" => scaling::load_brings_a_host_and_its_end_takes_it_away(stage).await,
-        "backup" => backups::the_store_comes_back_as_it_was_backed_up(stage).await,
+        "backup" => backups::what_was_backed_up_comes_back(stage).await,
         "rotation" => rotation::new_secrets_take_the_place_of_old_ones_and_nobody_is_locked_out(stage).await,
         "store" => failures::the_primary_of_the_store_is_killed_and_nobody_notices(stage).await,
         "cut-off" => failures::a_host_that_is_cut_off_stops_a_roll_and_comes_back(stage).await,
         "proxy" => failures::a_proxy_loses_power_and_the_address_moves(stage).await,
-        _ => pipeline::a_push_to_production_is_canaried_and_promoted_or_pulled(stage).await,
+        _ => site::check_mode_on_a_fleet_that_lives_changes_nothing(stage).await,
     }
 }

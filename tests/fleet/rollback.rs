@@ -21,7 +21,7 @@ pub(crate) async fn the_version_before_comes_back_by_the_same_path(stage: &Stage
     // and what is on no host is refused before anything is touched
     let unknown = json!({ "app": "checkbox_stable", "version": "0.9" });
     let refused = stage.play("rollback-unknown", "rollback", &unknown).await;
-    refused.expect_refusal(&["checkbox 0.9 isn't staged on checkbox-1"]);
+    refused.expect_refusal(&["checkbox 0.9 isn't staged on any instance"]);
     assert_eq!(stage.ready(CHECKBOX, "stable").await, [before.as_str(); 2]);
     figures
 }

@@ -1,4 +1,4 @@
-//! iTrust by a rolling update: `rolling.yml`.
+//! iTrust by a rolling update: `rolling.yml`, called by who deploys, and by `ansible/bin/pipeline`.
 
 use std::time::Duration;
 
@@ -8,6 +8,7 @@ use serin_tests::hosts::fleet::{PROXIES, address};
 use serin_tests::hosts::playbook::Played;
 use serin_tests::hosts::watch::{Seen, Watch};
 
+use crate::desk::Desk;
 use crate::failures::until_ready_are;
 use crate::figures::Figures;
 use crate::sessions::Patients;
@@ -16,18 +17,33 @@ use crate::stage::{ITRUST, Stage, all_were_well, failed};
 /// How many users may be with an instance in the moment when it dies.
 const CAUGHT: usize = 40;
 
+/// Its sources are not here, so its build is a copy.
+const SETTINGS: &str = r#"# shellcheck shell=bash
+repository=git@10.0.0.3:/srv/git/itrust.git
+way=rolling suffix=war
+options=(--extra-vars '{"soak": 1}')
+build_it() { cp @war@ iTrust.war; }
+test_it() { [ -s iTrust.war ]; }
+package_it() { cp iTrust.war "$1"; }
+smoke_it() {
+    curl --silent --show-error --fail --max-time 5 --header 'Host: itrust.checkbox.io' http://10.0.0.10/iTrust/login.jsp |
+        grep --quiet '<title>iTrust - Login'
+}
+"#;
+
 pub(crate) async fn all_are_updated_and_four_of_five_are_always_ready(stage: &Stage) -> Figures {
     // given users, and somebody who hears what each proxy says of the endpoints
     let (users, watches) = (stage.users(ITRUST), watch(stage).await);
     let patients = Patients::log_in().await;
-    // when all are updated, one after the other, and somebody wants to deploy meanwhile
-    let release = stage.itrust(true);
-    let variables = release.deployed(json!({ "soak": 1 }));
-    let (played, refused) = tokio::join!(stage.play("rolling", "rolling", &variables), deploy_meanwhile(stage));
+    // when a new version is pushed, by which all are updated, one after the other, and somebody wants to deploy meanwhile
+    let war = stage.itrust(true).artifact;
+    let desk = Desk::set(stage, ITRUST, &SETTINGS.replace("@war@", &war.display().to_string())).await;
+    let version = desk.push_and_tell(&[("README", format!("Built as {}\n", war.display()))]).await;
+    let ((status, said), refused) = tokio::join!(desk.pipeline("run", &version), deploy_meanwhile(stage));
     // then that is refused, all are updated, four were ready at any moment, and every user had an answer
-    played.expect_well();
-    refused.expect_refusal(&[&format!("Another deploy is under way: rolling itrust to {}", release.version)]);
-    assert_eq!(stage.ready(ITRUST, "stable").await, [release.version.as_str(); 5]);
+    assert_eq!(status, 0, "{said}");
+    refused.expect_refusal(&[&format!("Another deploy is under way: rolling itrust to {version}")]);
+    assert_eq!(stage.ready(ITRUST, "stable").await, [version.as_str(); 5]);
     let figures = all_were_well(users).await;
     // and who had a session kept it, or was asked to log in again and had one that works
     let sessions = patients.leave().await;

@@ -9,7 +9,7 @@ use serin_tests::hosts::fleet::{PROXIES, address};
 
 use crate::failures::takes_changes;
 use crate::figures::Figures;
-use crate::stage::{CHECKBOX, Stage, all_were_well};
+use crate::stage::{CHECKBOX, REDIS_CLI, Stage, all_were_well};
 
 /// By when a proxy has logged in anew.
 const SOON: Duration = Duration::from_secs(20);
@@ -30,7 +30,7 @@ pub(crate) async fn new_secrets_take_the_place_of_old_ones_and_nobody_is_locked_
         assert_eq!(thief.get("/v1/services").await.unwrap().status, 401);
     }
     let primary = stage.primary().await;
-    let ask = format!("redis-cli -h {primary} --user serin --no-auth-warning time 2>&1; true");
+    let ask = format!("{REDIS_CLI} -h {primary} --user serin time 2>&1; true");
     let said = stage.on("checkbox-1", &format!("REDISCLI_AUTH={password} {ask}")).await;
     assert!(said.contains("WRONGPASS"), "{said}");
     // and who does it again the same day changes nothing

@@ -2,14 +2,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use serin_tests::client::Client;
+use serin_tests::eventually::eventually;
 use serin_tests::hosts::artifact::sha256;
 use serin_tests::hosts::fleet::{VIRTUAL, address};
 
+use crate::failures::{drained, until_ready_are};
 use crate::figures::Figures;
-use crate::stage::{CHECKBOX, ITRUST, Stage, all_were_well, merged};
+use crate::stage::{CHECKBOX, ITRUST, REDIS_CLI, Stage, all_were_well, merged};
 
 pub(crate) async fn it_is_built_and_a_second_run_changes_nothing(stage: &Stage) -> Figures {
     // given bare hosts, and the first releases
@@ -32,23 +35,40 @@ pub(crate) async fn it_is_built_and_a_second_run_changes_nothing(stage: &Stage) 
     let again = stage.play("site-again", "site", &first).await;
     again.expect_well();
     assert_eq!(again.sum("changed"), 0, "{:?}", again.changes());
-    // and check mode tells of what would be another, and changes nothing
-    let before = files(stage).await;
-    let other = merged(first, json!({ "serin_virtual_router": 52 }));
-    let options = ["--check", "--diff", "--limit", &LOOKED_AT.join(",")];
-    let checked = stage.fleet.play_so("site-check", "site", &other, &options).await.unwrap();
-    checked.expect_well();
-    let would: BTreeSet<String> =
-        checked.changes().iter().map(|change| change.split(" changed:").next().unwrap().to_owned()).collect();
-    assert_eq!(would, WOULD.map(|task| format!("serin.fleet.serin : {task}")).into(), "{:?}", checked.changes());
-    assert_eq!(files(stage).await, before, "check mode has changed a file");
     let mut figures = Figures::default();
     for users in users {
         figures += all_were_well(users).await;
     }
     itrust_has_its_database_and_nobody_else_does(stage).await;
+    without_its_database_itrust_says_so_and_comes_back(stage).await;
+    the_store_answers_by_tls_alone(stage).await;
     nobody_reads_secrets_but_their_owner(stage).await;
     figures
+}
+
+pub(crate) async fn check_mode_on_a_fleet_that_lives_changes_nothing(stage: &Stage) -> Figures {
+    // given a fleet to which much has happened, users, and an instance that a person drained
+    let users = [stage.users(CHECKBOX), stage.users(ITRUST)];
+    drained(stage, true).await;
+    let (primary, before) = (stage.primary().await, files(stage).await);
+    // when somebody asks what another configuration would change
+    let other = merged(first_releases(stage), json!({ "serin_virtual_router": 52 }));
+    let checked = stage.fleet.play_so("site-check", "site", &other, &["--check", "--diff"]).await.unwrap();
+    // then that is told and nothing else, and nothing is changed: the drain and the store's primary neither
+    checked.expect_well();
+    let would: BTreeSet<String> =
+        checked.changes().iter().map(|change| change.split(" changed:").next().unwrap().to_owned()).collect();
+    assert_eq!(would, WOULD.map(|task| format!("serin.fleet.serin : {task}")).into(), "{:?}", checked.changes());
+    assert_eq!(files(stage).await, before, "check mode has changed a file");
+    assert_eq!(stage.primary().await, primary);
+    until_ready_are(stage, 4).await;
+    drained(stage, false).await;
+    until_ready_are(stage, 5).await;
+    let mut figures = Figures::default();
+    for users in users {
+        figures += all_were_well(users).await;
+    }
+    figures.and("no file was changed")
 }
 
 /// Stops something on one host, and has that said.
@@ -63,6 +83,9 @@ async fn what_does_not_run_is_named(stage: &Stage) {
     ]);
     assert_eq!((refused.sum("failed"), refused.sum("changed")), (1, 0), "{:?}", refused.recap);
 }
+
+/// How long an instance may take to notice that its database is gone, or back.
+const ANSWERED: Duration = Duration::from_secs(60);
 
 /// What another number of the virtual router would change.
 const WOULD: [&str; 2] = ["Configure the virtual address", "Reload keepalived"];
@@ -96,7 +119,7 @@ fn of_role(role: &str, artifact: &Path) -> Value {
     })
 }
 
-async fn itrust_has_its_database_and_nobody_else_does(stage: &Stage) {
+pub(crate) async fn itrust_has_its_database_and_nobody_else_does(stage: &Stage) {
     // each instance, by whichever proxy
     for _ in 0..10 {
         let mut user = Client::to(address(VIRTUAL).unwrap()).header("host", ITRUST.host);
@@ -108,6 +131,41 @@ async fn itrust_has_its_database_and_nobody_else_does(stage: &Stage) {
     let login = format!("mariadb --host=10.0.0.41 --user=itrust --password={password} --execute='SELECT 1' 2>&1; true");
     let said = stage.on("db-1", &login).await;
     assert!(said.contains("is not allowed to connect") || said.contains("Access denied"), "{said}");
+}
+
+/// An instance is asked directly, while nobody is at work: users would be told the same by all five.
+async fn without_its_database_itrust_says_so_and_comes_back(stage: &Stage) {
+    stage.on("db-1", "sudo systemctl stop mariadb").await;
+    until_an_instance_says(stage, "/iTrust/login.jsp", "iTrust is Down 503").await;
+    // what asks no database is there all the while, and so is the instance for whoever checks its health by that
+    until_an_instance_says(stage, "/iTrust/", " 302").await;
+    assert_eq!(stage.ready(ITRUST, "stable").await.len(), 5);
+    stage.on("db-1", "sudo systemctl start mariadb").await;
+    until_an_instance_says(stage, "/iTrust/login.jsp", " 200").await;
+}
+
+/// Waits until the first instance answers a proxy with this end of a page, and this status.
+async fn until_an_instance_says(stage: &Stage, path: &str, end: &str) {
+    let ask = format!("curl --silent --max-time 30 --write-out ' %{{http_code}}' http://10.0.0.31:8080{path}");
+    let proxy = stage.fleet.machine("proxy-1").unwrap();
+    let what = format!("{path} says {end:?}");
+    eventually(ANSWERED, &what, async || proxy.run(&ask).await.ok()?.ends_with(end).then_some(())).await;
+}
+
+/// Whoever is heard without a password is told that one is needed.
+async fn the_store_answers_by_tls_alone(stage: &Stage) {
+    // a server, a sentinel, and a mirror at the port of sentinels; the one of its application is nobody else's
+    for (place, answers) in [
+        ("10.0.0.11 -p 6379", true),
+        ("10.0.0.21 -p 26379", true),
+        ("10.0.0.22 -p 6380", true),
+        ("10.0.0.22 -p 6379", false),
+    ] {
+        for (cli, trusts) in [(REDIS_CLI, true), ("redis-cli --tls", false), ("redis-cli", false)] {
+            let said = stage.on("checkbox-1", &format!("timeout 2 {cli} -h {place} ping 2>&1; true")).await;
+            assert_eq!(said.contains("NOAUTH"), answers && trusts, "{cli} -h {place}: {said}");
+        }
+    }
 }
 
 async fn nobody_reads_secrets_but_their_owner(stage: &Stage) {

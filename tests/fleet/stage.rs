@@ -9,7 +9,7 @@ use serin_tests::crowd::{Strangers, Visit, all_were_served};
 use serin_tests::hosts::artifact;
 use serin_tests::hosts::fleet::{Fleet, OPERATOR, PROXIES, VIRTUAL, address};
 use serin_tests::hosts::playbook::Played;
-use serin_tests::smtp::{Behaviour, SmtpServer};
+use serin_tests::smtp::{Behaviour, Received, SmtpServer};
 
 use crate::figures::Figures;
 
@@ -17,6 +17,9 @@ use crate::figures::Figures;
 const STEADY: f64 = 30.0;
 /// Users a second who bring a verdict within seconds.
 const MANY: f64 = 150.0;
+
+/// How people ask the store, on any host that has to do with it.
+pub(crate) const REDIS_CLI: &str = "redis-cli --tls --cacert /etc/fleet-redis-ca.pem --no-auth-warning";
 
 /// A service of the fleet, as its stories need it.
 #[derive(Clone, Copy, Debug)]
@@ -70,7 +73,7 @@ impl Stage {
             "monitoring_interval": "2s",
             "monitoring_group_wait": "1s",
             "monitoring_group_interval": "2s",
-            "itrust_java_opts": "-Xmx96m -XX:+UseSerialGC -XX:TieredStopAtLevel=1",
+            "tomcat_java_opts": "-Xmx96m -XX:+UseSerialGC -XX:TieredStopAtLevel=1",
         });
         Self { fleet: Fleet::boot(&variables).await.unwrap(), mail }
     }
@@ -144,6 +147,12 @@ impl Stage {
         versions.remove(0)
     }
 
+    /// The mails that tell of a pull, the latest last.
+    pub(crate) fn pulls(&self) -> Vec<Received> {
+        let mails = self.mail.mails().unwrap().into_iter();
+        mails.filter(|mail| mail.header("subject").is_some_and(|subject| subject.contains("pulled"))).collect()
+    }
+
     /// Runs a command on a host of the fleet.
     pub(crate) async fn on(&self, host: &str, command: &str) -> String {
         self.fleet.machine(host).unwrap().run(command).await.unwrap()
@@ -152,8 +161,7 @@ impl Stage {
     /// Where the store's primary is, by its sentinels.
     pub(crate) async fn primary(&self) -> String {
         let password = self.fleet.secret("redis-sentinel").unwrap();
-        let ask =
-            "redis-cli -h 10.0.0.21 -p 26379 --user sentinel --no-auth-warning sentinel get-master-addr-by-name fleet";
+        let ask = format!("{REDIS_CLI} -h 10.0.0.21 -p 26379 --user sentinel sentinel get-master-addr-by-name fleet");
         let said = self.on("checkbox-1", &format!("REDISCLI_AUTH={password} {ask}")).await;
         said.lines().next().unwrap().to_owned()
     }
@@ -199,7 +207,7 @@ impl Stage {
     /// What the store's primary answers to a person.
     pub(crate) async fn redis(&self, command: &str) -> String {
         let (primary, password) = (self.primary().await, self.fleet.secret("redis-operator").unwrap());
-        let ask = format!("redis-cli -h {primary} --user operator --no-auth-warning {command}");
+        let ask = format!("{REDIS_CLI} -h {primary} --user operator {command}");
         self.on("checkbox-1", &format!("REDISCLI_AUTH={password} {ask}")).await
     }
 

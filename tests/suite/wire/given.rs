@@ -5,6 +5,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 
 use serin_tests::eventually::eventually;
+use serin_tests::origin::{Origin, ok};
 use serin_tests::pki::{Pki, Valid};
 use serin_tests::serin::Serin;
 use serin_tests::wire::{Message, Wire};
@@ -86,6 +87,16 @@ pub(crate) async fn ask(serin: &Serin, request: impl AsRef<[u8]>) -> Message {
     let mut user = user(serin).await;
     user.send(request).await.unwrap();
     user.response().await.unwrap()
+}
+
+/// Another user is served meanwhile, over a connection of its own to the endpoint.
+pub(crate) async fn another_is_served(serin: &Serin, origin: &Origin) {
+    let answering = async {
+        let (mut wire, _) = origin.request().await.unwrap();
+        wire.send(ok("hi")).await.unwrap();
+    };
+    let (answer, ()) = tokio::join!(ask(serin, get("/other")), answering);
+    assert_eq!(answer.text(), "hi");
 }
 
 /// The sum of a metric's samples whose line holds all of these.

@@ -3,7 +3,7 @@
 use serin_tests::origin::{Origin, ok};
 use serin_tests::wire::{End, Wire};
 
-use super::given::{ask, get, is_blamed, nobody_is_blamed, pattern, serin, user};
+use super::given::{another_is_served, get, is_blamed, nobody_is_blamed, pattern, serin, user};
 
 /// Answers a request with this body, in pieces of so many bytes.
 async fn answer(wire: &mut Wire, body: &[u8], piece: usize) {
@@ -57,10 +57,7 @@ async fn a_user_who_reads_late_gets_every_byte() {
     let sending = tokio::spawn(async move { answer(&mut wire, &sent, 64 << 10).await });
     user.head().await.unwrap();
     // The endpoint has filled all that lies between by the time that another user was served.
-    let other = tokio::spawn(async move { (ask(&serin, get("/other")).await, serin) });
-    let (mut second, _) = origin.request().await.unwrap();
-    second.send(ok("hi")).await.unwrap();
-    let (_, serin) = other.await.unwrap();
+    another_is_served(&serin, &origin).await;
     assert!(user.take(body.len()).await.unwrap() == body);
     sending.await.unwrap();
     nobody_is_blamed(&serin, 2).await;

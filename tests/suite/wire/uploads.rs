@@ -4,7 +4,7 @@
 use serin_tests::origin::{Origin, ok};
 use serin_tests::wire::Wire;
 
-use super::given::{get, nobody_is_blamed, pattern, serin, user};
+use super::given::{another_is_served, get, nobody_is_blamed, pattern, serin, user};
 
 fn head(length: usize) -> String {
     format!("POST /up HTTP/1.1\r\nHost: a.example\r\nContent-Length: {length}\r\n\r\n")
@@ -63,12 +63,7 @@ async fn an_endpoint_that_reads_late_gets_every_byte() {
     let mut wire = origin.accept().await.unwrap();
     wire.head().await.unwrap();
     // All that lies between is full by the time that another user was served.
-    let other = super::given::ask(&serin, get("/other"));
-    let answering = async {
-        let (mut second, _) = origin.request().await.unwrap();
-        second.send(ok("hi")).await.unwrap();
-    };
-    tokio::join!(other, answering);
+    another_is_served(&serin, &origin).await;
     assert!(wire.take(body.len()).await.unwrap() == body);
     wire.send(ok("got it")).await.unwrap();
     assert_eq!(sending.await.unwrap(), "got it");

@@ -2,7 +2,7 @@
 # How checkbox.io comes to production: read by bin/pipeline.
 
 # Where it is pushed to, in git's words.
-repository=/srv/git/checkbox.git
+repository=git@10.0.0.3:/srv/git/checkbox.git
 # A canary first, then everybody.
 way=canary
 suffix=tar.gz

@@ -1,7 +1,7 @@
 # shellcheck shell=bash disable=SC2034 # bin/pipeline reads these
 # How iTrust comes to production: read by bin/pipeline.
 
-repository=/srv/git/itrust.git
+repository=git@10.0.0.3:/srv/git/itrust.git
 # One instance after the other.
 way=rolling
 suffix=war

@@ -63,6 +63,12 @@ except OSError as lost:
 ' "$@" "$again"
 }
 
+# lasts FILE NEXT: a certificate that doesn't end within a month.
+lasts() {
+    openssl x509 -noout -checkend 2592000 -in "$1" >/dev/null 2>&1 ||
+        echo "$1 is no certificate that lasts for a month yet: $2."
+}
+
 # redis PORT WORD…: what Redis or a sentinel on this host answers to those who watch it.
 redis() {
     REDISCLI_AUTH=$secret timeout 5 redis-cli --user sentinel --no-auth-warning -p "$@" </dev/null 2>&1
