@@ -175,7 +175,8 @@ def test_nobody_deploys_or_scales_while_another_deploys(playbook, redis_client):
 
 
 def test_an_artifact_is_named_by_its_whole_path(playbook):
-    well, said = playbook("look", plays([{"ansible.builtin.import_tasks": "tasks/look.yml"}]), {"artifact": "shop-2.tar.gz"})
+    look = plays([{"ansible.builtin.import_tasks": "tasks/look.yml"}])
+    well, said = playbook("look", look, {"artifact": "shop-2.tar.gz"})
     assert not well and "Write the whole path, from / on: artifact=shop-2.tar.gz" in said, said
 
 
