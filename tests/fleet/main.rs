@@ -4,6 +4,9 @@
 //! the names of. They go on from each other, as they do for an operator. With `FLEET_KEEP=1` the hosts stay, and the
 //! next run goes on with them: to work on one story, `FLEET_KEEP=1 tests/run --fleet site`, and then as often as it
 //! takes `FLEET_KEEP=1 tests/run --fleet rollback`. `tests/fleet/apart --end` is their end.
+//!
+//! Two cores carry thirteen hosts, their users and Ansible, so its playbooks run by Mitogen, which starts one Python for each
+//! host and not one for each task. With `FLEET_PLAIN=1` they run as an operator's do.
 
 #![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 #![expect(clippy::expect_used, reason = "a test that can't go on has failed")]

@@ -30,9 +30,6 @@ pub const PROXIES: [&str; 2] = ["10.0.0.11:9901", "10.0.0.12:9901"];
 pub const ENTRANCES: [&str; 2] = ["10.0.0.11:80", "10.0.0.12:80"];
 
 const REPOSITORY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
-/// The playbooks that go to every host with all roles, over a thousand tasks. Mitogen has these share one Python on each
-/// host, where plain Ansible starts one for each task: a third of the work. All others run as an operator runs them.
-const LONG: [&str; 2] = ["site", "verify"];
 /// How long a playbook may run, on a machine that has other work too.
 const PLAYBOOK: Duration = Duration::from_secs(1800);
 
@@ -152,7 +149,6 @@ impl Fleet {
             .args(options)
             .current_dir(Path::new(REPOSITORY).join("ansible"))
             .envs(self.environment())
-            .envs(if LONG.contains(&playbook) { sharing()? } else { vec![] })
             .stdin(Stdio::null())
             .stdout(file.try_clone()?)
             .stderr(file)
@@ -185,7 +181,8 @@ impl Fleet {
             ("GIT_SSH_COMMAND", format!("ssh {ssh}").into()),
             ("ANSIBLE_SSH_COMMON_ARGS", ssh.into()),
         ];
-        fixed.into_iter().map(|(name, value)| (name, value.into())).chain(own).collect()
+        let sharing = if std::env::var_os("FLEET_PLAIN").is_some() { vec![] } else { sharing() };
+        fixed.into_iter().map(|(name, value)| (name, value.into())).chain(own).chain(sharing).collect()
     }
 
     /// What a proxy says of a service, by its admin API.
@@ -243,14 +240,13 @@ pub fn address(text: &str) -> anyhow::Result<SocketAddr> {
     text.parse().with_context(|| format!("no address: {text}"))
 }
 
-/// What has Ansible share a Python between the tasks of a host.
-fn sharing() -> anyhow::Result<Vec<(&'static str, OsString)>> {
+/// What has Mitogen share one Python between the tasks of a host, where plain Ansible starts one for each of them: that is
+/// most of what a playbook costs. A Python of another version makes another environment.
+fn sharing() -> Vec<(&'static str, OsString)> {
     let library = Path::new(REPOSITORY).join("target/ansible-env/lib");
-    let python =
-        fs::read_dir(&library)?.next().context("no Python in target/ansible-env: run `tests/run --fleet`")??;
-    let plugins = python.path().join("site-packages/ansible_mitogen/plugins/strategy");
-    ensure!(plugins.exists(), "no Mitogen in target/ansible-env: run `tests/run --fleet`");
-    Ok(vec![("ANSIBLE_STRATEGY_PLUGINS", plugins.into()), ("ANSIBLE_STRATEGY", "mitogen_linear".into())])
+    let python = fs::read_dir(library).into_iter().flatten().flatten().next().map(|entry| entry.path());
+    let plugins = python.unwrap_or_default().join("site-packages/ansible_mitogen/plugins/strategy");
+    vec![("ANSIBLE_STRATEGY_PLUGINS", plugins.into()), ("ANSIBLE_STRATEGY", "mitogen_linear".into())]
 }
 
 fn make_key(login: &Login) -> anyhow::Result<()> {
