@@ -399,3 +399,29 @@ def test_what_a_role_runs_is_in_a_sandbox(role):
         places = [f"/etc/systemd/system/{name}.service.d/fleet.conf" for name in (unit, "{{ item }}")]
         assert own.exists() or any(place in written for place in places), unit
         assert "NoNewPrivileges=yes" in sandbox.read_text(), sandbox
+
+
+# Who restarts has no release staged, and what runs is put back for both by the same tasks.
+SHARED = {"fleet_before"}
+
+
+def test_no_task_calls_something_as_what_was_registered_before_which_it_would_get_instead():
+    kept, named = set(), set()
+
+    def look(thing):
+        if isinstance(thing, list):
+            for part in thing:
+                look(part)
+        if isinstance(thing, dict):
+            kept.update([thing["register"]] if isinstance(thing.get("register"), str) else [])
+            kept.update(thing.get("ansible.builtin.set_fact", {}))
+            named.update(thing.get("vars") or {})
+            for part in thing.values():
+                look(part)
+
+    for folder in ("playbooks", "roles"):
+        for file in (ROOT / "ansible" / folder).rglob("*.yml"):
+            if "meta" not in file.parts:
+                look(yaml.safe_load(file.read_text()))
+    assert len(kept) > 50 and len(named) > 50, "there is little to look at"
+    assert kept & named == SHARED
