@@ -11,7 +11,7 @@ use tokio::process::Command;
 
 const MODULES: [&str; 6] = ["canary", "endpoint", "flag", "info", "scale", "waiting"];
 const OTHER: [&str; 6] = ["connection", "docs", "inventory", "monitoring", "provision", "vault"];
-const STORE: [&str; 2] = ["restore", "store"];
+const STORE: [&str; 3] = ["restore", "store", "store_tls"];
 const DEPLOYS: [&str; 2] = ["deploys", "release"];
 const PIPELINE: &str = "pipeline";
 const PUSH: &str = "push";
