@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import re
+import shutil
 import subprocess
 
 import pytest
@@ -98,3 +99,14 @@ def used(tree):
                 yield key.removeprefix("serin.fleet."), value
             else:
                 yield from used(value)
+
+
+def test_a_folder_with_an_inventory_names_no_host_by_what_else_is_in_it(tmp_path):
+    folder = shutil.copytree(ROOT / "ansible/inventory/example", tmp_path / "inventory")
+    for name in ("secrets/redis-serin", "backups/20261122T031500Z", "serin", "iTrust.war"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text("hunter2\n")
+    config = {"ANSIBLE_CONFIG": ROOT / "ansible/ansible.cfg"}
+    sources = [folder, folder / "hosts.yml"]
+    graph = [run(tmp_path, "ansible-inventory", "-i", source, "--graph", **config) for source in sources]
+    assert graph[0] == graph[1] and "proxy-1" in graph[0]

@@ -14,7 +14,8 @@ use crate::stage::Stage;
 
 /// Where it listens.
 const PORT: u16 = 2222;
-const REPOSITORY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+/// Where all of it is.
+pub(crate) const REPOSITORY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 
 /// How the driver is.
 #[derive(Clone, Copy, Debug)]
@@ -106,6 +107,7 @@ impl Controller {
     }
 }
 
-fn tool(name: &str) -> PathBuf {
+/// A program of Ansible's.
+pub(crate) fn tool(name: &str) -> PathBuf {
     Path::new(REPOSITORY).join("target/ansible-env/bin").join(name)
 }

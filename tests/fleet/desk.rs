@@ -13,6 +13,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::process::Command;
 use tokio::time::timeout;
 
+use crate::controller::{REPOSITORY, tool};
 use crate::stage::{App, Stage};
 
 /// Where the example inventory has Jenkins.
@@ -41,10 +42,7 @@ impl Desk {
         environment.extend([
             ("PIPELINE_INVENTORY", inventory.into_os_string()),
             ("PIPELINE_WORK", work.clone().into_os_string()),
-            (
-                "PIPELINE_PLAYBOOK",
-                concat!(env!("CARGO_MANIFEST_DIR"), "/../target/ansible-env/bin/ansible-playbook").into(),
-            ),
+            ("PIPELINE_PLAYBOOK", tool("ansible-playbook").into_os_string()),
             ("PIPELINE_OPTIONS", variables.into()),
         ]);
         let token = stage.fleet.secret("webhook-token").unwrap();
@@ -97,7 +95,7 @@ impl Desk {
 
     /// What a pipeline of this commit ends with, and what it says.
     pub(crate) async fn pipeline(&self, verb: &str, commit: &str) -> (i32, String) {
-        let output = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../ansible/bin/pipeline"))
+        let output = Command::new(Path::new(REPOSITORY).join("ansible/bin/pipeline"))
             .args([verb, self.app.name, commit])
             .envs(self.environment.clone())
             .kill_on_drop(true)
